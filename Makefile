@@ -1,0 +1,49 @@
+# Every command works on a machine that has only Python 3.11 and make: the virtual environment is made when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*)
+SOURCES := pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
+
+.PHONY: demo test check format bench clean help
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/installed  ## Install, then play a day of webhooks through the hub and show who got what and why.
+	@$(BIN)/hub demo
+
+test: $(VENV)/installed-test  ## Install what tests need and run them all (PostgreSQL and Redis come along).
+	$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+
+check: $(VENV)/installed-test  ## Format, lint, types, import contracts, docs.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_docs.py
+
+format: $(VENV)/installed-test  ## Format and mend what can be mended.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed-test  ## Measure speed and memory next to bare floors, in one run.
+	$(BIN)/python -m bench $(ARGS)
+
+clean:  ## Remove the virtual environment and caches.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tetik Hub needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/made $(SOURCES)
+	@echo "installing (once; about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(PLUGINS:%=-e ./%)
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,check]' $(PLUGINS:%=-e ./%)
+	@touch $@
