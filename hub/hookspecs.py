@@ -1,0 +1,100 @@
+"""Every hook a plugin may implement. A plugin is a module named by an entry point in group `hub`.
+
+Implement with `@hookimpl`, keyword arguments only; take just the ones you need. Names and arguments are checked when the
+hub starts: a misspelt hook or argument stops it with the plugin's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
+
+import pluggy
+
+from hub.connector import Action, Connector, Trigger
+from hub.events import Event, Json
+
+hookspec = pluggy.HookspecMarker("hub")
+hookimpl = pluggy.HookimplMarker("hub")
+
+
+class RegisterConnector(Protocol):
+    def __call__(self, connector: Connector) -> None: ...
+
+
+class RegisterTrigger(Protocol):
+    def __call__(self, trigger: Trigger[Any], *, connector: str) -> None: ...
+
+
+class RegisterAction(Protocol):
+    def __call__(self, action: Action[Any, Any], *, connector: str) -> None: ...
+
+
+@hookspec
+def hub_register_connectors(register: RegisterConnector) -> None:
+    """Add connectors. Called once, first, when any process of the hub starts.
+
+    Call `register(connector)` for each; its triggers and actions come with it. A name that is taken is an error that
+    names both plugins. If it raises, the start stops with the plugin's name. Return nothing.
+    """
+
+
+@hookspec
+def hub_register_triggers(register: RegisterTrigger) -> None:
+    """Add triggers to somebody else's connector. Called once at start, after all connectors are known.
+
+    Call `register(trigger, connector="shopify")`. An unknown connector or a taken name is an error that names the plugin.
+    If it raises, the start stops with the plugin's name. Return nothing.
+    """
+
+
+@hookspec
+def hub_register_actions(register: RegisterAction) -> None:
+    """Add actions to somebody else's connector. Called once at start, after all connectors are known.
+
+    Call `register(action, connector="shopify")`. An unknown connector or a taken name is an error that names the plugin.
+    If it raises, the start stops with the plugin's name. Return nothing.
+    """
+
+
+@hookspec
+def hub_event_received(event: Event, event_id: str) -> Awaitable[None] | None:
+    """An event was stored and is about to be routed. Called in a worker, at least once per event.
+
+    May return an awaitable; all are gathered under a time limit (2 s by default). What it raises is logged with the
+    plugin's name and changes nothing for the event.
+    """
+
+
+@hookspec
+def hub_before_effect(
+    action: str, input: Mapping[str, Json], run_id: str, contact_id: str | None
+) -> Awaitable[Veto | None] | Veto | None:
+    """An action is about to be called. Called in a worker before consent and suppression are checked, outside transactions.
+
+    Return (or await to) a `Veto` to stop the effect with a reason, or to delay it; None lets it pass. All answers are
+    gathered under a time limit; any veto wins. If it raises or takes too long the effect is tried again later, never sent.
+    """
+
+
+@hookspec
+def hub_after_effect(action: str, run_id: str, outcome: str) -> Awaitable[None] | None:
+    """An effect has its outcome, and that is stored. Called in a worker, at least once per effect.
+
+    May return an awaitable; gathered under a time limit; what it raises is logged with the plugin's name.
+    """
+
+
+@hookspec
+def hub_run_finished(run_id: str, recipe: str, ended_by: str) -> Awaitable[None] | None:
+    """A run has ended (`done`, `failed`, `cancelled` or the name of a stop). Called in a worker, at least once per run.
+
+    May return an awaitable; gathered under a time limit; what it raises is logged with the plugin's name.
+    """
+
+
+class Veto:
+    """A plugin's no to an effect: `reason` is shown on the run; with `delay_s` the effect is asked again later."""
+
+    def __init__(self, reason: str, *, delay_s: float | None = None) -> None:
+        self.reason, self.delay_s = reason, delay_s

@@ -1,0 +1,224 @@
+"""Outgoing calls: one transport per process, bound to one connection per call.
+
+Owns time and size limits, the hosts a connector may reach, the way to a sandbox, and what a failure means. Errors are
+told by cause: only a connection that was never made is *not sent*; anything after that is *outcome unknown*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import aiohttp
+from pydantic_core import from_json, to_json
+
+from hub.connector import Connector
+from hub.errors import (
+    AuthExpired,
+    ConnectionConfigError,
+    ConnectorError,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    PermanentError,
+    RateLimited,
+    Rejected,
+    RetryableError,
+    VendorUnavailable,
+)
+from hub.events import Json
+
+MAX_ANSWER_BYTES = 10_000_000
+CONNECT_S = 5.0
+_CHUNK = 65_536
+_NEVER_LEFT = (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError, ssl.SSLCertVerificationError)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A vendor's whole answer, read within the limits."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @cached_property
+    def _json(self) -> Json:
+        return from_json(self.body)
+
+    def json(self) -> Json:
+        """The body as JSON. Raises OutcomeUnknown when it is none: something happened, we cannot tell what."""
+        try:
+            return self._json
+        except ValueError as error:
+            raise OutcomeUnknown("the vendor's answer is no JSON", status=self.status) from error
+
+
+class Transport:
+    """The process's connection pool to the world. Create inside a running loop, close at the end."""
+
+    def __init__(self, *, sandbox_url: str | None = None, limit: int = 200) -> None:
+        self._sandbox_url = sandbox_url
+        # No proxies or .netrc from the environment; cookies of one account must never reach another.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=limit, limit_per_host=0, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=True,
+        )
+        # aiohttp repeats GET and PUT by itself on a reused connection that died; repeats are the engine's business.
+        # There is no public switch (aiohttp 3.14).
+        self._session._retry_connection = False
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    def address(self, url: str, connector: Connector, *, sandbox: bool) -> str:
+        """Where a call to `url` really goes: a host the connector declared, or the sandbox in its place.
+
+        Raises ConnectionConfigError for a host that the connector did not declare, or a sandbox that is not there.
+        """
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "https" or parts.username or not any(_matches(host, p) for p in connector.hosts):
+            raise ConnectionConfigError(
+                f"{connector.name} may only call https on {', '.join(connector.hosts)}, not {parts.scheme}://{host}"
+            )
+        if not sandbox:
+            return url
+        if self._sandbox_url is None:
+            raise ConnectionConfigError(
+                "this connection is in sandbox mode and no sandbox runs here: start `hub sandbox` and set HUB_SANDBOX_URL"
+            )
+        base = urlsplit(self._sandbox_url)
+        path = f"{base.path.rstrip('/')}/{connector.name}{parts.path}"
+        return urlunsplit((base.scheme, base.netloc, path, parts.query, ""))
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, total_s: float
+    ) -> Answer:
+        """One request, once. Raises NotSent or OutcomeUnknown."""
+        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, sock_read=total_s)
+        try:
+            async with self._session.request(
+                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                return Answer(response.status, response.headers, await _read(response))
+        except (*_NEVER_LEFT, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(f"no connection to {urlsplit(url).hostname}: {type(error).__name__}") from error
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            raise OutcomeUnknown(f"no whole answer from {urlsplit(url).hostname}: {type(error).__name__}") from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise OutcomeUnknown(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes", status=response.status)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _matches(host: str, pattern: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionHttp:
+    """The way out of one connection: its base URL, its authorisation, its errors. Implements `hub.connector.Http`.
+
+    `credentials` are the connection's fields, settings and secrets together.
+    """
+
+    transport: Transport
+    connector: Connector
+    connection_id: str
+    credentials: Mapping[str, str]
+    authorisation: Mapping[str, str]
+    sandbox: bool
+    total_s: float = 20.0
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Json = None,
+        form: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        url = path if path.startswith("https://") else self.connector.base_url(self.credentials) + path
+        if params:
+            url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}"
+        sent = {**self.authorisation, **(headers or {})}
+        body: bytes | None = None
+        if json is not None:
+            body, sent["Content-Type"] = to_json(json), "application/json"
+        elif form is not None:
+            pairs = list(form.items()) if isinstance(form, Mapping) else form
+            body, sent["Content-Type"] = urlencode(pairs).encode(), "application/x-www-form-urlencoded"
+        address = self.transport.address(url, self.connector, sandbox=self.sandbox)
+        sent |= sandbox_headers(url) if self.sandbox else {}
+        try:
+            answer = await self.transport.send(method, address, headers=sent, body=body, total_s=self.total_s)
+        except ConnectorError as error:
+            raise self._named(error) from error.__cause__
+        problem = self.connector.classify(answer) if self.connector.classify else None
+        problem = problem or error_for(answer)
+        if isinstance(problem, ConnectorError):
+            problem.status = problem.status or answer.status
+            raise self._named(problem)
+        if problem is not None:
+            raise problem
+        return answer
+
+    def _named(self, error: ConnectorError) -> ConnectorError:
+        error.connector, error.connection_id = self.connector.name, self.connection_id
+        return error
+
+
+def sandbox_headers(url: str) -> dict[str, str]:
+    """The vendor's host, which the sandbox's address hides and which may name the account (`my-shop.myshopify.com`)."""
+    return {"X-Sandbox-Host": urlsplit(url).hostname or ""}
+
+
+def error_for(answer: Answer) -> ConnectorError | None:
+    """The shared status table: what a status means when the connector says nothing else. None below 300."""
+    status = answer.status
+    if status < 300:
+        return None
+    retry_after_s = retry_after(answer.headers)
+    if status == 429:
+        return RateLimited(retry_after_s=retry_after_s, status=status)
+    if status in {408, 425, 503}:
+        return VendorUnavailable(f"the vendor answered {status}", retry_after_s=retry_after_s, status=status)
+    if status == 409:
+        return RetryableError(f"the vendor answered {status}", retry_after_s=retry_after_s, status=status)
+    if status == 401:
+        return AuthExpired(status=status)
+    if status == 404:
+        return NotFound(status=status)
+    if status >= 500:
+        # Neither a broken vendor nor its gateway tells whether the effect happened before.
+        return OutcomeUnknown(f"the vendor answered {status}", status=status)
+    if status < 400:
+        return PermanentError(
+            f"the vendor answered with a redirect ({status}), which the hub does not follow", status=status
+        )
+    return Rejected(f"the vendor answered {status}", status=status)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from a Retry-After header; None when absent or a date (vendors here send seconds)."""
+    value = headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        return None

@@ -1,0 +1,206 @@
+"""Finding plugins and making one catalogue of what they offer. The only place that knows pluggy's manager."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from hub import hookspecs
+from hub.catalogue import Catalogue, nearest
+from hub.connector import Action, Connector, Trigger
+from hub.errors import ConfigError, PluginError
+
+GROUP = "hub"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One loaded plugin: its name, distribution version, and the names of what it registered."""
+
+    name: str
+    version: str
+    connectors: tuple[str, ...]
+    triggers: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
+@dataclass
+class Plugins:
+    """The loaded plugins: pluggy's manager, the catalogue, and who brought what."""
+
+    manager: pluggy.PluginManager
+    catalogue: Catalogue
+    infos: list[PluginInfo]
+
+    async def gather(self, hook: str, *, limit_s: float, **arguments: Any) -> list[Any]:
+        """Call a taking-part hook and wait for its awaitables. Raises the first error, TimeoutError when too slow."""
+        answers = getattr(self.manager.hook, hook)(**arguments)
+        waiting = [a for a in answers if inspect.isawaitable(a)]
+        done = [a for a in answers if not inspect.isawaitable(a)]
+        if waiting:
+            async with asyncio.timeout(limit_s):
+                done += await asyncio.gather(*waiting)
+        return done
+
+    async def notify(self, hook: str, *, limit_s: float, **arguments: Any) -> None:
+        """Call a notifying hook; a failure is logged and changes nothing."""
+        if not getattr(self.manager.hook, hook).get_hookimpls():
+            return
+        try:
+            await self.gather(hook, limit_s=limit_s, **arguments)
+        except Exception as error:
+            _log.exception("a plugin's hook failed", extra={"what": "hook_failed", "hook": hook, "error": repr(error)})
+
+
+@dataclass
+class _Registry:
+    """Collects what the plugins register and who registered it."""
+
+    connectors: dict[str, Connector] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    plugin: str = ""
+
+    def add_connector(self, connector: Connector) -> None:
+        self._claim(f"connector {connector.name}")
+        self.connectors[connector.name] = connector
+        for trigger in connector.triggers.values():
+            self._claim(f"trigger {trigger.type}")
+        for action in connector.actions.values():
+            self._claim(f"action {action.type}")
+
+    def add_trigger(self, trigger: Trigger[Any], *, connector: str) -> None:
+        trigger.connector = connector
+        self._claim(f"trigger {trigger.type}")
+        self._connector(connector).triggers[trigger.name] = trigger
+
+    def add_action(self, action: Action[Any, Any], *, connector: str) -> None:
+        action.connector = connector
+        self._claim(f"action {action.type}")
+        self._connector(connector).actions[action.name] = action
+
+    def _connector(self, name: str) -> Connector:
+        if name not in self.connectors:
+            raise PluginError(
+                self.plugin, f"there is no connector {name} to add to{nearest(name, self.connectors)}; install it first"
+            )
+        return self.connectors[name]
+
+    def _claim(self, thing: str) -> None:
+        if thing in self.owners:
+            raise PluginError(
+                self.plugin, f"the {thing} is already registered by plugin {self.owners[thing]}; rename one"
+            )
+        self.owners[thing] = self.plugin
+
+    def owned(self, plugin: str, kind: str) -> tuple[str, ...]:
+        return tuple(sorted(t.split(" ", 1)[1] for t, o in self.owners.items() if o == plugin and t.startswith(kind)))
+
+
+def load_plugins(*, quarantine: bool = False, extra: Sequence[ModuleType | object] = ()) -> Plugins:
+    """Load every installed plugin, and `extra` ones given as modules or objects with a `__name__`.
+
+    Raises ConfigError naming each plugin that cannot be used and the mend. With `quarantine` (workers, so that one broken
+    plugin does not stop the others' recipes) such a plugin is left out and its reason kept in `catalogue.unusable`.
+    """
+    manager = pluggy.PluginManager("hub")
+    manager.add_hookspecs(hookspecs)
+    problems: dict[str, PluginError] = {}
+    versions: dict[str, str] = {}
+    for plugin in extra:
+        _admit(manager, getattr(plugin, "__name__", type(plugin).__name__), plugin, problems)
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        versions[entry.name] = entry.dist.version if entry.dist else "unknown"
+        module = _import(entry, problems)
+        if module is not None:
+            _admit(manager, entry.name, module, problems)
+    registry = _Registry()
+    for hook, add in (
+        ("hub_register_connectors", registry.add_connector),
+        ("hub_register_triggers", registry.add_trigger),
+        ("hub_register_actions", registry.add_action),
+    ):
+        _register(manager, hook, add, registry, problems)
+    if problems and not quarantine:
+        raise ConfigError("\n".join(str(problem) for problem in problems.values()))
+    for name, problem in problems.items():
+        _log.error("a plugin is left out", extra={"what": "plugin_quarantined", "plugin": name, "reason": str(problem)})
+    infos = [
+        PluginInfo(
+            name,
+            versions.get(name, "unpackaged"),
+            registry.owned(name, "connector"),
+            registry.owned(name, "trigger"),
+            registry.owned(name, "action"),
+        )
+        for name in sorted(n for n, _ in manager.list_name_plugin() if n not in problems)
+    ]
+    unusable = {name: str(problem) for name, problem in problems.items()}
+    return Plugins(manager, Catalogue(registry.connectors, unusable), infos)
+
+
+def _import(entry: EntryPoint, problems: dict[str, PluginError]) -> object | None:
+    try:
+        return entry.load()  # type: ignore[no-any-return]  # entry points are untyped
+    except Exception as error:  # a plugin's import may raise anything; it is reported by name
+        problems[entry.name] = PluginError(
+            entry.name, f"it fails to import ({type(error).__name__}: {error}); mend it or uninstall {_dist(entry)}"
+        )
+        return None
+
+
+def _dist(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.value
+
+
+def _admit(manager: pluggy.PluginManager, name: str, plugin: object, problems: dict[str, PluginError]) -> None:
+    """Register one plugin and check its hooks' names and arguments against the specs."""
+    known = [n for n in vars(hookspecs) if n.startswith("hub_")]
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        problems[name] = PluginError(name, _explain(plugin, known) or str(error))
+
+
+def _explain(plugin: object, known: Sequence[str]) -> str | None:
+    """What is wrong with a plugin's hooks, in words that mend it."""
+    for name, function in inspect.getmembers(plugin, callable):
+        if not hasattr(function, "hub_impl"):
+            continue
+        if name not in known:
+            return f"there is no hook {name}{nearest(name, known)}; the hooks are {', '.join(known)}"
+        allowed = inspect.signature(getattr(hookspecs, name)).parameters
+        wrong = [p for p in inspect.signature(function).parameters if p not in allowed and p != "self"]
+        if wrong:
+            return f"{name} has no argument {wrong[0]}{nearest(wrong[0], allowed)}; it may take {', '.join(allowed)}"
+    return None
+
+
+def _register(
+    manager: pluggy.PluginManager, hook: str, add: Any, registry: _Registry, problems: dict[str, PluginError]
+) -> None:
+    """Call one registering hook plugin by plugin, so that whoever fails is known by name."""
+    for name, plugin in sorted(manager.list_name_plugin(), key=lambda pair: pair[0]):
+        function = getattr(plugin, hook, None)
+        if function is None or not hasattr(function, "hub_impl") or name in problems:
+            continue
+        registry.plugin = name
+        try:
+            function(**({"register": add} if "register" in inspect.signature(function).parameters else {}))
+        except PluginError as error:
+            problems[name] = error
+        except Exception as error:  # a plugin may raise anything; it is reported by name
+            problems[name] = PluginError(
+                name, f"{hook} failed ({type(error).__name__}: {error}); mend it or uninstall it"
+            )

@@ -1,0 +1,1 @@
+"""What tests and sandboxes need: vendors' stand-ins, a connection's context, a clock that jumps, crash points."""

@@ -1,0 +1,70 @@
+"""A connection's context without a store: call an action, a look-up or a poll directly against a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from hub.clock import Clock
+from hub.connector import ActionContext, Connector, sandbox_secret
+from hub.events import Json
+from hub.http import ConnectionHttp, Transport
+
+
+def sandbox_fields(connector: Connector, settings: Mapping[str, str]) -> dict[str, str]:
+    """A sandbox connection's fields: `settings` and defaults as given, secrets generated for the account they name."""
+    auth = connector.auth[0]
+    fields = [*connector.fields, *auth.fields]
+    values = {f.name: f.default for f in fields if f.default is not None and not f.secret} | dict(settings)
+    account = connector.account(values)
+    secrets = {f.name: sandbox_secret(connector.name, account, f.name) for f in fields if f.secret}
+    return {**values, **secrets}
+
+
+@asynccontextmanager
+async def sandbox_context(
+    connector: Connector,
+    sandbox_url: str,
+    settings: Mapping[str, str],
+    *,
+    clock: Clock | None = None,
+    reference: str = "test-reference",
+    callback_url: str = "",
+    sightings: Callable[[str], Awaitable[Sequence[Mapping[str, Json]]]] | None = None,
+    token: str | None = None,
+    total_s: float = 20.0,
+) -> AsyncIterator[ActionContext]:
+    """An ActionContext whose calls go to the sandbox server at `sandbox_url` with the generated credentials.
+
+    `token` is the `access_token` where the connector's auth is exchanged for one.
+    """
+    clock = clock or Clock()
+    fields = sandbox_fields(connector, settings)
+    if token is not None:
+        fields["access_token"] = token
+    secret_names = {f.name for f in (*connector.fields, *connector.auth[0].fields) if f.secret}
+    transport = Transport(sandbox_url=sandbox_url)
+    try:
+        yield ActionContext(
+            connection=f"{connector.name}-sandbox",
+            connection_id="test",
+            account=connector.account(fields),
+            settings={k: v for k, v in fields.items() if k not in secret_names},
+            http=ConnectionHttp(
+                transport=transport,
+                connector=connector,
+                connection_id="test",
+                credentials=fields,
+                authorisation=connector.auth[0].headers(fields),
+                sandbox=True,
+                total_s=total_s,
+            ),
+            now_ms=clock.now_ms(),
+            reference=reference,
+            idempotency_key="00000000-0000-5000-8000-000000000000",
+            intended_at_ms=clock.now_ms(),
+            callback_url=callback_url,
+            sightings=sightings,
+        )
+    finally:
+        await transport.close()
