@@ -1,0 +1,65 @@
+"""Settings: environment variables that begin with HUB_, or a `.env` file. Each is documented in docs/settings.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from hub.errors import ConfigError
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Secrets are masked wherever they are shown."""
+
+    model_config = SettingsConfigDict(env_prefix="HUB_", env_file=".env", extra="ignore")
+
+    data_dir: Path = Field(Path("hub-data"), description="Where the embedded hub keeps its database and key file.")
+    database_url: str | None = Field(
+        None, description="postgresql://… or sqlite:///FILE. Default: hub.db in the data directory."
+    )
+    redis_url: str | None = Field(
+        None, description="redis://… rings workers at once; without it they look once a second."
+    )
+    keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="Encryption keys, comma-separated, each 32 bytes in base64; the first one writes, all can read.",
+    )
+    public_url: str | None = Field(
+        None, description="The address vendors reach this hub at, such as https://hub.example.com. Never guessed."
+    )
+    development: bool = Field(False, description="Allows moving the clock and skips nothing else. Never in production.")
+    sandbox_url: str | None = Field(None, description="Where connections in sandbox mode are led.")
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, description="The port to listen on.")
+    zone: str = Field("UTC", description="The time zone of contacts whose own is not known (IANA name).")
+    lease_s: float = Field(30, description="How long a worker may hold a run without a sign of life, in seconds.")
+    drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
+    slots: int = Field(150, description="How many runs a worker has in hand at once.")
+    hook_limit_s: float = Field(2, description="How long plugins' hooks may take, in seconds.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_json: bool = Field(True, description="Logs as JSON lines; false for reading in a terminal.")
+
+    def store_url(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'hub.db'}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is a SQLite file, which one process owns."""
+        return self.store_url().startswith("sqlite")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, `overrides` first. Raises ConfigError naming the variable that is wrong."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, that is the point
+    except ValidationError as error:
+        lines = [f"HUB_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigError("a setting is wrong:\n" + "\n".join(lines)) from None

@@ -1,0 +1,1 @@
+"""The truth: SQLite or PostgreSQL. The only package that imports SQLAlchemy; one module per aggregate."""

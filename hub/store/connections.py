@@ -1,0 +1,96 @@
+"""Apps and connections: their rows, secrets sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import to_json
+
+from hub.store.session import Connection, Row
+
+_GENERATION = "connections"
+
+
+async def everything(c: Connection) -> tuple[list[Row], list[Row]]:
+    """All apps and all connections."""
+    apps = await c.all("select * from app order by name")
+    connections = await c.all("select * from connection order by name")
+    return list(apps), list(connections)
+
+
+async def generation(c: Connection, key: str = _GENERATION) -> int:
+    """Counts changes, so that other processes know when to read again."""
+    row = await c.first("select value from meta where key = :key", key=key)
+    return int(row["value"]) if row else 0
+
+
+async def changed(c: Connection, key: str = _GENERATION) -> None:
+    """Tell every process that connections (or whatever `key` names) changed."""
+    await c.run(
+        "insert into meta (key, value) values (:key, '1') "
+        "on conflict (key) do update set value = cast(cast(meta.value as bigint) + 1 as text)",
+        key=key,
+    )
+
+
+async def add_app(c: Connection, *, settings: Mapping[str, str], **row: Any) -> None:
+    """Insert an app."""
+    await c.run(
+        "insert into app (id, connector, name, inbound_key, settings, secret, key_id, created_at) "
+        "values (:id, :connector, :name, :inbound_key, :settings, :secret, :key_id, :created_at)",
+        settings=to_json(settings).decode(),
+        **row,
+    )
+    await changed(c)
+
+
+async def add(c: Connection, *, settings: Mapping[str, str], **row: Any) -> None:
+    """Insert a connection."""
+    await c.run(
+        "insert into connection (id, connector, name, app_id, account, inbound_key, auth, mode, settings, secret, key_id, "
+        "health, created_at) values (:id, :connector, :name, :app_id, :account, :inbound_key, :auth, :mode, :settings, "
+        ":secret, :key_id, 'ok', :created_at)",
+        settings=to_json(settings).decode(),
+        **row,
+    )
+    await changed(c)
+
+
+async def replace_secret(c: Connection, id_: str, *, settings: Mapping[str, str], secret: bytes, key_id: str) -> None:
+    """New settings and credentials for a connection, which is healthy again."""
+    await c.run(
+        "update connection set settings = :settings, secret = :secret, key_id = :key_id, health = 'ok', "
+        "health_reason = null, token_epoch = token_epoch + 1, token_expires_at = null where id = :id",
+        id=id_,
+        settings=to_json(settings).decode(),
+        secret=secret,
+        key_id=key_id,
+    )
+    await changed(c)
+
+
+async def store_token(c: Connection, id_: str, *, epoch: int, secret: bytes, key_id: str, expires_at_ms: int) -> bool:
+    """T8: a refreshed token, unless another process was quicker."""
+    won = await c.run(
+        "update connection set secret = :secret, key_id = :key_id, token_expires_at = :expires, "
+        "token_epoch = token_epoch + 1 where id = :id and token_epoch = :epoch",
+        id=id_,
+        epoch=epoch,
+        secret=secret,
+        key_id=key_id,
+        expires=expires_at_ms,
+    )
+    await changed(c)
+    return bool(won)
+
+
+async def set_health(c: Connection, id_: str, health: str, reason: str | None) -> None:
+    """What the hub knows about whether the connection works."""
+    await c.run(
+        "update connection set health = :health, health_reason = :reason where id = :id",
+        id=id_,
+        health=health,
+        reason=reason,
+    )
+    await changed(c)

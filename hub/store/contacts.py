@@ -1,0 +1,207 @@
+"""People: finding or making the contact of an event, what is known of them, and the consent ledger of their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from hub.events import Identity, Json
+from hub.ids import new_id
+from hub.store.session import Connection, Row
+
+_KEYS = {"kind": "text", "value": "text"}
+_ABOUT = ("first_name", "last_name", "language", "zone")
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An event's subject: who it says it is about, in which connection, at what time."""
+
+    event_id: str
+    connection: str
+    subject: Identity
+    at_ms: int
+
+
+async def resolve(c: Connection, sightings: Sequence[Sighting]) -> dict[str, str]:
+    """The contact of each event (event id to contact id), made where nobody is known; the contacts are locked.
+
+    The strongest known identity decides: the vendor's id, then e-mail, then phone. Identities that nobody has yet are
+    added to that contact; one that belongs to somebody else stays theirs, since merging people is never a side effect.
+    """
+    keys = {s.event_id: s.subject.keys(s.connection) for s in sightings}
+    owners = await _owners(c, {key for found in keys.values() for key in found})
+    created: dict[str, dict[str, Any]] = {}
+    added: dict[tuple[str, str], str] = {}
+    contact_of: dict[str, str] = {}
+    for sighting in sightings:
+        mine = keys[sighting.event_id]
+        if not mine:
+            continue
+        contact_id = next((owners[key] for key in mine if key in owners), None)
+        if contact_id is None:
+            contact_id = new_id()
+            created[contact_id] = {"id": contact_id, "created_at": sighting.at_ms}
+        for key in mine:
+            if key not in owners:
+                owners[key] = added[key] = contact_id
+        contact_of[sighting.event_id] = contact_id
+    await c.group(
+        "insert into contact (id, tags, attributes, created_at) select id, '[]', '{}', created_at from {rows} where true",
+        {"id": "text", "created_at": "bigint"},
+        created.values(),
+    )
+    await _add_identities(c, added, {s.event_id: s for s in sightings}, contact_of)
+    known = await lock(c, contact_of.values())
+    await _learn(c, sightings, contact_of, known)
+    return contact_of
+
+
+async def _owners(c: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    rows = await c.group(
+        "select identity.kind as kind, identity.value as value, identity.contact_id as contact_id "
+        "from identity join {rows} on identity.kind = r.kind and identity.value = r.value",
+        _KEYS,
+        [{"kind": kind, "value": value} for kind, value in sorted(keys)],
+    )
+    return {(row["kind"], row["value"]): row["contact_id"] for row in rows}
+
+
+async def _add_identities(
+    c: Connection,
+    added: Mapping[tuple[str, str], str],
+    sightings: Mapping[str, Sighting],
+    contact_of: dict[str, str],
+) -> None:
+    """Give new identities to their contacts; where another worker was quicker, its contact is the person."""
+    at_ms = max((s.at_ms for s in sightings.values()), default=0)
+    given = [
+        {"kind": kind, "value": value, "contact_id": contact_id, "added_at": at_ms}
+        for (kind, value), contact_id in sorted(added.items())
+    ]
+    won = await c.group(
+        "insert into identity (kind, value, contact_id, added_at) "
+        "select kind, value, contact_id, added_at from {rows} where true on conflict do nothing returning kind, value",
+        {**_KEYS, "contact_id": "text", "added_at": "bigint"},
+        given,
+    )
+    lost = set(added) - {(row["kind"], row["value"]) for row in won}
+    if not lost:
+        return
+    owners = await _owners(c, lost)
+    moved = {added[key]: owner for key, owner in owners.items()}
+    for event_id, contact_id in contact_of.items():
+        contact_of[event_id] = moved.get(contact_id, contact_id)
+    await c.group(
+        "update identity set contact_id = r.owner from {rows} where identity.contact_id = r.id",
+        {"id": "text", "owner": "text"},
+        [{"id": mine, "owner": owner} for mine, owner in moved.items()],
+    )
+
+
+async def lock(c: Connection, contact_ids: Iterable[str]) -> dict[str, Row]:
+    """Lock contacts, in the order of their ids so that nobody waits in a circle; returns their rows by id."""
+    on = "for update of contact" if c.dialect == "postgresql" else ""
+    rows = await c.group(
+        "select contact.* from contact join {rows} on contact.id = r.id order by contact.id " + on,
+        {"id": "text"},
+        [{"id": id_} for id_ in sorted(set(contact_ids))],
+    )
+    return {row["id"]: row for row in rows}
+
+
+async def _learn(
+    c: Connection, sightings: Sequence[Sighting], contact_of: Mapping[str, str], known: Mapping[str, Row]
+) -> None:
+    """Fill in and update names, language and zone; what an event does not say stays."""
+    changed: dict[str, dict[str, Any]] = {}
+    for sighting in sightings:
+        contact_id = contact_of.get(sighting.event_id)
+        news = sighting.subject.attributes()
+        if contact_id is None or contact_id not in known or not news:
+            continue
+        current = changed.get(contact_id) or {name: known[contact_id][name] for name in _ABOUT}
+        if any(current[name] != value for name, value in news.items()):
+            changed[contact_id] = {**current, **news}
+    await c.group(
+        "update contact set first_name = r.first_name, last_name = r.last_name, language = r.language, zone = r.zone "
+        "from {rows} where contact.id = r.id",
+        {"id": "text", **dict.fromkeys(_ABOUT, "text")},
+        [{"id": id_, **values} for id_, values in sorted(changed.items())],
+    )
+
+
+async def facts(c: Connection, contact_ids: Iterable[str]) -> dict[str, dict[str, Json]]:
+    """What recipes may know of contacts, by id: id, email, phone, first_name, last_name, language, zone, tags, attributes."""
+    given = [{"id": id_} for id_ in sorted(set(contact_ids))]
+    rows = await c.group("select contact.* from contact join {rows} on contact.id = r.id", {"id": "text"}, given)
+    known = await identities(c, [row["id"] for row in rows])
+    return {row["id"]: _fact(row, known.get(row["id"], [])) for row in rows}
+
+
+def _fact(row: Row, keys: Sequence[tuple[str, str]]) -> dict[str, Json]:
+    first = dict(reversed(keys))
+    return {
+        "id": row["id"],
+        "email": first.get("email"),
+        "phone": first.get("phone"),
+        **{name: row[name] for name in _ABOUT},
+        "tags": from_json(row["tags"]),
+        "attributes": from_json(row["attributes"]),
+    }
+
+
+async def identities(c: Connection, contact_ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """The (kind, value) identities of contacts, oldest first."""
+    rows = await c.group(
+        "select identity.contact_id as contact_id, identity.kind as kind, identity.value as value from identity "
+        "join {rows} on identity.contact_id = r.id order by identity.added_at, identity.kind, identity.value",
+        {"id": "text"},
+        [{"id": id_} for id_ in contact_ids],
+    )
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        found.setdefault(row["contact_id"], []).append((row["kind"], row["value"]))
+    return found
+
+
+async def change(c: Connection, contact_id: str, changes: Sequence[tuple[str, str, Json]]) -> None:
+    """A recipe's `set`, as (field, operation, value): `attributes.NAME` or a named field `set`, `tags` `add` or `remove`."""
+    row = (await lock(c, [contact_id]))[contact_id]
+    attributes, tags = from_json(row["attributes"]), from_json(row["tags"])
+    fields = {name: row[name] for name in _ABOUT}
+    for name, operation, value in changes:
+        if name == "tags":
+            words = [str(word) for word in (value if isinstance(value, list) else [value])]
+            tags = [tag for tag in tags if tag not in words]
+            tags += words if operation == "add" else []
+        elif name.startswith("attributes."):
+            attributes[name.removeprefix("attributes.")] = value
+        else:
+            fields[name] = value
+    await c.run(
+        "update contact set first_name = :first_name, last_name = :last_name, language = :language, zone = :zone, "
+        "tags = :tags, attributes = :attributes where id = :id",
+        id=contact_id,
+        tags=to_json(tags).decode(),
+        attributes=to_json(attributes).decode(),
+        **fields,
+    )
+
+
+async def ledger(c: Connection, addresses: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Row]]:
+    """The consent ledger of (channel, address) pairs, oldest statement first."""
+    rows = await c.group(
+        "select k.channel as channel, k.address as address, k.purpose as purpose, k.state as state, k.reason as reason, "
+        "k.source as source, k.at as at from consent k join {rows} on k.channel = r.channel and k.address = r.address "
+        "order by k.at, k.id",
+        {"channel": "text", "address": "text"},
+        [{"channel": channel, "address": address} for channel, address in sorted(set(addresses))],
+    )
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["channel"], row["address"]), []).append(row)
+    return found

@@ -1,0 +1,57 @@
+"""What came in, as it came: deliveries and refusals, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from hub.store.session import Connection, Row
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How often calls were refused for one reason at one address in one minute, with a few body-less samples (JSON)."""
+
+    connector: str
+    key_hash: str
+    reason: str
+    minute: int
+    count: int
+    samples: str
+
+
+async def count_refusals(c: Connection, refusals: Sequence[Refusal]) -> None:
+    """Add to the counts."""
+    await c.group(
+        "insert into refusal (connector, key_hash, reason, minute, count, samples) "
+        "select connector, key_hash, reason, minute, count, samples from {rows} where true "
+        "on conflict (connector, key_hash, reason, minute) do update set count = refusal.count + excluded.count",
+        {
+            "connector": "text",
+            "key_hash": "text",
+            "reason": "text",
+            "minute": "bigint",
+            "count": "bigint",
+            "samples": "text",
+        },
+        [asdict(refusal) for refusal in refusals],
+    )
+
+
+async def refused(c: Connection, most: int) -> list[Row]:
+    """The newest refusal counts."""
+    return list(await c.all("select * from refusal order by minute desc, count desc limit :most", most=most))
+
+
+async def listed(c: Connection, *, state: str | None, most: int, before: str | None = None) -> list[Row]:
+    """The newest deliveries without their bodies; `before` is the id to go on from."""
+    return list(
+        await c.all(
+            "select id, connector, connection_id, topic, received_at, state, note, length(body) as bytes from delivery "
+            "where (cast(:state as text) is null or state = :state) and (cast(:before as text) is null or id < :before) "
+            "order by id desc limit :most",
+            state=state,
+            before=before,
+            most=most,
+        )
+    )

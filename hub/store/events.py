@@ -1,0 +1,379 @@
+"""Deliveries and events: storing them once (T1), reading the unrouted, marking them routed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from hub.events import Event, Identity, Json
+from hub.ids import new_id
+from hub.store.session import Connection, Row
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event about to be stored, with the connection it belongs to ('' when no connection has its account)."""
+
+    event: Event
+    connection_id: str
+    connection: str
+    stage: str = "route"
+    note: str | None = None
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A verified delivery about to be stored. `delivery_id` is the vendor's own, None if it gives none.
+
+    `state` is accepted, unrecognised or unreadable; `note` says why. Without `body` (polls, derived events) no delivery row
+    is written.
+    """
+
+    scope: str
+    delivery_id: str | None
+    events: Sequence[NewEvent]
+    received_at_ms: int
+    connector: str = ""
+    connection_id: str = ""
+    topic: str = ""
+    request: Mapping[str, Json] = field(default_factory=dict)
+    body: bytes | None = None
+    state: str = "accepted"
+    note: str = ""
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a delivery: the ids of events that are new, and how many were known already."""
+
+    event_ids: tuple[str, ...]
+    duplicates: int
+    duplicate_delivery: bool
+
+
+_CLAIM = """
+insert into dedupe (scope, id, event_id, seen_at)
+select scope, id, event_id, seen_at from {rows} where true
+on conflict do nothing returning scope, id
+"""
+_CLAIM_COLUMNS = {"scope": "text", "id": "text", "event_id": "text", "seen_at": "bigint"}
+
+_DUPLICATE = """
+update event set duplicates = event.duplicates + r.n
+from {rows} join dedupe d on d.scope = r.scope and d.id = r.id where event.id = d.event_id
+"""
+
+_DELIVERY = """
+insert into delivery (id, connector, connection_id, topic, received_at, request, body, state, note)
+values (:id, :connector, :connection_id, :topic, :received_at, :request, :body, :state, :note)
+"""
+
+_EVENT = """
+insert into event (id, connection_id, delivery_id, type, occurred_at, received_at, data, subject, stage, note)
+select id, connection_id, delivery_id, type, occurred_at, received_at, data, subject, stage, note from {rows} where true
+"""
+_EVENT_COLUMNS = {
+    "id": "text",
+    "connection_id": "text",
+    "delivery_id": "text",
+    "type": "text",
+    "occurred_at": "bigint",
+    "received_at": "bigint",
+    "data": "text",
+    "subject": "text",
+    "stage": "text",
+    "note": "text",
+}
+
+_KEY = "insert into event_key (type, key, event_id) select type, key, event_id from {rows} where true on conflict do nothing"
+_KEY_COLUMNS = {"type": "text", "key": "text", "event_id": "text"}
+
+_CONSENT = """
+insert into consent (id, channel, address, purpose, state, reason, source, event_id, at)
+select id, channel, address, purpose, state, reason, source, event_id, at from {rows} where true
+"""
+_CONSENT_COLUMNS = dict.fromkeys(
+    ("id", "channel", "address", "purpose", "state", "reason", "source", "event_id"), "text"
+) | {"at": "bigint"}
+
+_ENRICH = """
+insert into work (kind, ref, queue, due_at)
+select 'enrich', ref, queue, due_at from {rows} where true on conflict do nothing
+"""
+
+
+async def ingest(c: Connection, deliveries: Sequence[Incoming]) -> list[Stored]:
+    """T1: store each delivery and its events once. Two ids stand guard: the vendor's delivery id and our fact id."""
+    known = await _known_deliveries(c, deliveries)
+    fresh = [d for d, duplicate in zip(deliveries, known, strict=True) if not duplicate]
+    new = await _claim_facts(c, fresh)
+    stored: list[Stored] = []
+    for delivery, duplicate in zip(deliveries, known, strict=True):
+        ids = tuple(e.id for e in delivery.events if e.id in new)
+        stored.append(Stored(ids, len(delivery.events) - len(ids), duplicate))
+    rows = [(d, e) for d in fresh for e in d.events if e.id in new]
+    await c.many(_DELIVERY, [_delivery_row(d) for d in fresh if d.body is not None])
+    await c.group(_EVENT, _EVENT_COLUMNS, [_event_row(d, e) for d, e in rows])
+    await c.group(_KEY, _KEY_COLUMNS, [key for _, e in rows for key in event_keys(e)])
+    await c.group(_CONSENT, _CONSENT_COLUMNS, [row for _, e in rows for row in consent_rows(e)])
+    await c.group(
+        _ENRICH,
+        {"ref": "text", "queue": "text", "due_at": "bigint"},
+        {(e.connection, e.event.type): _enrich_row(d, e) for d, e in rows if e.stage == "enrich"}.values(),
+    )
+    await _note_duplicates(c, deliveries, new)
+    return stored
+
+
+def _enrich_row(delivery: Incoming, new: NewEvent) -> dict[str, Any]:
+    return {
+        "ref": f"{new.connection}|{new.event.type}",
+        "queue": new.connection,
+        "due_at": delivery.received_at_ms,
+    }
+
+
+async def _known_deliveries(c: Connection, deliveries: Sequence[Incoming]) -> list[bool]:
+    """For each delivery whether its id was stored before, or stands earlier in this group."""
+    named = [d for d in deliveries if d.delivery_id]
+    claimed = await c.group(
+        _CLAIM,
+        _CLAIM_COLUMNS,
+        [
+            {
+                "scope": d.scope,
+                "id": f"delivery:{d.delivery_id}",
+                "event_id": d.events[0].id if d.events else None,
+                "seen_at": d.received_at_ms,
+            }
+            for d in named
+        ],
+    )
+    free = {(row["scope"], row["id"]) for row in claimed}
+    known = []
+    for delivery in deliveries:
+        key = (delivery.scope, f"delivery:{delivery.delivery_id}")
+        known.append(bool(delivery.delivery_id) and key not in free)
+        free.discard(key)
+    return known
+
+
+async def _claim_facts(c: Connection, fresh: Sequence[Incoming]) -> set[str]:
+    """The ids of the events whose fact was not known."""
+    owners: dict[tuple[str, str], str] = {}
+    for delivery in fresh:
+        for new in delivery.events:
+            owners.setdefault(_fact_key(delivery, new), new.id)
+    rows = [
+        {"scope": scope, "id": fact, "event_id": event_id, "seen_at": fresh[0].received_at_ms}
+        for (scope, fact), event_id in sorted(owners.items())
+    ]
+    claimed = await c.group(_CLAIM, _CLAIM_COLUMNS, rows)
+    return {owners[(row["scope"], row["id"])] for row in claimed}
+
+
+def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
+    return (new.connection_id or delivery.scope, f"fact:{new.event.type}:{new.event.fact_id}")
+
+
+async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: set[str]) -> None:
+    """Count what was known already on the event that was first."""
+    seen = Counter(_fact_key(d, e) for d in deliveries for e in d.events if e.id not in new)
+    await c.group(
+        _DUPLICATE,
+        {"scope": "text", "id": "text", "n": "bigint"},
+        [{"scope": scope, "id": fact, "n": n} for (scope, fact), n in sorted(seen.items())],
+    )
+
+
+def _delivery_row(d: Incoming) -> dict[str, Any]:
+    return {
+        "id": d.id,
+        "connector": d.connector,
+        "connection_id": d.connection_id,
+        "topic": d.topic,
+        "received_at": d.received_at_ms,
+        "request": to_json(d.request).decode(),
+        "body": d.body,
+        "state": d.state,
+        "note": d.note,
+    }
+
+
+def _event_row(delivery: Incoming, new: NewEvent) -> dict[str, Any]:
+    e = new.event
+    return {
+        "id": new.id,
+        "connection_id": new.connection_id,
+        "delivery_id": delivery.id if delivery.body is not None else None,
+        "type": e.type,
+        "occurred_at": e.occurred_at_ms,
+        "received_at": delivery.received_at_ms,
+        "data": to_json(e.data).decode(),
+        "subject": to_json(vars(e.subject)).decode() if e.subject else None,
+        "stage": new.stage,
+        "note": new.note,
+    }
+
+
+def event_keys(new: NewEvent) -> list[dict[str, str]]:
+    """What an event can be found by: its person's identities, and the fields its trigger lists in `correlate`."""
+    people = new.event.subject.keys(new.connection) if new.event.subject else []
+    keys = [("identity", f"{kind}:{value}") for kind, value in people]
+    keys += [(new.event.type, f"{name}={value}") for name, value in new.event.correlate.items()]
+    return [{"type": type_, "key": key, "event_id": new.id} for type_, key in keys]
+
+
+def consent_rows(new: NewEvent) -> list[dict[str, Any]]:
+    """What an event says about consent, as rows of the ledger."""
+    return [
+        {
+            "id": new_id(),
+            "channel": s.channel,
+            "address": s.address,
+            "purpose": s.purpose,
+            "state": s.state.value,
+            "reason": s.reason,
+            "source": new.event.type,
+            "event_id": new.id,
+            "at": new.event.occurred_at_ms,
+        }
+        for s in new.event.consents
+    ]
+
+
+async def append_consents(c: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to the consent ledger."""
+    await c.group(_CONSENT, _CONSENT_COLUMNS, rows)
+
+
+# -- reading back ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event as stored."""
+
+    id: str
+    type: str
+    connection_id: str
+    occurred_at_ms: int
+    received_at_ms: int
+    data: Mapping[str, Json]
+    subject: Identity | None
+    contact_id: str | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> StoredEvent:
+        """From a row of the table `event`."""
+        return cls(
+            id=row["id"],
+            type=row["type"],
+            connection_id=row["connection_id"],
+            occurred_at_ms=row["occurred_at"],
+            received_at_ms=row["received_at"],
+            data=from_json(row["data"]),
+            subject=Identity(**from_json(row["subject"])) if row["subject"] else None,
+            contact_id=row["contact_id"],
+        )
+
+
+_FIELDS = "id, type, connection_id, occurred_at, received_at, data, subject, contact_id"
+
+
+async def unrouted(c: Connection, most: int) -> list[StoredEvent]:
+    """The oldest unrouted events, locked; those that another worker has locked are passed over."""
+    rows = await c.all(
+        f"select {_FIELDS} from event where stage = 'route' order by id limit :most {c.skip_locked}", most=most
+    )
+    return [StoredEvent.of(row) for row in rows]
+
+
+async def mark_routed(c: Connection, contacts: Mapping[str, str | None]) -> None:
+    """Events (id to contact id) are routed."""
+    await c.group(
+        "update event set stage = 'routed', contact_id = r.contact_id from {rows} where event.id = r.id",
+        {"id": "text", "contact_id": "text"},
+        [{"id": id_, "contact_id": contact_id} for id_, contact_id in contacts.items()],
+    )
+
+
+async def to_enrich(c: Connection, connection_id: str, type_: str, most: int) -> list[StoredEvent]:
+    """The oldest events of a connection and type that wait to be filled in."""
+    rows = await c.all(
+        f"select {_FIELDS} from event where stage = 'enrich' and type = :type and connection_id = :connection "
+        "order by id limit :most",
+        type=type_,
+        connection=connection_id,
+        most=most,
+    )
+    return [StoredEvent.of(row) for row in rows]
+
+
+async def enriched(c: Connection, filled: Sequence[NewEvent]) -> None:
+    """Filled-in events go on to be routed: data, person, keys and consent as they are now."""
+    await c.group(
+        "update event set data = r.data, subject = r.subject, stage = 'route' from {rows} "
+        "where event.id = r.id and event.stage = 'enrich'",
+        {"id": "text", "data": "text", "subject": "text"},
+        [
+            {
+                "id": new.id,
+                "data": to_json(new.event.data).decode(),
+                "subject": to_json(vars(new.event.subject)).decode() if new.event.subject else None,
+            }
+            for new in filled
+        ],
+    )
+    await c.group(_KEY, _KEY_COLUMNS, [key for new in filled for key in event_keys(new)])
+    await c.group(_CONSENT, _CONSENT_COLUMNS, [row for new in filled for row in consent_rows(new)])
+
+
+async def quarantine(c: Connection, event_id: str, reason: str) -> None:
+    """Set an event aside that cannot be routed, with the reason; `hub events list --quarantined` shows it."""
+    await c.run("update event set stage = 'quarantined', note = :reason where id = :id", id=event_id, reason=reason)
+
+
+async def get(c: Connection, event_id: str) -> StoredEvent | None:
+    """One event, or None."""
+    row = await c.first(f"select {_FIELDS} from event where id = :id", id=event_id)
+    return StoredEvent.of(row) if row else None
+
+
+async def found_by_key(c: Connection, type_: str, key: str) -> list[StoredEvent]:
+    """Events of a type with a correlated field (`message_id=SM1`), oldest first."""
+    rows = await c.all(
+        f"select {_FIELDS} from event where id in (select event_id from event_key where type = :type and key = :key) "
+        "order by id limit 50",
+        type=type_,
+        key=key,
+    )
+    return [StoredEvent.of(row) for row in rows]
+
+
+async def of_contact_since(c: Connection, contact_id: str, types: Sequence[str], since_ms: int) -> list[StoredEvent]:
+    """A contact's routed events of some types received since an instant, oldest first."""
+    rows = await c.all(
+        f"select {_FIELDS} from event where contact_id = :contact and received_at >= :since order by received_at, id",
+        contact=contact_id,
+        since=since_ms,
+    )
+    return [StoredEvent.of(row) for row in rows if row["type"] in types]
+
+
+async def unrouted_of(c: Connection, identities: Sequence[str]) -> list[tuple[str, StoredEvent]]:
+    """Unrouted events about one of these identities (`email:…`), each with the identity that matched."""
+    rows = await c.group(
+        f"select k.key as identity, {', '.join('e.' + f for f in _FIELDS.split(', '))} from event e "
+        "join event_key k on k.event_id = e.id and k.type = 'identity' join {rows} on r.key = k.key "
+        "where e.stage = 'route'",
+        {"key": "text"},
+        [{"key": identity} for identity in identities],
+    )
+    return [(row["identity"], StoredEvent.of(row)) for row in rows]

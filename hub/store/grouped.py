@@ -1,0 +1,77 @@
+"""Group commit: many waiting callers, one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from hub.errors import StoreUnavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Flush = Callable[[Sequence[T]], Awaitable[Sequence[R]]]
+
+
+class Full(StoreUnavailable):
+    """More is waiting to be stored than the hub holds in memory. Nothing of this was stored; try again."""
+
+
+class Grouped(Generic[T, R]):
+    """Collects items and hands them to `flush` in groups; each caller gets its own item's result.
+
+    While one group is being written the next one gathers, so groups grow with the load and nobody waits when idle.
+    If a group fails for another reason than an outage it is repeated item by item, so that only the culprit fails.
+    """
+
+    def __init__(
+        self, flush: Flush[T, R], *, most: int, flushers: int = 1, bound: int = 5000, linger_s: float = 0.0
+    ) -> None:
+        self._flush, self._most, self._flushers, self._bound = flush, most, flushers, bound
+        self._linger_s = linger_s
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._writing: set[asyncio.Task[None]] = set()
+
+    @property
+    def depth(self) -> int:
+        """How many items wait to be written."""
+        return len(self._waiting)
+
+    async def submit(self, item: T) -> R:
+        """Write the item with the next group. Raises Full, StoreUnavailable, or what the item itself caused."""
+        if len(self._waiting) >= self._bound:
+            raise Full()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._writing) < self._flushers:
+            task = asyncio.ensure_future(self._write())
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+        return await asyncio.shield(future)
+
+    async def _write(self) -> None:
+        while self._waiting:
+            # One turn of the loop lets callers that are ready at the same moment join the group.
+            await asyncio.sleep(self._linger_s)
+            group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            await self._settle(group)
+
+    async def _settle(self, group: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        if not group:
+            return
+        try:
+            results = await self._flush([item for item, _ in group])
+        except Exception as error:  # every failure belongs to the callers that wait for it
+            if len(group) > 1 and not isinstance(error, StoreUnavailable):
+                for single in group:
+                    await self._settle([single])
+                return
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+                    future.exception()  # the caller may be gone; then nobody is left to be told
+            return
+        for (_, future), result in zip(group, results, strict=True):
+            if not future.done():
+                future.set_result(result)

@@ -1,0 +1,93 @@
+"""The schema's versions: what the database has, what this release needs, and the way from one to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from hub.errors import StoreError
+from hub.store.schema import metadata
+from hub.store.session import Store
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True)
+class SchemaStatus:
+    """`current` is the database's revision (None: empty), `needed` this release's, `behind` the revisions between."""
+
+    current: str | None
+    needed: str
+    behind: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether this release can run on the database."""
+        return not self.behind
+
+
+async def status(store: Store) -> SchemaStatus:
+    """Where the database stands. Raises StoreUnavailable; StoreError when it belongs to a newer release."""
+    async with store.read() as connection:
+        current = await connection.raw.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+    scripts = ScriptDirectory.from_config(_config())
+    known = [s.revision for s in reversed(list(scripts.walk_revisions()))]
+    if current is not None and current not in known:
+        raise StoreError(f"the database is at revision {current}, which this release does not know; upgrade tetik-hub")
+    behind = known[known.index(current) + 1 :] if current else known
+    return SchemaStatus(current, known[-1], tuple(behind))
+
+
+async def require_ready(store: Store) -> None:
+    """Raise StoreError, naming the command that mends it, unless the schema is what this release needs."""
+    found = await status(store)
+    if not found.ready:
+        raise StoreError(
+            f"the database is {'empty' if found.current is None else f'at revision {found.current}'} and this release "
+            f"needs {found.needed}; run `hub db upgrade`"
+        )
+
+
+async def require_ready_or_memory(store: Store) -> None:
+    """As `require_ready`; a database in memory has no revisions and is always of this release."""
+    if not store.in_memory:
+        await require_ready(store)
+
+
+async def upgrade(store: Store, revision: str = "head") -> None:
+    """Bring the schema to `revision`."""
+    await _run(store, lambda config: command.upgrade(config, revision))
+
+
+async def downgrade(store: Store, revision: str = "base") -> None:
+    """Take the schema back to `revision`; `base` removes every table."""
+    await _run(store, lambda config: command.downgrade(config, revision))
+
+
+async def create_in_memory(store: Store) -> None:
+    """The newest schema at once, for databases that live in memory and have no past."""
+    async with store.writer.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+
+
+async def _run(store: Store, act: Any) -> None:
+    def run(connection: Connection) -> None:
+        config = _config()
+        config.attributes["connection"] = connection
+        act(config)
+
+    async with store.writer.begin() as connection:
+        await connection.run_sync(run)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    return config

@@ -1,0 +1,114 @@
+"""Recipes, their versions, and purposes: the rows behind `hub.library`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic_core import from_json, to_json
+
+from hub.events import Json
+from hub.purposes import LegalClass, Purpose
+from hub.store.connections import changed, generation
+from hub.store.session import Connection, Row
+
+_GENERATION = "recipes"
+
+
+async def recipes_generation(c: Connection) -> int:
+    """Counts changes to recipes and purposes."""
+    return await generation(c, _GENERATION)
+
+
+async def everything(c: Connection) -> list[Row]:
+    """All recipes: name, state, version (0: never published), draft, updated_at."""
+    return list(await c.all("select * from recipe order by name"))
+
+
+async def version(c: Connection, recipe: str, number: int) -> Row | None:
+    """One published version: definition (JSON), source, published_at."""
+    return await c.first(
+        "select * from recipe_version where recipe = :recipe and version = :version", recipe=recipe, version=number
+    )
+
+
+async def versions(c: Connection, recipe: str) -> list[Row]:
+    """All versions of a recipe, newest first, with how many runs are still inside each."""
+    return list(
+        await c.all(
+            "select v.version as version, v.published_at as published_at, v.source as source, "
+            "(select count(*) from run where run.recipe = v.recipe and run.version = v.version and run.finished_at is null) "
+            "as inside from recipe_version v where v.recipe = :recipe order by v.version desc",
+            recipe=recipe,
+        )
+    )
+
+
+async def save_draft(c: Connection, name: str, source: str, now_ms: int) -> None:
+    """Keep a recipe's source as its draft; what is published stays published."""
+    await c.run(
+        "insert into recipe (name, state, version, draft, updated_at) values (:name, 'draft', 0, :draft, :now) "
+        "on conflict (name) do update set draft = excluded.draft, updated_at = excluded.updated_at",
+        name=name,
+        draft=source,
+        now=now_ms,
+    )
+    await changed(c, _GENERATION)
+
+
+async def publish(
+    c: Connection, name: str, number: int, definition: Mapping[str, Json], source: str, now_ms: int
+) -> None:
+    """Make a new version the live one."""
+    await c.run(
+        "insert into recipe_version (recipe, version, definition, source, published_at) "
+        "values (:recipe, :version, :definition, :source, :now)",
+        recipe=name,
+        version=number,
+        definition=to_json(definition).decode(),
+        source=source,
+        now=now_ms,
+    )
+    await c.run(
+        "insert into recipe (name, state, version, draft, updated_at) values (:name, 'published', :version, null, :now) "
+        "on conflict (name) do update set state = 'published', version = excluded.version, draft = null, "
+        "updated_at = excluded.updated_at",
+        name=name,
+        version=number,
+        now=now_ms,
+    )
+    await changed(c, _GENERATION)
+
+
+async def set_state(c: Connection, name: str, state: str, now_ms: int) -> bool:
+    """Pause a published recipe (no new runs; those inside go on) or publish a paused one again."""
+    found = await c.run(
+        "update recipe set state = :state, updated_at = :now where name = :name and version > 0",
+        state=state,
+        now=now_ms,
+        name=name,
+    )
+    await changed(c, _GENERATION)
+    return bool(found)
+
+
+async def purposes(c: Connection) -> dict[str, Purpose]:
+    """All purposes by name."""
+    rows = await c.all("select * from purpose order by name")
+    return {row["name"]: Purpose(row["name"], row["channel"], LegalClass(row["legal_class"])) for row in rows}
+
+
+async def save_purposes(c: Connection, given: Mapping[str, Purpose]) -> None:
+    """Add or replace purposes."""
+    await c.group(
+        "insert into purpose (name, channel, legal_class) select name, channel, legal_class from {rows} where true "
+        "on conflict (name) do update set channel = excluded.channel, legal_class = excluded.legal_class",
+        {"name": "text", "channel": "text", "legal_class": "text"},
+        [{"name": p.name, "channel": p.channel, "legal_class": p.legal_class.value} for p in given.values()],
+    )
+    await changed(c, _GENERATION)
+
+
+def definition_of(row: Row) -> Mapping[str, Json]:
+    """A version row's definition."""
+    definition: Mapping[str, Json] = from_json(row["definition"])
+    return definition

@@ -1,0 +1,626 @@
+"""Runs: starting them (T2), advancing them (T5, T6), waking them (T10), and reading them back for people.
+
+Advancing is one conditional statement on (run, epoch): a change whose epoch is old touches nothing. What an effect did is
+recorded all the same, since a call that was made was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from hub.events import Json
+from hub.store.session import Connection, Row
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run about to start."""
+
+    id: str
+    recipe: str
+    version: int
+    contact_id: str | None
+    entry_key: str
+    scope: str
+    trigger: Mapping[str, Json]
+    started_at_ms: int
+    queue: str = "runs"
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as stored. `wake` is the event that ended its wait, `stop` the exit that ended it, if any."""
+
+    id: str
+    recipe: str
+    version: int
+    contact_id: str | None
+    entry_key: str
+    scope: str
+    status: str
+    position: str | None
+    trigger: Mapping[str, Json]
+    ctx: Mapping[str, Json]
+    wake: Mapping[str, Json] | None
+    stop: Mapping[str, Json] | None
+    reason: str | None
+    ended_by: str | None
+    started_at_ms: int
+    finished_at_ms: int | None
+    steps: int
+    watches: int
+
+    @classmethod
+    def of(cls, row: Row) -> RunRow:
+        """From a row of the table `run`."""
+        return cls(
+            id=row["id"],
+            recipe=row["recipe"],
+            version=row["version"],
+            contact_id=row["contact_id"],
+            entry_key=row["entry_key"],
+            scope=row["scope"],
+            status=row["status"],
+            position=row["at_step"],
+            trigger=from_json(row["trigger_data"]),
+            ctx=from_json(row["ctx"]),
+            wake=from_json(row["wake"]) if row["wake"] else None,
+            stop=from_json(row["stop"]) if row["stop"] else None,
+            reason=row["reason"],
+            ended_by=row["ended_by"],
+            started_at_ms=row["started_at"],
+            finished_at_ms=row["finished_at"],
+            steps=row["steps"],
+            watches=row["watches"],
+        )
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """An effect as stored: planned (may be called), intended (a call may have been made), done, failed, skipped, unknown."""
+
+    key: str
+    run_id: str
+    step_id: str
+    action: str
+    connection: str
+    state: str
+    token: str
+    request: Mapping[str, Json]
+    attempts: int
+    intended_at_ms: int
+
+    @classmethod
+    def of(cls, row: Row) -> EffectRow:
+        """From a row of the table `effect`."""
+        return cls(
+            key=row["key"],
+            run_id=row["run_id"],
+            step_id=row["step_id"],
+            action=row["action"],
+            connection=row["connection"],
+            state=row["state"],
+            token=row["token"],
+            request=from_json(row["request"]),
+            attempts=row["attempts"],
+            intended_at_ms=row["intended_at"],
+        )
+
+
+@dataclass(frozen=True)
+class EffectResult:
+    """What became of an effect; written wherever key and token match, whatever the epoch."""
+
+    key: str
+    token: str
+    action: str
+    state: str
+    outcome: str
+    reason: str
+    response: Mapping[str, Json] | None
+    at_ms: int
+    message: bool = False
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One recorded step of a run: what was decided and why."""
+
+    step_id: str
+    path: str
+    kind: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WatchRow:
+    """An event that a run waits for or leaves on."""
+
+    kind: str
+    name: str
+    type: str
+    key: str
+    condition: Json
+    since_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """Everything one T5 writes for one run.
+
+    `seq` and `first_watch` number the steps and watches added. `due_ms` is when the run is looked at next (None: the same
+    worker goes on under its lease); `finished` ends it. With `end_wait` the run's earlier answers are removed. `take_stop`
+    says that this change is the answer to the run's stop.
+    """
+
+    run_id: str
+    epoch: int
+    at_ms: int
+    seq: int
+    status: str
+    position: str | None
+    ctx: Mapping[str, Json]
+    reason: str | None = None
+    due_ms: int | None = None
+    finished: bool = False
+    ended_by: str | None = None
+    steps: Sequence[StepRow] = ()
+    result: EffectResult | None = None
+    intent: EffectRow | None = None
+    watches: Sequence[WatchRow] = ()
+    first_watch: int = 0
+    end_wait: bool = False
+    queue: str | None = None
+    data: str | None = None
+    parked_on: str | None = None
+    counted: bool = False
+    take_stop: bool = False
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The answer to an Advance: `held` is False for a zombie; `stop` is the exit that arrived meanwhile, if any."""
+
+    held: bool
+    stop: Mapping[str, Json] | None = None
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+async def start(c: Connection, runs: Sequence[NewRun]) -> set[str]:
+    """Insert runs with their work; returns the ids of those whose entry key is new."""
+    rows = await c.group(
+        """
+        insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at)
+        select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at from {rows} where true
+        on conflict (recipe, entry_key) do nothing returning id
+        """,
+        {
+            "id": "text",
+            "recipe": "text",
+            "version": "bigint",
+            "contact_id": "text",
+            "entry_key": "text",
+            "scope": "text",
+            "trigger_data": "text",
+            "started_at": "bigint",
+        },
+        [
+            {
+                "id": r.id,
+                "recipe": r.recipe,
+                "version": r.version,
+                "contact_id": r.contact_id,
+                "entry_key": r.entry_key,
+                "scope": r.scope,
+                "trigger_data": to_json(r.trigger).decode(),
+                "started_at": r.started_at_ms,
+            }
+            for r in runs
+        ],
+    )
+    started = {row["id"] for row in rows}
+    await c.group(
+        "insert into work (kind, ref, queue, due_at) select 'run', ref, queue, due_at from {rows} where true",
+        {"ref": "text", "queue": "text", "due_at": "bigint"},
+        [{"ref": r.id, "queue": r.queue, "due_at": r.started_at_ms} for r in runs if r.id in started],
+    )
+    return started
+
+
+async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    """The live runs of each (recipe, scope): run ids, oldest first."""
+    rows = await c.group(
+        "select run.recipe as recipe, run.scope as scope, run.id as id from run join {rows} "
+        "on run.recipe = r.recipe and run.scope = r.scope where run.finished_at is null order by run.id",
+        {"recipe": "text", "scope": "text"},
+        [{"recipe": recipe, "scope": scope} for recipe, scope in scopes],
+    )
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        found.setdefault((row["recipe"], row["scope"]), []).append(row["id"])
+    return found
+
+
+async def entries(c: Connection, scopes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """The recorded entry times of each (recipe, scope), locked; rows are made where there are none."""
+    given = [{"recipe": recipe, "scope": scope} for recipe, scope in sorted(set(scopes))]
+    columns = {"recipe": "text", "scope": "text"}
+    await c.group(
+        "insert into entry (recipe, scope, times) select recipe, scope, '[]' from {rows} where true on conflict do nothing",
+        columns,
+        given,
+    )
+    lock = "for update of entry" if c.dialect == "postgresql" else ""
+    rows = await c.group(
+        "select entry.recipe as recipe, entry.scope as scope, entry.times as times from entry join {rows} "
+        f"on entry.recipe = r.recipe and entry.scope = r.scope order by entry.recipe, entry.scope {lock}",
+        columns,
+        given,
+    )
+    return {(row["recipe"], row["scope"]): from_json(row["times"]) for row in rows}
+
+
+async def write_entries(c: Connection, times: Mapping[tuple[str, str], Sequence[int]]) -> None:
+    """Replace the recorded entry times."""
+    await c.group(
+        "update entry set times = r.times from {rows} where entry.recipe = r.recipe and entry.scope = r.scope",
+        {"recipe": "text", "scope": "text", "times": "text"},
+        [{"recipe": r, "scope": s, "times": to_json(list(t)).decode()} for (r, s), t in times.items()],
+    )
+
+
+# -- waking ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A row of `waiter` that an event's type and key matched."""
+
+    run_id: str
+    kind: str
+    name: str
+    type: str
+    key: str
+    condition: Json
+    since_ms: int
+
+
+async def waiting_for(c: Connection, keys: Iterable[tuple[str, str]]) -> list[Waiting]:
+    """The waiters on any of these (type, key) pairs."""
+    rows = await c.group(
+        "select w.run_id as run_id, w.kind as kind, w.name as name, w.type as type, w.key as key, "
+        "w.condition as condition, w.since as since from waiter w join {rows} on w.type = r.type and w.key = r.key "
+        "order by w.run_id, w.n",
+        {"type": "text", "key": "text"},
+        [{"type": type_, "key": key} for type_, key in sorted(set(keys))],
+    )
+    return [
+        Waiting(
+            run_id=row["run_id"],
+            kind=row["kind"],
+            name=row["name"],
+            type=row["type"],
+            key=row["key"],
+            condition=from_json(row["condition"]) if row["condition"] else None,
+            since_ms=row["since"],
+        )
+        for row in rows
+    ]
+
+
+_LOCK_WORK = "select ref, owner from work where kind = 'run' and ref in (select run_id from {rows}) order by ref"
+
+
+async def wake(c: Connection, answers: Mapping[str, Mapping[str, Json]], now_ms: int) -> None:
+    """T10: these runs' waits are answered (run id to answer). Whoever was arming the wait is fenced off."""
+    given = [{"run_id": run_id, "wake": to_json(answer).decode()} for run_id, answer in sorted(answers.items())]
+    columns = {"run_id": "text", "wake": "text"}
+    await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
+    await c.group("update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id", columns, given)
+    await c.group("delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})", columns, given)
+    await c.group(
+        "update work set due_at = :now, epoch = epoch + 1, owner = null from {rows} "
+        "where work.kind = 'run' and work.ref = r.run_id and work.parked_on is null",
+        columns,
+        given,
+        now=now_ms,
+    )
+
+
+async def stop(c: Connection, stops: Mapping[str, Mapping[str, Json]], now_ms: int) -> None:
+    """T10: these runs shall end (run id to why). Idle ones are due at once; one in hand sees it at its next gate or commit."""
+    given = [{"run_id": run_id, "stop": to_json(why).decode()} for run_id, why in sorted(stops.items())]
+    columns = {"run_id": "text", "stop": "text"}
+    await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
+    await c.group(
+        "update run set stop = r.stop from {rows} where run.id = r.run_id and run.stop is null and run.finished_at is null",
+        columns,
+        given,
+    )
+    await c.group("delete from waiter where run_id in (select run_id from {rows})", columns, given)
+    await c.group(
+        "update work set due_at = :now, epoch = epoch + 1, parked_on = null from {rows} "
+        "where work.kind = 'run' and work.ref = r.run_id and work.owner is null",
+        columns,
+        given,
+        now=now_ms,
+    )
+
+
+# -- advancing ---------------------------------------------------------------------------------------------------------
+
+_FENCE = """
+select w.ref as run_id, run.stop as stop from work w join {rows} on w.ref = r.run_id and w.epoch = r.epoch
+join run on run.id = w.ref where w.kind = 'run' order by w.ref
+"""
+_RESULT = """
+update effect set state = r.state, outcome = r.outcome, reason = r.reason, response = r.response,
+finished_at = case when r.state = 'planned' then null else r.at end
+from {rows} where effect.key = r.key and effect.token = r.token
+"""
+_INTENT = """
+insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at)
+select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at from {rows} where true
+on conflict (key) do update
+set state = excluded.state, token = excluded.token, attempts = excluded.attempts, intended_at = excluded.intended_at
+"""
+_INTENT_COLUMNS = dict.fromkeys(
+    ("key", "run_id", "step_id", "action", "connection", "state", "token", "request"), "text"
+) | {"attempts": "bigint", "intended_at": "bigint"}
+_RUN = """
+update run set status = r.status, at_step = r.at_step, ctx = r.ctx, reason = r.reason, ended_by = r.ended_by,
+finished_at = r.finished_at, steps = r.steps, watches = r.watches, wake = null, stop = case when r.take_stop = 1 then null else run.stop end
+from {rows} where run.id = r.run_id
+"""
+_RUN_COLUMNS = dict.fromkeys(("run_id", "status", "at_step", "ctx", "reason", "ended_by"), "text") | {
+    "finished_at": "bigint",
+    "take_stop": "bigint",
+    "steps": "bigint",
+    "watches": "bigint",
+}
+_STEP = """
+insert into step (run_id, seq, step_id, path, kind, outcome, reason, at)
+select run_id, seq, step_id, path, kind, outcome, reason, at from {rows} where true
+"""
+_STEP_COLUMNS = dict.fromkeys(("run_id", "step_id", "path", "kind", "outcome", "reason"), "text") | {
+    "seq": "bigint",
+    "at": "bigint",
+}
+_WATCH = """
+insert into waiter (run_id, n, kind, name, type, key, condition, since)
+select run_id, n, kind, name, type, key, condition, since from {rows} where true
+"""
+_WATCH_COLUMNS = dict.fromkeys(("run_id", "kind", "name", "type", "key", "condition"), "text") | {
+    "n": "bigint",
+    "since": "bigint",
+}
+# A stop that arrived while the run was in hand makes it due at once instead of putting it to sleep.
+_DUE = """
+update work set due_at = r.due_at, owner = null, queue = coalesce(r.queue, work.queue), data = r.data,
+claims = case when r.counted = 1 then work.claims else 0 end, parked_on = r.parked_on
+from {rows} where work.kind = 'run' and work.ref = r.run_id
+"""
+
+
+async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
+    """T5 for a group of runs: outcomes of calls always, everything else only where the epoch still holds."""
+    await c.group(
+        _RESULT,
+        dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {"at": "bigint"},
+        [_result_row(a.result) for a in group if a.result],
+    )
+    messages = [a.result for a in group if a.result and a.result.message]
+    await c.group(
+        "update message set sent_at = r.at from {rows} where message.effect_key = r.key",
+        {"key": "text", "at": "bigint"},
+        [{"key": m.key, "at": m.at_ms} for m in messages if m.state == "done"],
+    )
+    # What certainly was not sent gives its reservation back; what may have been sent keeps it.
+    await c.group(
+        "delete from message where effect_key in (select key from {rows})",
+        {"key": "text"},
+        [{"key": m.key} for m in messages if m.state not in {"done", "unknown"}],
+    )
+    lock = "for update of w, run" if c.dialect == "postgresql" else ""
+    held_rows = await c.group(
+        f"{_FENCE} {lock}",
+        {"run_id": "text", "epoch": "bigint"},
+        [{"run_id": a.run_id, "epoch": a.epoch} for a in sorted(group, key=lambda a: a.run_id)],
+    )
+    stops = {row["run_id"]: row["stop"] for row in held_rows}
+    held = [a for a in group if a.run_id in stops]
+    await c.group(_INTENT, _INTENT_COLUMNS, [_intent_row(a.intent) for a in held if a.intent])
+    await c.group(_STEP, _STEP_COLUMNS, [row for a in held for row in _step_rows(a)])
+    ended = [{"run_id": a.run_id} for a in held if a.finished]
+    answered = [{"run_id": a.run_id} for a in held if a.end_wait and not a.finished]
+    await c.group("delete from waiter where run_id in (select run_id from {rows})", {"run_id": "text"}, ended)
+    await c.group(
+        "delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})",
+        {"run_id": "text"},
+        answered,
+    )
+    await c.group(_WATCH, _WATCH_COLUMNS, [row for a in held for row in _watch_rows(a)])
+    await c.group(_RUN, _RUN_COLUMNS, [_run_row(a) for a in held])
+    await c.group(
+        "delete from work where kind = 'run' and ref in (select run_id from {rows})", {"run_id": "text"}, ended
+    )
+    await c.group(
+        _DUE,
+        {"run_id": "text", "due_at": "bigint", "queue": "text"},
+        [
+            {
+                "run_id": a.run_id,
+                "due_at": a.at_ms if stops[a.run_id] and not a.take_stop else a.due_ms,
+                "queue": a.queue,
+            }
+            for a in held
+            if a.due_ms is not None and not a.finished
+        ],
+    )
+    return [Advanced(a.run_id in stops, _stop(stops.get(a.run_id)) if not a.take_stop else None) for a in group]
+
+
+def _stop(raw: str | None) -> Mapping[str, Json] | None:
+    return from_json(raw) if raw else None
+
+
+def _result_row(r: EffectResult) -> dict[str, Any]:
+    return {
+        "key": r.key,
+        "token": r.token,
+        "state": r.state,
+        "outcome": r.outcome,
+        "reason": r.reason,
+        "response": to_json(r.response).decode() if r.response is not None else None,
+        "at": r.at_ms,
+    }
+
+
+def _intent_row(e: EffectRow) -> dict[str, Any]:
+    return {
+        "key": e.key,
+        "run_id": e.run_id,
+        "step_id": e.step_id,
+        "action": e.action,
+        "connection": e.connection,
+        "state": e.state,
+        "token": e.token,
+        "request": to_json(e.request).decode(),
+        "attempts": e.attempts,
+        "intended_at": e.intended_at_ms,
+    }
+
+
+def _step_rows(a: Advance) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": a.run_id,
+            "seq": a.seq + n,
+            "step_id": s.step_id,
+            "path": s.path,
+            "kind": s.kind,
+            "outcome": s.outcome,
+            "reason": s.reason,
+            "at": a.at_ms,
+        }
+        for n, s in enumerate(a.steps)
+    ]
+
+
+def _watch_rows(a: Advance) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": a.run_id,
+            "n": a.first_watch + n,
+            "kind": w.kind,
+            "name": w.name,
+            "type": w.type,
+            "key": w.key,
+            "condition": to_json(w.condition).decode() if w.condition is not None else None,
+            "since": w.since_ms,
+        }
+        for n, w in enumerate(a.watches)
+    ]
+
+
+def _run_row(a: Advance) -> dict[str, Any]:
+    return {
+        "run_id": a.run_id,
+        "status": a.status,
+        "at_step": a.position,
+        "ctx": to_json(a.ctx).decode(),
+        "reason": a.reason,
+        "ended_by": a.ended_by,
+        "finished_at": a.at_ms if a.finished else None,
+        "take_stop": int(a.take_stop),
+        "steps": a.seq + len(a.steps),
+        "watches": a.first_watch + len(a.watches),
+    }
+
+
+async def arm(c: Connection, run_id: str, epoch: int, due_ms: int) -> bool:
+    """T6: the wait is registered and no event had come; False when somebody answered it meanwhile."""
+    armed = await c.run(
+        "update work set due_at = :due, owner = null, claims = 0 where kind = 'run' and ref = :run and epoch = :epoch",
+        due=due_ms,
+        run=run_id,
+        epoch=epoch,
+    )
+    if armed:
+        await c.run("update run set status = 'waiting' where id = :run", run=run_id)
+    return bool(armed)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Whether a run is still held under an epoch, and the exit that arrived meanwhile, if any."""
+
+    held: bool
+    stop: Mapping[str, Json] | None
+
+
+async def hold(c: Connection, run_id: str, epoch: int) -> Held:
+    """Lock a run and its work for the rest of the transaction and say how it stands."""
+    lock = "for update of w, run" if c.dialect == "postgresql" else ""
+    row = await c.first(
+        "select run.stop as stop from work w join run on run.id = w.ref "
+        f"where w.kind = 'run' and w.ref = :run and w.epoch = :epoch {lock}",
+        run=run_id,
+        epoch=epoch,
+    )
+    return Held(row is not None, _stop(row["stop"]) if row else None)
+
+
+async def intend(c: Connection, effect: EffectRow) -> None:
+    """Write an effect's intent."""
+    await c.group(_INTENT, _INTENT_COLUMNS, [_intent_row(effect)])
+
+
+async def reserve_message(
+    c: Connection, effect_key: str, *, contact_id: str | None, channel: str, purpose: str, recipe: str, at_ms: int
+) -> None:
+    """Count a message about to leave against the contact's caps."""
+    await c.run(
+        "insert into message (effect_key, contact_id, channel, purpose, recipe, reserved_at) "
+        "values (:key, :contact, :channel, :purpose, :recipe, :at) on conflict (effect_key) do update set reserved_at = :at",
+        key=effect_key,
+        contact=contact_id,
+        channel=channel,
+        purpose=purpose,
+        recipe=recipe,
+        at=at_ms,
+    )
+
+
+async def effect_state(c: Connection, run_id: str, step_id: str) -> str | None:
+    """The state of the effect of a step of a run, or None when there is none."""
+    row = await c.first("select state from effect where run_id = :run and step_id = :step", run=run_id, step=step_id)
+    return row["state"] if row else None
+
+
+# -- reading back ------------------------------------------------------------------------------------------------------
+
+
+async def load(c: Connection, run_ids: Sequence[str]) -> dict[str, RunRow]:
+    """Runs by id."""
+    rows = await c.group(
+        "select run.* from run join {rows} on run.id = r.id", {"id": "text"}, [{"id": id_} for id_ in run_ids]
+    )
+    return {row["id"]: RunRow.of(row) for row in rows}
+
+
+async def open_effects(c: Connection, run_ids: Sequence[str]) -> dict[str, EffectRow]:
+    """The effect of each run that has no outcome yet, by run id; a run has at most one."""
+    rows = await c.group(
+        "select effect.* from effect join {rows} on effect.run_id = r.id where effect.state in ('planned', 'intended')",
+        {"id": "text"},
+        [{"id": id_} for id_ in run_ids],
+    )
+    return {row["run_id"]: EffectRow.of(row) for row in rows}

@@ -1,0 +1,352 @@
+"""The tables. Times are hub time in milliseconds since 1970 (BIGINT), JSON is text: the same on both databases.
+
+See docs/decisions/0002-store.md for why.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+
+def _text(name: str, *, null: bool = False, default: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=null, server_default=default)
+
+
+def _ms(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+# One row per fact that every process must agree on: the clock's offset, the generation of recipes and connections.
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), _text("value"))
+
+app = Table(
+    "app",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("connector"),
+    Column("name", Text, nullable=False, unique=True),
+    Column("inbound_key", Text, nullable=False, unique=True),
+    _text("settings"),
+    Column("secret", LargeBinary, nullable=False),
+    _text("key_id"),
+    _ms("created_at"),
+)
+
+connection = Table(
+    "connection",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("connector"),
+    Column("name", Text, nullable=False, unique=True),
+    Column("app_id", Text, ForeignKey("app.id")),
+    _text("account"),
+    Column("inbound_key", Text, nullable=False, unique=True),
+    _text("auth"),
+    _text("mode"),
+    _text("settings"),
+    Column("secret", LargeBinary, nullable=False),
+    _text("key_id"),
+    _count("token_epoch"),
+    _ms("token_expires_at", null=True),
+    _text("health"),
+    _text("health_reason", null=True),
+    _ms("created_at"),
+    UniqueConstraint("connector", "account", name="connection_account"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    _text("name"),
+    _text("scope"),
+    _ms("created_at"),
+)
+
+purpose = Table(
+    "purpose", metadata, Column("name", Text, primary_key=True), _text("channel", null=True), _text("legal_class")
+)
+
+recipe = Table(
+    "recipe",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("state"),
+    Column("version", Integer, nullable=False),
+    _text("draft", null=True),
+    _ms("updated_at"),
+)
+
+recipe_version = Table(
+    "recipe_version",
+    metadata,
+    Column("recipe", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    _text("definition"),
+    _text("source"),
+    _ms("published_at"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("connector"),
+    _text("connection_id"),
+    _text("topic"),
+    _ms("received_at"),
+    _text("request"),
+    Column("body", LargeBinary, nullable=False),
+    _text("state"),
+    _text("note"),
+)
+
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("connector", Text, primary_key=True),
+    Column("key_hash", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("minute", BigInteger, primary_key=True),
+    _count("count"),
+    _text("samples"),
+)
+
+dedupe = Table(
+    "dedupe",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    _text("event_id", null=True),
+    _ms("seen_at"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("connection_id"),
+    _text("delivery_id", null=True),
+    _text("type"),
+    _ms("occurred_at"),
+    _ms("received_at"),
+    _text("contact_id", null=True),
+    _text("data"),
+    _text("subject", null=True),
+    _text("stage"),
+    _text("note", null=True),
+    _count("duplicates"),
+    # Stages in the order of an event's life: enrich, route, routed; or quarantined, with the reason in `note`.
+    Index("event_unrouted", "id", postgresql_where=text("stage = 'route'"), sqlite_where=text("stage = 'route'")),
+    Index(
+        "event_enrich", "type", "id", postgresql_where=text("stage = 'enrich'"), sqlite_where=text("stage = 'enrich'")
+    ),
+    Index("event_of_contact", "contact_id", "received_at"),
+)
+
+# Identities of unrouted events (`email:…`) and the fields a trigger lists in `correlate` (`message_id=…`).
+event_key = Table(
+    "event_key",
+    metadata,
+    Column("type", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+)
+
+contact = Table(
+    "contact",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("first_name", null=True),
+    _text("last_name", null=True),
+    _text("language", null=True),
+    _text("zone", null=True),
+    _text("tags"),
+    _text("attributes"),
+    _ms("created_at"),
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    _text("contact_id"),
+    _ms("added_at"),
+    Index("identity_of_contact", "contact_id"),
+)
+
+# The ledger: one row per statement, never changed. What it permits is `purposes.permits` over an address's rows.
+consent = Table(
+    "consent",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("channel"),
+    _text("address"),
+    _text("purpose"),
+    _text("state"),
+    _text("reason"),
+    _text("source"),
+    _text("event_id", null=True),
+    _ms("at"),
+    Index("consent_of_address", "channel", "address"),
+)
+
+_LIVE = "finished_at is null"
+run = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("recipe"),
+    Column("version", Integer, nullable=False),
+    _text("contact_id", null=True),
+    _text("entry_key"),
+    _text("scope"),
+    _text("status"),
+    _text("at_step", null=True),
+    _text("trigger_data"),
+    _text("ctx"),
+    _text("wake", null=True),
+    _text("stop", null=True),
+    _text("reason", null=True),
+    _text("ended_by", null=True),
+    _ms("started_at"),
+    _ms("finished_at", null=True),
+    _count("steps"),
+    _count("watches"),
+    UniqueConstraint("recipe", "entry_key", name="run_entry"),
+    Index("run_of_contact", "contact_id", "id"),
+    Index("run_inside", "recipe", "scope", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
+)
+
+work = Table(
+    "work",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    _text("queue"),
+    _ms("due_at"),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    _text("owner", null=True),
+    _count("claims"),
+    _count("attempts"),
+    _text("parked_on", null=True),
+    _text("data", null=True),
+    Index("work_due", "due_at"),
+    Index("work_queue_due", "queue", "due_at"),
+    Index(
+        "work_parked",
+        "parked_on",
+        postgresql_where=text("parked_on is not null"),
+        sqlite_where=text("parked_on is not null"),
+    ),
+    # Every advance rewrites the row; room on the page keeps most of that off the indexes that did not change.
+    postgresql_with={"fillfactor": "50"},
+)
+
+step = Table(
+    "step",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    _text("step_id"),
+    _text("path"),
+    _text("kind"),
+    _text("outcome"),
+    _text("reason"),
+    _ms("at"),
+)
+
+effect = Table(
+    "effect",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _text("run_id"),
+    _text("step_id"),
+    _text("action"),
+    _text("connection"),
+    _text("state"),
+    _text("token"),
+    _text("request"),
+    _text("response", null=True),
+    _text("outcome", null=True),
+    _text("reason", null=True),
+    _count("attempts"),
+    _ms("intended_at"),
+    _ms("finished_at", null=True),
+    _text("batch", null=True),
+    Index("effect_of_run", "run_id"),
+    Index(
+        "effect_queued",
+        "batch",
+        "key",
+        postgresql_where=text("state = 'queued'"),
+        sqlite_where=text("state = 'queued'"),
+    ),
+)
+
+waiter = Table(
+    "waiter",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    _text("kind"),
+    _text("name"),
+    _text("type"),
+    _text("key"),
+    _text("condition", null=True),
+    _ms("since"),
+    Index("waiter_key", "type", "key"),
+)
+
+entry = Table(
+    "entry",
+    metadata,
+    Column("recipe", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    _text("times"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("effect_key", Text, primary_key=True),
+    _text("contact_id", null=True),
+    _text("channel"),
+    _text("purpose"),
+    _text("recipe"),
+    _ms("reserved_at"),
+    _ms("sent_at", null=True),
+    Index("message_of_contact", "contact_id", "reserved_at"),
+)
+
+# Why an event started no run of a recipe that listens for it.
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("recipe", Text, primary_key=True),
+    _text("contact_id", null=True),
+    _text("outcome"),
+    _text("reason"),
+    _ms("at"),
+    Index("verdict_of_contact", "contact_id", "at"),
+)

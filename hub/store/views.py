@@ -1,0 +1,292 @@
+"""What people look at: runs, events, deliveries, contacts, with their reasons. JSON values; lists page by id, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from hub.clock import rfc3339
+from hub.errors import ConfigError
+from hub.events import Json, e164
+from hub.store import contacts
+from hub.store.session import Connection, Row
+from hub.store.work import NEVER_MS
+
+# What people see of a run's inner states.
+_STATUS = {"acting": "running", "arming": "waiting"}
+
+
+class NotThere(ConfigError):
+    """There is nothing with this id. List what there is and try again."""
+
+
+def _when(ms: int | None) -> str | None:
+    return rfc3339(ms) if ms is not None and ms < NEVER_MS - 1 else None
+
+
+def run_view(row: Row) -> dict[str, Json]:
+    """A run in one line: `due_at` is when it goes on by itself, `reason` what it waits for or why it ended."""
+    return {
+        "id": row["id"],
+        "recipe": row["recipe"],
+        "version": row["version"],
+        "contact": row["contact_id"],
+        "status": _STATUS.get(row["status"], row["status"]),
+        "step": row["at_step"],
+        "reason": row["reason"],
+        "ended_by": row["ended_by"],
+        "started_at": _when(row["started_at"]),
+        "finished_at": _when(row["finished_at"]),
+        "due_at": _when(row["due_at"]),
+    }
+
+
+_RUNS = "select run.*, work.due_at as due_at from run left join work on work.kind = 'run' and work.ref = run.id"
+
+
+async def list_runs(
+    c: Connection,
+    *,
+    recipe: str | None = None,
+    status: str | None = None,
+    contact: str | None = None,
+    before: str | None = None,
+    most: int = 50,
+) -> list[dict[str, Json]]:
+    """Runs, newest first; `before` is the id to go on from."""
+    inner = [name for name, shown in _STATUS.items() if shown == status] + [status]
+    tests = {
+        "run.recipe = :recipe": recipe,
+        "run.contact_id = :contact": contact,
+        "run.id < :before": before,
+        f"run.status in ({', '.join(f':s{n}' for n in range(len(inner)))})": status,
+    }
+    where = " and ".join(test for test, given in tests.items() if given is not None)
+    given = {"recipe": recipe, "contact": contact, "before": before} | {f"s{n}": s for n, s in enumerate(inner)}
+    used = {name: value for name, value in given.items() if f":{name}" in where}
+    rows = await c.all(
+        f"{_RUNS} {f'where {where}' if where else ''} order by run.id desc limit :most", most=most, **used
+    )
+    return [run_view(row) for row in rows]
+
+
+async def show_run(c: Connection, run_id: str) -> dict[str, Json]:
+    """One run with every step's reason, its effects, and what it waits for. Raises NotThere."""
+    row = await c.first(f"{_RUNS} where run.id = :id", id=run_id)
+    if row is None:
+        raise NotThere(f"there is no run {run_id}; `hub runs list` shows what there is")
+    steps = await c.all("select * from step where run_id = :id order by seq", id=run_id)
+    effects = await c.all("select * from effect where run_id = :id order by intended_at, key", id=run_id)
+    waiters = await c.all("select * from waiter where run_id = :id order by n", id=run_id)
+    return {
+        **run_view(row),
+        "trigger": from_json(row["trigger_data"]),
+        "steps": [
+            {
+                "step": s["step_id"],
+                "path": s["path"],
+                "kind": s["kind"],
+                "outcome": s["outcome"],
+                "reason": s["reason"],
+                "at": _when(s["at"]),
+            }
+            for s in steps
+        ],
+        "effects": [effect_view(e) for e in effects],
+        "waits_for": [{"kind": w["kind"], "name": w["name"], "event": w["type"]} for w in waiters],
+    }
+
+
+def effect_view(row: Row) -> dict[str, Json]:
+    """An effect: what was asked for, in which state it is, and why."""
+    return {
+        "step": row["step_id"],
+        "action": row["action"],
+        "connection": row["connection"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "attempts": row["attempts"],
+        "input": from_json(row["request"])["input"],
+        "output": from_json(row["response"]) if row["response"] else None,
+        "intended_at": _when(row["intended_at"]),
+        "finished_at": _when(row["finished_at"]),
+    }
+
+
+def event_view(row: Row) -> dict[str, Json]:
+    """An event in one line."""
+    return {
+        "id": row["id"],
+        "type": row["type"],
+        "connection": row["connection"],
+        "contact": row["contact_id"],
+        "stage": row["stage"],
+        "note": row["note"],
+        "duplicates": row["duplicates"],
+        "occurred_at": _when(row["occurred_at"]),
+        "received_at": _when(row["received_at"]),
+    }
+
+
+_EVENTS = "select event.*, connection.name as connection from event left join connection on connection.id = event.connection_id"
+
+
+async def list_events(
+    c: Connection, *, type_: str | None = None, stage: str | None = None, before: str | None = None, most: int = 50
+) -> list[dict[str, Json]]:
+    """Events, newest first, without their data."""
+    tests = {"event.type = :type": type_, "event.stage = :stage": stage, "event.id < :before": before}
+    where = " and ".join(test for test, given in tests.items() if given is not None)
+    given = {k: v for k, v in {"type": type_, "stage": stage, "before": before}.items() if v is not None}
+    rows = await c.all(
+        f"{_EVENTS} {f'where {where}' if where else ''} order by event.id desc limit :most", most=most, **given
+    )
+    return [event_view(row) for row in rows]
+
+
+async def show_event(c: Connection, event_id: str) -> dict[str, Json]:
+    """One event with its data, the runs it started, and why it started none of others. Raises NotThere."""
+    row = await c.first(f"{_EVENTS} where event.id = :id", id=event_id)
+    if row is None:
+        raise NotThere(f"there is no event {event_id}; `hub events list` shows what there is")
+    started = await c.all(f"{_RUNS} where run.entry_key like :key order by run.id", key=f"ev:{event_id}:%")
+    verdicts = await c.all("select * from verdict where event_id = :id order by recipe", id=event_id)
+    return {
+        **event_view(row),
+        "data": from_json(row["data"]),
+        "started": [run_view(r) for r in started],
+        "not_started": [_verdict_view(v) for v in verdicts],
+    }
+
+
+def _verdict_view(row: Row) -> dict[str, Json]:
+    return {
+        "recipe": row["recipe"],
+        "event": row["event_id"],
+        "outcome": row["outcome"],
+        "reason": row["reason"],
+        "at": _when(row["at"]),
+    }
+
+
+def delivery_view(row: Row) -> dict[str, Json]:
+    """A delivery without its body: `state` is accepted, unrecognised or unreadable, `note` says why."""
+    return {
+        "id": row["id"],
+        "connector": row["connector"],
+        "topic": row["topic"],
+        "state": row["state"],
+        "note": row["note"],
+        "bytes": row["bytes"],
+        "received_at": _when(row["received_at"]),
+    }
+
+
+def refusal_view(row: Row) -> dict[str, Json]:
+    """Calls refused at one address for one reason within one minute."""
+    return {
+        "connector": row["connector"],
+        "key_hash": row["key_hash"],
+        "reason": row["reason"],
+        "count": row["count"],
+        "minute": _when(row["minute"] * 60_000),
+        "samples": from_json(row["samples"]),
+    }
+
+
+async def find_contact(c: Connection, name: str) -> str:
+    """The id of the contact with this id, e-mail address or phone number. Raises NotThere."""
+    row = await c.first("select id from contact where id = :id", id=name)
+    row = row or await c.first(
+        "select contact_id as id from identity where kind in ('email', 'phone') and value in (:plain, :phone)",
+        plain=name.strip().lower(),
+        phone=e164(name) or name,
+    )
+    if row is None:
+        raise NotThere("nobody is known by this id, e-mail address or phone number")
+    return str(row["id"])
+
+
+async def show_contact(c: Connection, contact_id: str) -> dict[str, Json]:
+    """A person: identities, consent, runs, messages, and why they did not enter recipes. Raises NotThere."""
+    known = (await contacts.facts(c, [contact_id])).get(contact_id)
+    if known is None:
+        raise NotThere("there is no contact with this id")
+    keys = (await contacts.identities(c, [contact_id])).get(contact_id, [])
+    rows = await c.all(f"{_RUNS} where run.contact_id = :id order by run.id desc limit 50", id=contact_id)
+    verdicts = await c.all("select * from verdict where contact_id = :id order by at desc limit 50", id=contact_id)
+    messages = await c.all(
+        "select message.*, effect.state as state, effect.reason as reason from message "
+        "join effect on effect.key = message.effect_key where message.contact_id = :id order by reserved_at desc limit 50",
+        id=contact_id,
+    )
+    return {
+        **known,
+        "identities": [{"kind": kind, "value": value} for kind, value in keys],
+        "consent": await _consent_view(c, keys),
+        "runs": [run_view(row) for row in rows],
+        "messages": [
+            {
+                "channel": m["channel"],
+                "purpose": m["purpose"],
+                "recipe": m["recipe"],
+                "state": m["state"],
+                "reason": m["reason"],
+                "at": _when(m["sent_at"] or m["reserved_at"]),
+            }
+            for m in messages
+        ],
+        "not_started": [_verdict_view(v) for v in verdicts],
+    }
+
+
+async def _consent_view(c: Connection, keys: Iterable[tuple[str, str]]) -> list[dict[str, Json]]:
+    channels = {"email": ("email",), "phone": ("sms", "whatsapp", "voice")}
+    addresses = [(channel, value) for kind, value in keys for channel in channels.get(kind, ())]
+    ledger = await contacts.ledger(c, addresses)
+    return [
+        {
+            "channel": channel,
+            "address": address,
+            "purpose": row["purpose"],
+            "state": row["state"],
+            "reason": row["reason"],
+            "source": row["source"],
+            "at": _when(row["at"]),
+        }
+        for (channel, address), rows in ledger.items()
+        for row in rows
+    ]
+
+
+async def counts(c: Connection) -> dict[str, Any]:
+    """How much of everything there is: events, duplicates, refusals, runs by status, effects by state."""
+    events = await c.first("select count(*) as n, coalesce(sum(duplicates), 0) as duplicates from event")
+    refused = await c.first("select coalesce(sum(count), 0) as n from refusal")
+    by_status = await c.all("select status, count(*) as n from run group by status order by status")
+    ended = await c.all(
+        "select ended_by, count(*) as n from run where ended_by is not null group by ended_by order by ended_by"
+    )
+    by_state = await c.all("select state, count(*) as n from effect group by state order by state")
+    deliveries = await c.all("select state, count(*) as n from delivery group by state order by state")
+    assert events is not None, "an aggregate always has a row"
+    assert refused is not None, "an aggregate always has a row"
+    return {
+        "events": int(events["n"]),
+        "duplicates": int(events["duplicates"]),
+        "refused": int(refused["n"]),
+        "deliveries": _by(deliveries, "state"),
+        "runs": _by(by_status, "status"),
+        "ended_by": _by(ended, "ended_by"),
+        "effects": _by(by_state, "state"),
+    }
+
+
+def _by(rows: Sequence[Row], name: str) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for row in rows:
+        word = _STATUS.get(row[name], row[name])
+        found[word] = found.get(word, 0) + int(row["n"])
+    return found

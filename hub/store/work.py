@@ -1,0 +1,158 @@
+"""The queue: what is due, who holds it, until when. `due_at` is ready time, lease expiry and timer in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hub.store.session import Connection
+
+# A parked row is due never; `unpark` makes it due again.
+NEVER_MS = 9_000_000_000_000_000
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A piece of work in hand. Only who knows the current `epoch` may advance it."""
+
+    kind: str
+    ref: str
+    queue: str
+    epoch: int
+    claims: int
+    attempts: int
+    data: str | None
+
+
+async def claim(
+    c: Connection, *, now_ms: int, lease_ms: int, owner: str, most: int, full: Sequence[str] = ()
+) -> list[Claim]:
+    """T3: take what is due, oldest first, except from the `full` queues."""
+    names = {f"q{n}": queue for n, queue in enumerate(full)}
+    but = f"and queue not in ({', '.join(':' + n for n in names)})" if names else ""
+    rows = await c.all(
+        f"""
+        update work set due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
+        where (kind, ref) in (
+            select kind, ref from work where due_at <= :now {but} order by due_at limit :most {c.skip_locked}
+        )
+        returning kind, ref, queue, epoch, claims, attempts, data
+        """,
+        now=now_ms,
+        until=now_ms + lease_ms,
+        owner=owner,
+        most=most,
+        **names,
+    )
+    return [Claim(**row) for row in rows]
+
+
+async def renew(
+    c: Connection, *, owner: str, until_ms: int, held: Iterable[tuple[str, str, int]]
+) -> set[tuple[str, str]]:
+    """T7: lengthen the leases of held work (kind, ref, epoch). What is not in the answer is lost."""
+    rows = await c.group(
+        "update work set due_at = :until from {rows} "
+        "where work.kind = r.kind and work.ref = r.ref and work.epoch = r.epoch and work.owner = :owner "
+        "returning work.kind as kind, work.ref as ref",
+        {"kind": "text", "ref": "text", "epoch": "bigint"},
+        [{"kind": kind, "ref": ref, "epoch": epoch} for kind, ref, epoch in held],
+        until=until_ms,
+        owner=owner,
+    )
+    return {(row["kind"], row["ref"]) for row in rows}
+
+
+async def put(c: Connection, rows: Iterable[Mapping[str, object]]) -> None:
+    """Add work, or move what is there already to the new due time with new data; a holder of the old epoch is fenced off."""
+    await c.group(
+        """
+        insert into work (kind, ref, queue, due_at, data)
+        select kind, ref, queue, due_at, data from {rows} where true
+        on conflict (kind, ref) do update
+        set due_at = excluded.due_at, data = excluded.data, epoch = work.epoch + 1, owner = null, claims = 0, attempts = 0
+        """,
+        {"kind": "text", "ref": "text", "queue": "text", "due_at": "bigint", "data": "text"},
+        rows,
+    )
+
+
+async def add_if_absent(c: Connection, kind: str, ref: str, queue: str, due_ms: int, data: str | None = None) -> None:
+    """Add work unless it is there already."""
+    await c.run(
+        "insert into work (kind, ref, queue, due_at, data) values (:kind, :ref, :queue, :due, :data) on conflict do nothing",
+        kind=kind,
+        ref=ref,
+        queue=queue,
+        due=due_ms,
+        data=data,
+    )
+
+
+async def finish(c: Connection, held: Claim) -> bool:
+    """Remove finished work; False when it is no longer ours."""
+    return bool(
+        await c.run(
+            "delete from work where kind = :kind and ref = :ref and epoch = :epoch",
+            kind=held.kind,
+            ref=held.ref,
+            epoch=held.epoch,
+        )
+    )
+
+
+async def give_back(
+    c: Connection, held: Claim, *, due_ms: int, data: str | None = None, attempts: int = 0, counted: bool = False
+) -> bool:
+    """Return work to be due again; the claim does not count unless `counted`. False when it is no longer ours."""
+    return bool(
+        await c.run(
+            "update work set due_at = :due, owner = null, data = coalesce(:data, data), attempts = :attempts, "
+            "claims = case when :counted = 1 then claims else 0 end "
+            "where kind = :kind and ref = :ref and epoch = :epoch",
+            due=due_ms,
+            data=data,
+            attempts=attempts,
+            counted=int(counted),
+            kind=held.kind,
+            ref=held.ref,
+            epoch=held.epoch,
+        )
+    )
+
+
+async def park(c: Connection, held: Claim, on: str) -> bool:
+    """Set work aside until `unpark(on)`; False when it is no longer ours."""
+    return bool(
+        await c.run(
+            "update work set due_at = :never, owner = null, claims = 0, parked_on = :on "
+            "where kind = :kind and ref = :ref and epoch = :epoch",
+            never=NEVER_MS,
+            on=on,
+            kind=held.kind,
+            ref=held.ref,
+            epoch=held.epoch,
+        )
+    )
+
+
+async def unpark(c: Connection, on: str, now_ms: int) -> int:
+    """T9: what was parked on this is due again, spread over a second; returns how many."""
+    rows = await c.all(
+        f"update work set parked_on = null, due_at = cast(:now as bigint) + {c.within_a_second} "
+        "where parked_on = :on returning kind, ref",
+        on=on,
+        now=now_ms,
+    )
+    await c.group(
+        "update run set status = 'ready', reason = null from {rows} where run.id = r.ref",
+        {"ref": "text"},
+        [{"ref": row["ref"]} for row in rows if row["kind"] == "run"],
+    )
+    return len(rows)
+
+
+async def next_due_ms(c: Connection) -> int | None:
+    """When the earliest work is due; None when there is none but parked work."""
+    row = await c.first("select min(due_at) as due from work where due_at < :never", never=NEVER_MS)
+    return row["due"] if row else None
