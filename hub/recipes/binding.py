@@ -1,0 +1,123 @@
+"""Binding: which connection each action and each event of a recipe is about."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hub.catalogue import Catalogue, nearest
+from hub.documents import Path
+from hub.errors import RecipeError, RecipeErrors
+from hub.events import Json
+from hub.recipes.ids import every_step
+from hub.steps import kind_of
+from hub.steps.do import Do, input_problems
+from hub.steps.wait_for import WaitFor
+
+
+def bind(
+    definition: Mapping[str, Json], catalogue: Catalogue, connections: Mapping[str, Sequence[str]]
+) -> dict[str, Json]:
+    """A definition with a connection for every action and every start.
+
+    `connections` maps a connector's name to the names of its connections. Of one candidate no `connections:` line is
+    needed; several without a line are refused. Raises RecipeErrors with everything that cannot be bound.
+    """
+    bound: dict[str, Json] = copy.deepcopy(dict(definition))
+    binding = _Binding(catalogue, connections, bound.get("connections", {}))
+    for index, start in enumerate(bound["on"]):
+        binding.start(start, ("on", index))
+    for index, one in enumerate(bound.get("exit_on", [])):
+        one["types"] = binding.awaited(one["event"], ("exit_on", index))
+    for step in every_step(bound):
+        kind = kind_of(step.raw)
+        if kind is Do:
+            binding.action(step.raw, step.place)
+        elif kind is WaitFor:
+            step.raw["types"] = {
+                name: binding.awaited(one["event"], (*step.place, "wait_for", name))
+                for name, one in step.raw["wait_for"].items()
+            }
+    if binding.errors:
+        raise RecipeErrors(binding.errors)
+    return bound
+
+
+@dataclass
+class _Binding:
+    catalogue: Catalogue
+    connections: Mapping[str, Sequence[str]]
+    lines: Mapping[str, str]
+    errors: list[RecipeError] = field(default_factory=list)
+
+    def _report(self, message: str, place: Path) -> None:
+        self.errors.append(RecipeError(message, path="/".join(map(str, place))))
+
+    def _candidates(self, connectors: Iterable[str]) -> dict[str, str]:
+        """Connection name to connector, of all connections of these connectors."""
+        return {name: connector for connector in connectors for name in self.connections.get(connector, ())}
+
+    def _choose(self, what: str, connectors: Iterable[str], place: Path) -> str | None:
+        """The one connection for a name of the recipe, or None with an error."""
+        connectors = sorted(set(connectors))
+        candidates = self._candidates(connectors)
+        names = ", ".join(sorted(candidates))
+        for key in (what, *connectors):
+            line = self.lines.get(key)
+            if line in candidates:
+                return line
+            if line is not None:
+                there = f"there are {names}" if names else f"add it with hub connections add {key}"
+                self._report(f"{what} has no connection {line}{nearest(line, candidates)}; {there}", place)
+                return None
+        if len(candidates) == 1:
+            return next(iter(candidates))
+        if candidates:
+            self._report(
+                f"{what} could use {names}; add a line such as connections: {{{what}: {min(candidates)}}}", place
+            )
+        else:
+            self._report(f"{what} has no connection; add one with hub connections add {' or '.join(connectors)}", place)
+        return None
+
+    def action(self, step: dict[str, Json], place: Path) -> None:
+        """Fill in a `do` step's action and connection."""
+        actions = {action.connector: action for action in self.catalogue.actions_for(step["do"])}
+        if not actions:
+            self._report(f"nothing installed does {step['do']}", place)
+            return
+        chosen = self._choose(step["do"], actions, place)
+        if chosen is None:
+            return
+        action = actions[self._candidates(actions)[chosen]]
+        for message, where in input_problems(action, step.get("with", {})):
+            self._report(message, (*place, "with", *where))
+        step["action"], step["connection"] = action.type, chosen
+
+    def start(self, start: dict[str, Json], place: Path) -> None:
+        """Fill in the types and connections of an event that starts the recipe."""
+        triggers = {trigger.connector: trigger.type for trigger in self.catalogue.triggers_for(start["event"])}
+        if not triggers:
+            self._report(f"nothing installed has the event {start['event']}", place)
+            return
+        candidates = self._candidates(triggers)
+        if "from" not in start:
+            chosen = self._choose(start["event"], triggers, place)
+            start["from"] = [chosen] if chosen else []
+        for name in start["from"]:
+            if name not in candidates:
+                there = f"there are {', '.join(sorted(candidates))}" if candidates else "there is none"
+                message = f"{start['event']} has no connection {name}{nearest(name, candidates)}; {there}"
+                self._report(message, (*place, "from"))
+        connectors = {candidates[name] for name in start["from"] if name in candidates}
+        start["types"] = sorted(type_ for connector, type_ in triggers.items() if connector in connectors)
+
+    def awaited(self, event: str, place: Path) -> list[str]:
+        """The event types that an exit or an answer can come by: those of connectors that are connected."""
+        triggers = self.catalogue.triggers_for(event)
+        found = sorted(trigger.type for trigger in triggers if self.connections.get(trigger.connector))
+        if not found:
+            connectors = " or ".join(sorted({trigger.connector for trigger in triggers})) or event.partition(".")[0]
+            self._report(f"{event} has no connection; add one with hub connections add {connectors}", place)
+        return found

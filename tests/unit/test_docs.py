@@ -1,0 +1,175 @@
+"""What the documentation shows works: the tutorial's connector in its own tests and in a hub, and every recipe in it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import pytest
+import uvicorn
+
+from hub.api.app import make_app
+from hub.clock import Clock
+from hub.plugins import load_plugins
+from hub.process import Hub, open_hub, sandboxes, working
+from hub.rehearsal import rehearsal_settings, run_test_file
+from hub.store import views
+from hub.testing.sandbox import Sandbox
+from tools import check_docs
+
+TUTORIAL = check_docs.ROOT / "docs" / "connectors.md"
+RECIPES = check_docs.ROOT / "docs" / "recipes.md"
+LINES_PROMISED = 60
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path) -> Path:
+    """The tutorial's files, as a reader would have them."""
+    for block in check_docs.read(TUTORIAL).blocks:
+        language, _, name = block.info.partition(" ")
+        if language in {"python", "toml"} and name:
+            file = tmp_path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def postbird(tutorial: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The tutorial's plugin, imported."""
+    monkeypatch.syspath_prepend(str(tutorial))
+    yield importlib.import_module("hub_postbird")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "hub_postbird"]:
+        del sys.modules[name]
+
+
+def test_the_tutorial_s_connector_is_as_short_as_promised(tutorial: Path) -> None:
+    written = [line for line in (tutorial / "hub_postbird" / "__init__.py").read_text().splitlines() if line.strip()]
+    assert len(written) < LINES_PROMISED
+
+
+def test_the_tutorial_s_own_tests_pass(tutorial: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tutorial)],
+        cwd=tutorial,
+        env={**os.environ, "PYTHONPATH": str(tutorial)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+@asynccontextmanager
+async def hub_with(plugin: ModuleType) -> AsyncIterator[tuple[Hub, Sandbox]]:
+    """A hub at work behind its real API, with the plugin's sandbox and one connection to it."""
+    plugins, clock = load_plugins(extra=[plugin]), Clock()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with sandboxes(plugins, clock, host="127.0.0.1", port=0) as server:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            settings = rehearsal_settings().model_copy(update={"sandbox_url": server.url, "public_url": address})
+            async with open_hub(settings, plugins=plugins, clock=clock) as hub, working(hub):
+                await hub.connections.add("postbird", "list", {"account": "my-list"}, sandbox=True)
+                api = uvicorn.Server(uvicorn.Config(make_app(hub), lifespan="off", ws="none", log_config=None))
+                serving = asyncio.create_task(api.serve(sockets=[listener]))
+                try:
+                    yield hub, server.sandboxes["postbird"]
+                finally:
+                    api.should_exit = True
+                    await serving
+
+
+async def test_the_tutorial_s_connector_and_recipe_run_in_a_hub(postbird: ModuleType) -> None:
+    # given
+    [recipe] = [b.text for b in check_docs.read(TUTORIAL).blocks if b.text.startswith("recipe:")]
+    async with hub_with(postbird) as (hub, sandbox):
+        await hub.library.apply(recipe, publish=True)
+        connection = await hub.connections.by_name("list")
+        address = hub.connections.inbound_url(connection)
+
+        # when
+        joined = {"account": "my-list", "id": "j-1", "email": "jane@example.com"}
+        answers = [await cast("Any", sandbox).joined(address, **joined) for _ in range(2)]
+        await hub.time.advance(hub.clock.now_ms(), ring=hub.ring)
+
+        # then
+        assert answers == [200, 200]
+        assert [(e.operation, e.data["email"]) for e in sandbox.log] == [("put_member", "jane@example.com")]
+        async with hub.store.read() as c:
+            [event] = await views.list_events(c)
+            assert (event["type"], event["duplicates"]) == ("postbird.member_joined", 1)
+
+
+async def test_the_recipe_test_shown_passes(tmp_path: Path) -> None:
+    # given
+    [shown] = [b.text for b in check_docs.read(RECIPES).blocks if b.info == "yaml test"]
+    shutil.copytree(check_docs.ROOT / "recipes", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "shown.test.yaml"
+    file.write_text(shown, encoding="utf-8")
+
+    # when
+    report = await run_test_file(file, load_plugins())
+
+    # then
+    assert report.passed, report
+
+
+def test_what_the_documentation_says_is_true() -> None:
+    assert check_docs.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[there](nowhere.md)", "leads nowhere"),
+        ("[there](#not-here)\n# Here", "names a heading"),
+        ("run `hub recipes frobnicate`", "no command `hub recipes frobnicate`"),
+        ("run `hub up --fast`", "`hub up` has no option --fast"),
+        ("```sh\nhub dance\n```", "no command `hub dance`"),
+        ("`GET /api/v1/nothing`", "no path /api/v1/nothing"),
+        ("set `HUB_COLOUR`", "no setting HUB_COLOUR"),
+        ("see `hub/nothing.py`", "no file hub/nothing.py"),
+        ("see `test_nothing_at_all`", "no test test_nothing_at_all"),
+        ("```yaml steps\n- wiat: 1h\n```", "did you mean wait?"),
+        ("```yaml conditions\n{trigger.totl: exists}\n```", "did you mean total?"),
+        ("```yaml purposes\ncart: {class: marketting}\n```", "did you mean marketing?"),
+        ("```yaml test\ncases: []\n```", "recipes"),
+    ],
+)
+def test_what_is_not_true_is_found(text: str, said: str, tmp_path: Path) -> None:
+    # given
+    file = tmp_path / "page.md"
+    file.write_text(text + "\n", encoding="utf-8")
+    page = check_docs.read(file)
+
+    # when
+    found = [what for check in check_docs.CHECKS for _, _, what in check(page)]
+
+    # then
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_a_plugin_without_its_checklist_is_found(tmp_path: Path) -> None:
+    # given
+    file = tmp_path / "plugins" / "postbird" / "README.md"
+    file.parent.mkdir(parents=True)
+    points = [f"| {point} | done |" for point in check_docs.CHECKLIST if point not in {"consent", "dedupe"}]
+    file.write_text("\n".join(["| | |", "|---|---|", *points, "| consent | exempt |"]), encoding="utf-8")
+
+    # when
+    found = [what for _, _, what in check_docs.missing_checklist(check_docs.read(file))]
+
+    # then
+    assert [what.split(" for ")[1] for what in found] == ["dedupe", "consent"]

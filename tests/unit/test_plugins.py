@@ -1,0 +1,169 @@
+"""Loading plugins: what is wrong with one is said by name, with the mend."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+import pytest
+from pydantic import BaseModel
+
+from hub import Connector, Delivery, RegisterAction, RegisterConnector, hookimpl
+from hub.connector import Action
+from hub.errors import ConfigError
+from hub.plugins import load_plugins
+from tests import acme as acme_plugin
+
+
+class Empty(BaseModel):
+    """Nothing."""
+
+
+def connector(name: str) -> Connector:
+    return Connector(
+        name=name,
+        title=name,
+        hosts=["x.example"],
+        base_url=lambda f: "https://x.example",
+        account=lambda f: "a",
+        auth=[],
+    )
+
+
+def plugin(name: str, **hooks: Callable[..., Any]) -> types.ModuleType:
+    module = types.ModuleType(name)
+    for hook, function in hooks.items():
+        function.__name__ = hook
+        setattr(module, hook, function)
+    return module
+
+
+def test_a_plugin_brings_its_connector_with_triggers_and_actions() -> None:
+    loaded = load_plugins(extra=[acme_plugin])
+    [info] = [i for i in loaded.infos if i.name == "tests.acme"]
+    assert info.connectors == ("acme",)
+    assert "acme.purchased" in info.triggers
+    assert "acme.send_text" in info.actions
+    assert loaded.catalogue.actions_for("sms.send")
+
+
+def test_a_misspelt_hook_stops_the_start_with_the_nearest_name() -> None:
+    @hookimpl
+    def hook(register: RegisterConnector) -> None: ...
+
+    with pytest.raises(
+        ConfigError,
+        match=r"plugin odd: there is no hook hub_register_conectors; did you mean hub_register_connectors\?",
+    ):
+        load_plugins(extra=[plugin("odd", hub_register_conectors=hook)])
+
+
+def test_a_wrong_argument_stops_the_start_with_the_allowed_ones() -> None:
+    @hookimpl
+    def hook(registry: object) -> None: ...
+
+    with pytest.raises(
+        ConfigError, match=r"plugin odd: hub_register_connectors has no argument registry; did you mean register\?"
+    ):
+        load_plugins(extra=[plugin("odd", hub_register_connectors=hook)])
+
+
+def test_a_name_that_is_taken_names_both_plugins() -> None:
+    def registering() -> Callable[..., None]:
+        @hookimpl
+        def hook(register: RegisterConnector) -> None:
+            register(connector("twins"))
+
+        return hook
+
+    with pytest.raises(ConfigError, match="plugin two: the connector twins is already registered by plugin one"):
+        load_plugins(
+            extra=[
+                plugin("one", hub_register_connectors=registering()),
+                plugin("two", hub_register_connectors=registering()),
+            ]
+        )
+
+
+def test_a_plugin_that_raises_while_registering_is_named() -> None:
+    @hookimpl
+    def hook(register: RegisterConnector) -> None:
+        raise RuntimeError("no luck")
+
+    with pytest.raises(ConfigError, match=r"plugin odd: hub_register_connectors failed \(RuntimeError: no luck\)"):
+        load_plugins(extra=[plugin("odd", hub_register_connectors=hook)])
+
+
+def test_a_plugin_that_does_not_import_is_named_and_may_be_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    broken = EntryPoint(name="broken", value="no_such_module_anywhere", group="hub")
+    monkeypatch.setattr("hub.plugins.entry_points", lambda group: [broken])
+    with pytest.raises(ConfigError, match="plugin broken: it fails to import"):
+        load_plugins()
+    assert "fails to import" in load_plugins(quarantine=True, extra=[acme_plugin]).catalogue.unusable["broken"]
+
+
+def test_an_action_for_somebody_else_s_connector() -> None:
+    async def run(ctx: object, input: Empty) -> Empty:
+        return input
+
+    @hookimpl
+    def hook(register: RegisterAction) -> None:
+        register(
+            Action(connector="", name="bonus", title="Bonus", input=Empty, output=Empty, run=run), connector="acme"
+        )
+
+    loaded = load_plugins(extra=[acme_plugin, plugin("bonus", hub_register_actions=hook)])
+    try:
+        assert loaded.catalogue.action("acme.bonus") is not None
+    finally:
+        del acme_plugin.acme.actions["bonus"]
+
+
+def test_an_action_for_an_unknown_connector_is_refused_with_the_nearest_name() -> None:
+    async def run(ctx: object, input: Empty) -> Empty:
+        return input
+
+    @hookimpl
+    def hook(register: RegisterAction) -> None:
+        register(
+            Action(connector="", name="bonus", title="Bonus", input=Empty, output=Empty, run=run), connector="acmee"
+        )
+
+    with pytest.raises(ConfigError, match=r"there is no connector acmee to add to; did you mean acme\?"):
+        load_plugins(extra=[acme_plugin, plugin("bonus", hub_register_actions=hook)])
+
+
+def test_all_failures_are_reported_together() -> None:
+    @hookimpl
+    def one(register: RegisterConnector) -> None:
+        raise RuntimeError("first")
+
+    @hookimpl
+    def two(register: RegisterConnector) -> None:
+        raise RuntimeError("second")
+
+    with pytest.raises(ConfigError, match=r"(?s)first.*second"):
+        load_plugins(extra=[plugin("a", hub_register_connectors=one), plugin("b", hub_register_connectors=two)])
+
+
+def test_the_specs_are_documented_and_known_to_pluggy() -> None:
+    from hub import hookspecs
+
+    manager = pluggy.PluginManager("hub")
+    manager.add_hookspecs(hookspecs)
+    names = [n for n in vars(hookspecs) if n.startswith("hub_")]
+    assert len(names) <= 10
+    for name in names:
+        assert hasattr(manager.hook, name)
+        assert len((getattr(hookspecs, name).__doc__ or "").split()) > 15
+
+
+def test_a_delivery_s_parse_gives_none_for_a_topic_nobody_takes() -> None:
+    from hub import InboundRequest
+
+    delivery = Delivery(InboundRequest("POST", "https://h/x", {}, b"{}"), "acme", "c", "a", "nothing", 0)
+    assert acme_plugin.acme.parse(delivery) is None
