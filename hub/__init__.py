@@ -1,46 +1,52 @@
 """The names that plugin authors may import; everything else in `hub` is internal."""
 
-from hub.clock import parse_duration_ms
-from hub.connector import (
-    Account,
-    ActionContext,
-    Batch,
-    ClientCredentials,
-    Concurrency,
-    Connector,
-    Delivery,
-    Effect,
-    Field,
-    Hmac,
-    InboundRequest,
-    Message,
-    Page,
-    Rate,
-    Reply,
-    Response,
-    StaticToken,
-    Subscription,
-    Webhook,
-    same,
-)
-from hub.errors import (
-    AuthExpired,
-    ConnectorError,
-    NotFound,
-    NotSent,
-    OutcomeUnknown,
-    PayloadError,
-    PermanentError,
-    RateLimited,
-    Rejected,
-    RetryableError,
-    SignatureError,
-    SkipStep,
-    StaleError,
-    VendorUnavailable,
-)
-from hub.events import ConsentSignal, ConsentState, Event, Identity, Json, Money, e164
-from hub.hookspecs import RegisterAction, RegisterConnector, RegisterTrigger, Veto, hookimpl
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hub.clock import parse_duration_ms
+    from hub.connector import (
+        Account,
+        ActionContext,
+        Batch,
+        ClientCredentials,
+        Concurrency,
+        Connector,
+        Delivery,
+        Effect,
+        Field,
+        Hmac,
+        InboundRequest,
+        Message,
+        Page,
+        Rate,
+        Reply,
+        Response,
+        StaticToken,
+        Subscription,
+        Webhook,
+        same,
+    )
+    from hub.errors import (
+        AuthExpired,
+        ConnectorError,
+        NotFound,
+        NotSent,
+        OutcomeUnknown,
+        PayloadError,
+        PermanentError,
+        RateLimited,
+        Rejected,
+        RetryableError,
+        SignatureError,
+        SkipStep,
+        StaleError,
+        VendorUnavailable,
+    )
+    from hub.events import ConsentSignal, ConsentState, Event, Identity, Json, Money, e164
+    from hub.hookspecs import RegisterAction, RegisterConnector, RegisterTrigger, Veto, hookimpl
 
 __version__ = "0.1.0"
 
@@ -72,10 +78,10 @@ __all__ = [
     "PayloadError",
     "PermanentError",
     "Rate",
+    "RateLimited",
     "RegisterAction",
     "RegisterConnector",
     "RegisterTrigger",
-    "RateLimited",
     "Rejected",
     "Reply",
     "Response",
@@ -93,3 +99,15 @@ __all__ = [
     "parse_duration_ms",
     "same",
 ]
+
+if not TYPE_CHECKING:  # a checker that saw this would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        """Import a name when it is first used: `hub --help` and the like need none of them and should not wait."""
+        if name in __all__:
+            for module in ("clock", "connector", "errors", "events", "hookspecs"):
+                found = vars(import_module(f"hub.{module}")).get(name)
+                if found is not None:
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 import jiter
 from pydantic import BaseModel
 
-from hub.errors import ConnectorError, PayloadError, SignatureError
+from hub.errors import ConnectorError, PayloadError, PluginError, SignatureError
 from hub.events import ConsentSignal, Event, Identity, Json
 
 P = TypeVar("P", bound=BaseModel)
@@ -697,7 +697,6 @@ class Connector:
         title: str = "",
         effect: Effect = Effect.AT_MOST_ONCE,
         message: Message[I] | None = None,
-        batch: Batch[I] | None = None,
         provides: str | None = None,
         cost: int = 1,
         timeout_s: float = 20.0,
@@ -714,10 +713,57 @@ class Connector:
                 run=run,
                 effect=effect,
                 message=message,
+                provides=provides,
+                cost=cost,
+                timeout_s=timeout_s,
+            )
+            self.actions[name] = action
+            return action
+
+        return declare
+
+    def batch_action(
+        self,
+        name: str,
+        *,
+        input: type[I],
+        output: type[O],
+        batch: Batch[I],
+        title: str = "",
+        effect: Effect = Effect.AT_MOST_ONCE,
+        provides: str | None = None,
+        cost: int = 1,
+        timeout_s: float = 20.0,
+    ) -> Callable[[RunBatch[I, O]], Action[I, O]]:
+        """Decorator: declare an action that is done for many inputs in one call.
+
+        The function gets up to `batch.size` inputs of one group, oldest first, and returns for each, in order, its output
+        or the ConnectorError it failed with. A call that is repeated gets exactly the same inputs. Batches are no messages
+        to people and cannot be reconcilable.
+        """
+        if effect is Effect.RECONCILABLE:
+            raise PluginError(self.name, f"the batch action {name} cannot be reconcilable; make it idempotent or keyed")
+
+        def declare(run_batch: RunBatch[I, O]) -> Action[I, O]:
+            async def run_one(ctx: ActionContext, input: I) -> O:
+                [answer] = await run_batch(ctx, [input])
+                if isinstance(answer, ConnectorError):
+                    raise answer
+                return answer
+
+            action = Action(
+                connector=self.name,
+                name=name,
+                title=title or _first_line(run_batch) or name,
+                input=input,
+                output=output,
+                run=run_one,
+                effect=effect,
                 batch=batch,
                 provides=provides,
                 cost=cost,
                 timeout_s=timeout_s,
+                run_batch=run_batch,
             )
             self.actions[name] = action
             return action

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from hub.errors import StoreError
@@ -62,12 +63,12 @@ async def require_ready_or_memory(store: Store) -> None:
 
 
 async def upgrade(store: Store, revision: str = "head") -> None:
-    """Bring the schema to `revision`."""
+    """Bring the schema to `revision`. Raises StoreError when there is no way to it."""
     await _run(store, lambda config: command.upgrade(config, revision))
 
 
 async def downgrade(store: Store, revision: str = "base") -> None:
-    """Take the schema back to `revision`; `base` removes every table."""
+    """Take the schema back to `revision`; `base` removes every table. Raises StoreError when there is no way to it."""
     await _run(store, lambda config: command.downgrade(config, revision))
 
 
@@ -83,8 +84,11 @@ async def _run(store: Store, act: Any) -> None:
         config.attributes["connection"] = connection
         act(config)
 
-    async with store.writer.begin() as connection:
-        await connection.run_sync(run)
+    try:
+        async with store.writer.begin() as connection:
+            await connection.run_sync(run)
+    except CommandError as error:
+        raise StoreError(f"the schema stays as it is: {error}") from error
 
 
 def _config() -> Config:

@@ -93,6 +93,7 @@ class EffectRow:
     request: Mapping[str, Json]
     attempts: int
     intended_at_ms: int
+    batch: str | None = None
 
     @classmethod
     def of(cls, row: Row) -> EffectRow:
@@ -108,6 +109,7 @@ class EffectRow:
             request=from_json(row["request"]),
             attempts=row["attempts"],
             intended_at_ms=row["intended_at"],
+            batch=row["batch"],
         )
 
 
@@ -180,6 +182,8 @@ class Advance:
     parked_on: str | None = None
     counted: bool = False
     take_stop: bool = False
+    linger: tuple[int, int] | None = None
+    """Of a queued effect: when its batch is due, and how many make it full."""
 
 
 @dataclass(frozen=True)
@@ -365,14 +369,15 @@ update effect set state = r.state, outcome = r.outcome, reason = r.reason, respo
 finished_at = case when r.state = 'planned' then null else r.at end
 from {rows} where effect.key = r.key and effect.token = r.token
 """
+_RESULT_COLUMNS = dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {"at": "bigint"}
 _INTENT = """
-insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at)
-select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at from {rows} where true
+insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch)
+select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch from {rows} where true
 on conflict (key) do update
 set state = excluded.state, token = excluded.token, attempts = excluded.attempts, intended_at = excluded.intended_at
 """
 _INTENT_COLUMNS = dict.fromkeys(
-    ("key", "run_id", "step_id", "action", "connection", "state", "token", "request"), "text"
+    ("key", "run_id", "step_id", "action", "connection", "state", "token", "request", "batch"), "text"
 ) | {"attempts": "bigint", "intended_at": "bigint"}
 _RUN = """
 update run set status = r.status, at_step = r.at_step, ctx = r.ctx, reason = r.reason, ended_by = r.ended_by,
@@ -413,7 +418,7 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
     """T5 for a group of runs: outcomes of calls always, everything else only where the epoch still holds."""
     await c.group(
         _RESULT,
-        dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {"at": "bigint"},
+        _RESULT_COLUMNS,
         [_result_row(a.result) for a in group if a.result],
     )
     messages = [a.result for a in group if a.result and a.result.message]
@@ -437,6 +442,7 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
     stops = {row["run_id"]: row["stop"] for row in held_rows}
     held = [a for a in group if a.run_id in stops]
     await c.group(_INTENT, _INTENT_COLUMNS, [_intent_row(a.intent) for a in held if a.intent])
+    await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
     await c.group(_STEP, _STEP_COLUMNS, [row for a in held for row in _step_rows(a)])
     ended = [{"run_id": a.run_id} for a in held if a.finished]
     answered = [{"run_id": a.run_id} for a in held if a.end_wait and not a.finished]
@@ -453,18 +459,81 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
     )
     await c.group(
         _DUE,
-        {"run_id": "text", "due_at": "bigint", "queue": "text"},
+        dict.fromkeys(("run_id", "queue", "data", "parked_on"), "text") | {"due_at": "bigint", "counted": "bigint"},
         [
             {
                 "run_id": a.run_id,
                 "due_at": a.at_ms if stops[a.run_id] and not a.take_stop else a.due_ms,
                 "queue": a.queue,
+                "data": a.data,
+                "parked_on": a.parked_on,
+                "counted": int(a.counted),
             }
             for a in held
             if a.due_ms is not None and not a.finished
         ],
     )
     return [Advanced(a.run_id in stops, _stop(stops.get(a.run_id)) if not a.take_stop else None) for a in group]
+
+
+async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
+    """A piece of work for each batch that has a queued effect; a full one is due now.
+
+    Work that is there already is locked by an update that changes nothing, so that whoever finds the batch empty and
+    removes its work waits for us, or we for them.
+    """
+    for a in queued:
+        assert a.intent is not None, "only queued effects get here"
+        assert a.linger is not None, "a queued effect says how long its batch lingers"
+        due_ms, size = a.linger
+        await c.run(
+            "insert into work (kind, ref, queue, due_at) values ('batch', :ref, :queue, :due) "
+            "on conflict (kind, ref) do update set queue = excluded.queue",
+            ref=a.intent.batch,
+            queue=a.intent.connection,
+            due=due_ms,
+        )
+        await c.run(
+            "update work set due_at = :now where kind = 'batch' and ref = :ref and owner is null and due_at > :now "
+            "and (select count(*) from effect where batch = :ref and state = 'queued') >= :size",
+            now=a.at_ms,
+            ref=a.intent.batch,
+            size=size,
+        )
+
+
+async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms: int) -> list[EffectRow]:
+    """The effects of a batch's next call: those of a call that was begun, exactly, else the oldest queued ones."""
+    begun = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
+    if begun:
+        return [EffectRow.of(row) for row in begun]
+    await c.run(
+        "update effect set state = 'intended', token = :token, attempts = attempts + 1, intended_at = :now where key in "
+        "(select key from effect where batch = :batch and state = 'queued' order by intended_at, key limit :size)",
+        token=token,
+        now=now_ms,
+        batch=batch,
+        size=size,
+    )
+    fresh = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
+    return [EffectRow.of(row) for row in fresh]
+
+
+async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: Mapping[str, str], now_ms: int) -> None:
+    """The results of one call, per effect, and their runs (effect key to run id) woken."""
+    await c.group(_RESULT, _RESULT_COLUMNS, [_result_row(r) for r in results])
+    await wake(c, {run_ids[r.key]: {"effect": r.key} for r in results}, now_ms)
+
+
+async def queued_in(c: Connection, batch: str) -> int:
+    """How many effects wait for the batch's next call."""
+    row = await c.first("select count(*) as n from effect where batch = :batch and state = 'queued'", batch=batch)
+    return int(row["n"]) if row else 0
+
+
+async def outcome_of(c: Connection, effect_key: str) -> Row | None:
+    """The outcome, reason and response of an effect."""
+    return await c.first("select outcome, reason, response from effect where key = :key", key=effect_key)
 
 
 def _stop(raw: str | None) -> Mapping[str, Json] | None:
@@ -495,6 +564,7 @@ def _intent_row(e: EffectRow) -> dict[str, Any]:
         "request": to_json(e.request).decode(),
         "attempts": e.attempts,
         "intended_at": e.intended_at_ms,
+        "batch": e.batch,
     }
 
 
@@ -619,7 +689,7 @@ async def load(c: Connection, run_ids: Sequence[str]) -> dict[str, RunRow]:
 async def open_effects(c: Connection, run_ids: Sequence[str]) -> dict[str, EffectRow]:
     """The effect of each run that has no outcome yet, by run id; a run has at most one."""
     rows = await c.group(
-        "select effect.* from effect join {rows} on effect.run_id = r.id where effect.state in ('planned', 'intended')",
+        "select effect.* from effect join {rows} on effect.run_id = r.id where effect.state in ('planned', 'intended', 'queued')",
         {"id": "text"},
         [{"id": id_} for id_ in run_ids],
     )

@@ -1,4 +1,4 @@
-"""One store, two databases: engines, transactions, and the few places where SQL differs.
+"""One store, two databases: pools, transactions, and the few places where SQL differs.
 
 Hot statements take a whole group as one JSON parameter, so that a group costs as many round trips as a single row.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
 from pydantic_core import to_json
-from sqlalchemy import RowMapping, TextClause, event, make_url, text
+from sqlalchemy import event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hub.errors import StoreError, StoreUnavailable
-
-Row = RowMapping
+from hub.store.drivers import Driver, Postgres, Sqlite
+from hub.store.drivers import Row as Row
 
 _PG_OPTIONS = {
     # A worker that hangs inside a transaction must not hold its locks for ever.
@@ -51,8 +52,9 @@ class Store:
                 max_overflow=0,
                 pool_timeout=15,
                 pool_pre_ping=False,
-                pool_reset_on_return="rollback",
-                connect_args={"server_settings": _PG_OPTIONS, "timeout": 5},
+                # A connection left inside a transaction is thrown away instead (see `_in_hand`).
+                pool_reset_on_return=None,
+                connect_args={"server_settings": _PG_OPTIONS, "timeout": 5, "statement_cache_size": 500},
             )
             self._lock = None
         else:
@@ -71,22 +73,35 @@ class Store:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Connection]:
         """One write transaction, committed at the end. Raises StoreUnavailable when the database cannot be written."""
-        if self._lock is None:
-            async with _guard(), self._writer.begin() as connection:
-                yield Connection(connection, self.dialect)
-        else:
-            async with self._lock, _guard(), self._writer.begin() as connection:
-                yield Connection(connection, self.dialect)
+        async with (
+            self._lock or nullcontext(),
+            _guard(),
+            self._in_hand(self._writer) as connection,
+            connection.driver.transaction(),
+        ):
+            yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
-        """One read. Raises StoreUnavailable when the database cannot be reached."""
+        """Reads, each statement for itself. Raises StoreUnavailable when the database cannot be reached."""
         if self.in_memory:
             async with self.write() as connection:
                 yield connection
         else:
-            async with _guard(), self._reader.connect() as connection_:
-                yield Connection(connection_, self.dialect)
+            async with _guard(), self._in_hand(self._reader) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _in_hand(self, engine: AsyncEngine) -> AsyncIterator[Connection]:
+        """A connection out of a pool; one that is closed or not clean afterwards does not go back."""
+        async with engine.connect() as raw:
+            inner = raw.sync_connection.connection.driver_connection  # type: ignore[union-attr]  # it is connected
+            driver: Driver = Postgres(inner) if self.dialect == "postgresql" else Sqlite(inner)  # type: ignore[arg-type]
+            try:
+                yield Connection(raw, driver, self.dialect)
+            finally:
+                if driver.is_spoilt:
+                    await raw.invalidate()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -96,27 +111,27 @@ class Store:
 
 
 class Connection:
-    """A transaction in hand: executes statements of this package. Rows come back as mappings."""
+    """A connection in hand: executes statements of this package. Rows come back as mappings."""
 
-    def __init__(self, connection: AsyncConnection, dialect: str) -> None:
-        self.raw, self.dialect = connection, dialect
+    def __init__(self, raw: AsyncConnection, driver: Driver, dialect: str) -> None:
+        self.raw, self.driver, self.dialect = raw, driver, dialect
 
     async def all(self, statement: str, **parameters: Any) -> Sequence[Row]:
         """Every row."""
-        return (await self.raw.execute(_text(statement), parameters)).mappings().all()
+        return await self.driver.rows(statement, parameters)
 
     async def first(self, statement: str, **parameters: Any) -> Row | None:
         """The first row, or None."""
-        return (await self.raw.execute(_text(statement), parameters)).mappings().first()
+        return next(iter(await self.driver.rows(statement, parameters)), None)
 
     async def run(self, statement: str, **parameters: Any) -> int:
         """Execute; returns the number of rows changed."""
-        return int((await self.raw.execute(_text(statement), parameters)).rowcount)
+        return await self.driver.run(statement, parameters)
 
     async def many(self, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute once per row, in one go."""
         if rows:
-            await self.raw.execute(_text(statement), list(rows))
+            await self.driver.many(statement, rows)
 
     async def group(
         self, statement: str, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **parameters: Any
@@ -129,11 +144,8 @@ class Connection:
         given = [{name: row.get(name) for name in columns} for row in rows]
         if not given:
             return []
-        relation = _relation(self.dialect, tuple(columns.items()))
-        result = await self.raw.execute(
-            _text(statement.replace("{rows}", relation)), {"rows": to_json(given).decode(), **parameters}
-        )
-        return result.mappings().all() if result.returns_rows else []
+        whole = statement.replace("{rows}", _relation(self.dialect, tuple(columns.items())))
+        return await self.driver.rows(whole, {"rows": to_json(given).decode(), **parameters})
 
     @property
     def within_a_second(self) -> str:
@@ -151,6 +163,7 @@ class Connection:
         return "for update skip locked" if self.dialect == "postgresql" else ""
 
 
+@cache
 def _relation(dialect: str, columns: tuple[tuple[str, str], ...]) -> str:
     if dialect == "postgresql":
         typed = ", ".join(f"{name} {kind}" for name, kind in columns)
@@ -159,14 +172,9 @@ def _relation(dialect: str, columns: tuple[tuple[str, str], ...]) -> str:
     return f"(select {picked} from json_each(:rows)) as r"
 
 
-@cache
-def _text(statement: str) -> TextClause:
-    return text(statement)
-
-
 def _sqlite_engine(file: str | None, *, size: int, begin: str) -> AsyncEngine:
     if file:
-        sizes = {"pool_size": size, "max_overflow": 0, "pool_timeout": 30}
+        sizes: dict[str, Any] = {"pool_size": size, "max_overflow": 0, "pool_timeout": 30, "pool_reset_on_return": None}
         engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args={"timeout": 10}, **sizes)
     else:
         engine = create_async_engine("sqlite+aiosqlite:///:memory:")
@@ -204,7 +212,11 @@ async def _guard() -> AsyncIterator[None]:
         if error.connection_invalidated or _is_outage(error.orig):
             raise StoreUnavailable(f"the database cannot be used now: {_reason(error.orig)}") from error
         raise
-    except SQLAlchemyError as error:
+    except (asyncpg.PostgresError, sqlite3.Error) as error:
+        if _is_outage(error):
+            raise StoreUnavailable(f"the database cannot be used now: {_reason(error)}") from error
+        raise
+    except (SQLAlchemyError, asyncpg.InterfaceError) as error:
         if "closed" in str(error):
             raise StoreUnavailable("the connection to the database was lost") from error
         raise

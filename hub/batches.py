@@ -1,0 +1,161 @@
+"""Calls for many at once: queued effects of one connection, action and group, frozen, called together, settled one by one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from hub.clock import Clock
+from hub.connections import Connection, Connections
+from hub.connector import Action, Effect
+from hub.errors import (
+    AuthExpired,
+    ConfigError,
+    ConnectorError,
+    HubError,
+    OutcomeUnknown,
+    PermanentError,
+    RetryableError,
+)
+from hub.ids import idempotency_key, new_id, reference
+from hub.limits import Limits
+from hub.plugins import Plugins
+from hub.store import runs, work
+from hub.store.runs import EffectResult, EffectRow
+from hub.store.session import Store
+from hub.store.work import Claim
+
+_log = logging.getLogger(__name__)
+
+_Answer = BaseModel | ConnectorError
+
+
+class Batches:
+    """Handles claimed work of the kind batch. A call that is repeated carries exactly the effects of the first attempt."""
+
+    def __init__(
+        self,
+        store: Store,
+        connections: Connections,
+        plugins: Plugins,
+        clock: Clock,
+        limits: Limits,
+        *,
+        rehearsal: bool = False,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
+        self._limits, self._rehearsal, self._jitter = limits, rehearsal, jitter
+
+    async def handle(self, claim: Claim) -> None:
+        """Make one batch's next call. Raises StoreUnavailable."""
+        name, type_, _ = claim.ref.split("|", 2)
+        action = self._plugins.catalogue.action(type_)
+        if action is None or action.batch is None:
+            async with self._store.write() as c:
+                await work.park(c, claim, f"plugin:{type_.partition('.')[0]}")
+            return
+        connection = await self._connections.by_name(name)
+        wait_s = self._limits.take(name, self._connections.connector(connection.connector), action.cost)
+        if wait_s > 0:
+            await self._later(claim, wait_s)
+            return
+        try:
+            await self._call(claim, action, connection)
+        finally:
+            self._limits.release(name)
+
+    async def _call(self, claim: Claim, action: Action[Any, Any], connection: Connection) -> None:
+        assert action.batch is not None, "checked by the caller"
+        async with self._store.write() as c:
+            effects = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
+        repeated = claim.attempts > 0 or claim.claims > 1
+        if effects and repeated and action.effect is Effect.AT_MOST_ONCE:
+            lost = OutcomeUnknown("the answer was lost and this action must not be repeated")
+            await self._settle(claim, action, effects, [lost] * len(effects))
+            return
+        answers: Sequence[_Answer] = []
+        if effects:
+            try:
+                answers = await self._answers(action, connection, effects)
+            except AuthExpired as error:
+                await self._connections.unhealthy(connection, str(error))
+                async with self._store.write() as c:
+                    await work.park(c, claim, f"connection:{connection.name}")
+                return
+            except (RetryableError, OutcomeUnknown, ConfigError) as error:
+                if isinstance(error, OutcomeUnknown) and action.effect is Effect.AT_MOST_ONCE:
+                    answers = [error] * len(effects)
+                else:
+                    wait_s = getattr(error, "retry_after_s", None) or self._jitter() * min(
+                        3600.0, 2.0 ** (claim.attempts + 1)
+                    )
+                    await self._later(claim, wait_s, attempts=claim.attempts + 1)
+                    return
+            except PermanentError as error:
+                answers = [error] * len(effects)
+        await self._settle(claim, action, effects, answers)
+
+    async def _answers(
+        self, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
+    ) -> Sequence[_Answer]:
+        """One call for all of them; per effect its output or error."""
+        assert action.run_batch is not None, "an action with a batch has a batch call"
+        inputs = [action.input.model_validate(e.request["input"]) for e in effects]
+        if self._rehearsal:
+            return [action.rehearse(input_, self._clock.now_ms()) for input_ in inputs]
+        key = "batch:" + effects[0].token
+        context = await self._connections.context(
+            connection,
+            reference=reference(key),
+            idempotency_key=idempotency_key(key),
+            intended_at_ms=effects[0].intended_at_ms,
+            total_s=action.timeout_s,
+        )
+        try:
+            answers: Sequence[_Answer] = await action.run_batch(context, inputs)
+        except HubError:
+            raise
+        except Exception as error:  # a plugin may raise anything, also after its request was answered
+            _log.exception("a batch action raised", extra={"what": "action_raised", "action": action.type})
+            raise OutcomeUnknown(f"the connector raised {type(error).__name__}") from error
+        if len(answers) != len(inputs):
+            raise OutcomeUnknown(f"{action.type} answered for {len(answers)} of {len(inputs)} inputs; mend the plugin")
+        return answers
+
+    async def _settle(
+        self, claim: Claim, action: Action[Any, Any], effects: Sequence[EffectRow], answers: Sequence[_Answer]
+    ) -> None:
+        """Write every result, wake the runs, and see whether more is queued; all in one transaction."""
+        assert action.batch is not None, "checked by the caller"
+        now_ms = self._clock.now_ms()
+        results = [_result(e, answer, now_ms) for e, answer in zip(effects, answers, strict=True)]
+        async with self._store.write() as c:
+            await runs.settle_batch(c, results, {e.key: e.run_id for e in effects}, now_ms)
+            # Takes the lock on the work row before counting: see `runs.advance`.
+            if not await work.give_back(c, claim, due_ms=now_ms + int(action.batch.linger_s * 1000)):
+                return
+            left = await runs.queued_in(c, claim.ref)
+            if left == 0:
+                await work.finish(c, claim)
+            elif left >= action.batch.size:
+                await work.give_back(c, claim, due_ms=now_ms)
+
+    async def _later(self, claim: Claim, wait_s: float, *, attempts: int = 0) -> None:
+        async with self._store.write() as c:
+            due_ms = self._clock.now_ms() + max(50, int(wait_s * 1000))
+            await work.give_back(c, claim, due_ms=due_ms, attempts=attempts)
+
+
+def _result(effect: EffectRow, answer: _Answer, at_ms: int) -> EffectResult:
+    def made(state: str, reason: str, response: Any = None) -> EffectResult:
+        return EffectResult(effect.key, effect.token, effect.action, state, state, reason, response, at_ms)
+
+    if isinstance(answer, OutcomeUnknown):
+        return made("unknown", str(answer))
+    if isinstance(answer, ConnectorError):
+        return made("failed", str(answer))
+    return made("done", "", answer.model_dump(mode="json"))

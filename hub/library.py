@@ -1,0 +1,236 @@
+"""The recipes of this hub: drafts, versions, what is published, and each version ready to decide with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.catalogue import Catalogue, nearest
+from hub.clock import Clock
+from hub.connections import Connections
+from hub.engine import Program
+from hub.engine import compile as compile_program
+from hub.errors import ConfigError, RecipeError, RecipeErrors
+from hub.events import Json
+from hub.purposes import Purpose, load_purposes
+from hub.recipes import Recipe, bind, load
+from hub.store import recipes as rows
+from hub.store.session import Connection, Row, Store
+
+PURPOSES_FILE = "purposes.yaml"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A recipe version that listens for events now."""
+
+    name: str
+    version: int
+    program: Program
+
+
+@dataclass(frozen=True)
+class Change:
+    """What `apply` or `publish` did: `version` 0 means the recipe is a draft."""
+
+    name: str
+    state: str
+    version: int
+    unchanged: bool = False
+
+
+class Library:
+    """Recipes and purposes, cached; other processes' changes are seen at the next `refresh`."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, connections: Connections, clock: Clock) -> None:
+        self._store, self._catalogue, self._connections, self._clock = store, catalogue, connections, clock
+        self._generation = -1
+        self._published: dict[str, list[Published]] = {}
+        self._programs: dict[tuple[str, int], Program] = {}
+        self._purposes: dict[str, Purpose] = {}
+
+    # -- deciding with ---------------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Read again if anything changed: one small read."""
+        async with self._store.read() as c:
+            generation = await rows.recipes_generation(c)
+            if generation == self._generation:
+                return
+            live = [row for row in await rows.everything(c) if row["state"] == "published"]
+            self._purposes = await rows.purposes(c)
+        published: dict[str, list[Published]] = {}
+        for row in live:
+            one = Published(row["name"], row["version"], await self.program(row["name"], row["version"]))
+            for type_ in one.program.event_types:
+                published.setdefault(type_, []).append(one)
+        self._published, self._generation = published, generation
+
+    async def stale(self, c: Connection) -> bool:
+        """Whether recipes changed since the last `refresh`, as this transaction sees it."""
+        return await rows.recipes_generation(c) != self._generation
+
+    def listening(self, type_: str) -> list[Published]:
+        """The published recipes that an event of this type may start."""
+        return self._published.get(type_, [])
+
+    async def program(self, recipe: str, version: int) -> Program:
+        """A version ready to decide with. Raises ConfigError when there is none."""
+        found = self._programs.get((recipe, version))
+        if found is None:
+            async with self._store.read() as c:
+                row = await rows.version(c, recipe, version)
+            if row is None:
+                raise ConfigError(f"there is no version {version} of the recipe {recipe}")
+            found = self._programs[(recipe, version)] = compile_program(rows.definition_of(row))
+        return found
+
+    def purpose(self, name: str) -> Purpose | None:
+        """A purpose by name, or None."""
+        return self._purposes.get(name)
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    async def purposes(self) -> dict[str, Purpose]:
+        """All purposes by name."""
+        async with self._store.read() as c:
+            return await rows.purposes(c)
+
+    async def apply_purposes(self, source: str, *, file: str | None = None) -> dict[str, Purpose]:
+        """Add or replace the purposes of a `purposes.yaml`. Raises RecipeErrors."""
+        found = load_purposes(source, file=file)
+        async with self._store.write() as c:
+            await rows.save_purposes(c, found)
+        return found
+
+    async def check(
+        self, source: str, *, file: str | None = None, more_purposes: Mapping[str, Purpose] | None = None
+    ) -> Recipe:
+        """A recipe checked against plugins and purposes, its step ids matched to the published version's."""
+        purposes = {**await self.purposes(), **(more_purposes or {})}
+        recipe = load(source, self._catalogue, file=file, purposes=purposes)
+        previous = await self._published_definition(recipe.name)
+        return load(source, self._catalogue, file=file, purposes=purposes, previous=previous) if previous else recipe
+
+    async def apply(self, source: str, *, file: str | None = None, publish: bool = False) -> Change:
+        """Save a recipe as draft, and publish it if asked. Raises RecipeErrors; then nothing is changed."""
+        recipe = await self.check(source, file=file)
+        if publish:
+            return await self._publish(recipe)
+        async with self._store.write() as c:
+            await rows.save_draft(c, recipe.name, source, self._clock.now_ms())
+        row = await self._row(recipe.name)
+        return Change(recipe.name, row["state"], row["version"])
+
+    async def publish(self, name: str) -> Change:
+        """Make a recipe's draft its live version; one that is paused and has no draft goes on."""
+        row = await self._row(name)
+        if row["draft"] is None:
+            async with self._store.write() as c:
+                await rows.set_state(c, name, "published", self._clock.now_ms())
+            return Change(name, "published", row["version"], unchanged=row["state"] == "published")
+        return await self._publish(await self.check(row["draft"], file=name))
+
+    async def pause(self, name: str) -> Change:
+        """No new runs; those inside go on."""
+        row = await self._row(name)
+        async with self._store.write() as c:
+            if not await rows.set_state(c, name, "paused", self._clock.now_ms()):
+                raise ConfigError(f"{name} was never published, so there is nothing to pause")
+        return Change(name, "paused", row["version"], unchanged=row["state"] == "paused")
+
+    async def _publish(self, recipe: Recipe) -> Change:
+        bound = bind(recipe.definition, self._catalogue, await self._connections.names())
+        current = await self._published_definition(recipe.name)
+        async with self._store.write() as c:
+            row = await c.first("select * from recipe where name = :name", name=recipe.name)
+            version = row["version"] if row else 0
+            if current == bound and row and row["state"] == "published":
+                return Change(recipe.name, "published", version, unchanged=True)
+            await rows.publish(c, recipe.name, version + 1, bound, recipe.source, self._clock.now_ms())
+        return Change(recipe.name, "published", version + 1)
+
+    async def _published_definition(self, name: str) -> Mapping[str, Json] | None:
+        async with self._store.read() as c:
+            row = await c.first("select version from recipe where name = :name", name=name)
+            found = await rows.version(c, name, row["version"]) if row and row["version"] else None
+        return rows.definition_of(found) if found else None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def all(self) -> list[Row]:
+        """All recipes: name, state, version, draft, updated_at."""
+        async with self._store.read() as c:
+            return await rows.everything(c)
+
+    async def source(self, name: str) -> str:
+        """A recipe's text as written: of its draft, else of its live version."""
+        row = await self._row(name)
+        if row["draft"] is not None:
+            return str(row["draft"])
+        async with self._store.read() as c:
+            found = await rows.version(c, name, row["version"])
+        assert found is not None, "a published recipe has its version"
+        return str(found["source"])
+
+    async def versions(self, name: str) -> list[Row]:
+        """A recipe's versions, newest first, with the runs inside each."""
+        await self._row(name)
+        async with self._store.read() as c:
+            return await rows.versions(c, name)
+
+    async def _row(self, name: str) -> Row:
+        every = {row["name"]: row for row in await self.all()}
+        if name not in every:
+            raise ConfigError(
+                f"there is no recipe {name}{nearest(name, every)}; `hub recipes list` shows what there is"
+            )
+        return every[name]
+
+
+def recipe_files(paths: Iterable[Path]) -> list[Path]:
+    """The recipe files among files and folders, purposes files first, since recipes name purposes."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"there is no file or folder {path}")
+        found += (
+            sorted(p for p in path.glob("*.yaml") if not p.name.endswith(".test.yaml")) if path.is_dir() else [path]
+        )
+    return sorted(found, key=lambda p: (p.name != PURPOSES_FILE, str(p)))
+
+
+def load_files(paths: Iterable[Path], catalogue: Catalogue) -> tuple[dict[str, Purpose] | None, dict[str, Recipe]]:
+    """Every recipe of some files and folders, checked together without a database.
+
+    Raises RecipeErrors with all that is wrong, two recipes of one name included. Purposes are None when no file has any.
+    """
+    purposes: dict[str, Purpose] | None = None
+    recipes: dict[str, Recipe] = {}
+    files: dict[str, Path] = {}
+    errors: list[RecipeError] = []
+    for path in recipe_files(paths):
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            errors.append(RecipeError(f"the file cannot be read: {error}", file=str(path)))
+            continue
+        try:
+            if path.name == PURPOSES_FILE:
+                purposes = {**(purposes or {}), **load_purposes(source, file=str(path))}
+                continue
+            recipe = load(source, catalogue, file=str(path), purposes=purposes)
+        except RecipeErrors as problems:
+            errors += problems.errors
+            continue
+        if recipe.name in files:
+            errors.append(
+                RecipeError(
+                    f"the recipe {recipe.name} is also in {files[recipe.name]}; rename one", file=str(path), line=1
+                )
+            )
+        recipes[recipe.name], files[recipe.name] = recipe, path
+    if errors:
+        raise RecipeErrors(errors)
+    return purposes, recipes

@@ -1,0 +1,287 @@
+"""The composition root: makes one process's services out of settings, starts them, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from hub.batches import Batches
+from hub.clock import Clock
+from hub.connections import Connections
+from hub.errors import ConfigError, HubError
+from hub.http import Transport
+from hub.ingest import Ingest
+from hub.library import Library
+from hub.limits import Limits
+from hub.plugins import Plugins, load_plugins
+from hub.routing import Router
+from hub.runs import Runner, Tools
+from hub.settings import Settings
+from hub.sources import Sources
+from hub.store import migrate, work
+from hub.store.session import Store
+from hub.testing.sandbox import SandboxServer, load_sandbox
+from hub.timetravel import HubTime
+from hub.vault import Vault, keys_from_file
+from hub.worker.bell import Bell
+from hub.worker.pump import Pump
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Hub:
+    """The services of one process."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    time: HubTime
+    plugins: Plugins
+    connections: Connections
+    library: Library
+    bell: Bell
+    ingest: Ingest
+    pump: Pump
+
+    def ring(self) -> None:
+        """Tell workers, in this process and others, that there is something to do."""
+        self.pump.wake()
+        self.bell.ring()
+
+
+def make_vault(settings: Settings) -> Vault:
+    """The keys of this hub. Embedded ones live in the data directory; distributed ones must be set."""
+    keys = [key.get_secret_value() for key in settings.keys]
+    if not keys and settings.embedded:
+        keys = keys_from_file(settings.data_dir / "keys")
+    return Vault(keys)
+
+
+def public_url(settings: Settings) -> str:
+    """The configured address, else the one this process listens on: never what a caller says in a header."""
+    return settings.public_url or f"http://{settings.host}:{settings.port}"
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6) -> AsyncIterator[Store]:
+    """The store with the schema this release needs. Raises StoreError naming the command, StoreUnavailable.
+
+    With `upgrade` (the embedded hub) an older SQLite file is brought up to date by itself, after a copy was made.
+    """
+    if settings.embedded:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = Store(settings.store_url(), pool=pool)
+    try:
+        if store.in_memory:
+            await migrate.create_in_memory(store)
+        elif upgrade and store.file and not (found := await migrate.status(store)).ready:
+            if found.current is not None:
+                _back_up(Path(store.file))
+            await migrate.upgrade(store)
+        else:
+            await migrate.require_ready(store)
+        yield store
+    finally:
+        await store.close()
+
+
+def _back_up(file: Path) -> None:
+    """Keep a copy of an existing database before its schema changes."""
+    copy = file.with_suffix(f"{file.suffix}.before-upgrade")
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+@asynccontextmanager
+async def open_hub(
+    settings: Settings,
+    *,
+    plugins: Plugins | None = None,
+    clock: Clock | None = None,
+    upgrade: bool = False,
+    quarantine: bool = False,
+    rehearsal: bool = False,
+    pool: int = 6,
+) -> AsyncIterator[Hub]:
+    """All services, made but not yet running: `serve` and `pump.run` are the caller's to start."""
+    plugins = plugins or load_plugins(quarantine=quarantine)
+    clock = clock or Clock()
+    async with open_store(settings, upgrade=upgrade, pool=pool) as store:
+        transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))
+        bell = Bell(settings.redis_url)
+        try:
+            yield await _assemble(settings, store, clock, plugins, transport, bell, rehearsal=rehearsal)
+        finally:
+            await bell.close()
+            await transport.close()
+
+
+async def _assemble(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    plugins: Plugins,
+    transport: Transport,
+    bell: Bell,
+    *,
+    rehearsal: bool,
+) -> Hub:
+    # What is told to ring exists before the pump that hears it.
+    rung: list[Callable[[], None]] = []
+
+    def ring() -> None:
+        for one in rung:
+            one()
+
+    # Budgets live in real time, but a clock that jumps refills them too.
+    limits = Limits(lambda: asyncio.get_running_loop().time() + clock.offset_ms / 1000)
+    time = HubTime(store, clock, development=settings.development, held=limits.held)
+    await time.sync()
+    connections = Connections(
+        store, make_vault(settings), plugins.catalogue, clock, transport=transport, public_url=public_url(settings)
+    )
+    library = Library(store, plugins.catalogue, connections, clock)
+    router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
+    tools = Tools(
+        store=store,
+        library=library,
+        connections=connections,
+        plugins=plugins,
+        clock=clock,
+        limits=limits,
+        zone=settings.zone,
+        hook_limit_s=settings.hook_limit_s,
+        lease_s=settings.lease_s,
+        rehearsal=rehearsal,
+    )
+    pump = Pump(
+        store,
+        time,
+        router,
+        Runner(tools),
+        Sources(store, connections, plugins, clock, ring=ring, rehearsal=rehearsal),
+        Batches(store, connections, plugins, clock, limits, rehearsal=rehearsal, jitter=tools.jitter),
+        slots=settings.slots,
+        lease_s=settings.lease_s,
+        full=limits.full,
+        ring=bell.ring,
+    )
+    ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
+    hub = Hub(settings, store, clock, time, plugins, connections, library, bell, ingest, pump)
+    rung.append(hub.ring)
+    return hub
+
+
+@asynccontextmanager
+async def working(hub: Hub) -> AsyncIterator[None]:
+    """The pump runs and hears the bell; at the end it drains."""
+    stop = asyncio.Event()
+    async with hub.store.write() as c:
+        for name in hub.plugins.catalogue.connectors:
+            await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+    hub.bell.listen(hub.pump.wake)
+    running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+
+
+@asynccontextmanager
+async def counting_refusals(hub: Hub) -> AsyncIterator[None]:
+    """Refused calls are written down each second, and at the end."""
+
+    async def flush() -> None:
+        while True:
+            await asyncio.sleep(1)
+            await _flush_refusals(hub)
+
+    flushing = asyncio.create_task(flush())
+    try:
+        yield
+    finally:
+        flushing.cancel()
+        with suppress(asyncio.CancelledError):
+            await flushing
+        await _flush_refusals(hub)
+
+
+async def _flush_refusals(hub: Hub) -> None:
+    try:
+        await hub.ingest.flush_refusals()
+    except HubError as error:
+        # They are kept and written with the next second's.
+        _log.warning("refusals cannot be written now", extra={"what": "refusals_kept", "error": str(error)})
+
+
+@asynccontextmanager
+async def sandboxes(plugins: Plugins, clock: Clock, *, host: str, port: int) -> AsyncIterator[SandboxServer]:
+    """The sandboxes of all loaded connectors on one port."""
+    made = {name: load_sandbox(connector, clock) for name, connector in plugins.catalogue.connectors.items()}
+    async with SandboxServer({n: s for n, s in made.items() if s is not None}, host=host, port=port) as server:
+        yield server
+
+
+class OneProcess:
+    """Keeps a second embedded hub off the same SQLite file. The operating system lets go of it when the process dies."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.data_dir / "hub.lock"
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            self._file.close()
+            raise ConfigError(
+                f"another hub (process {holder}) is running on {self._path.parent}; stop it, or set HUB_DATA_DIR to "
+                "another folder, or use PostgreSQL for several processes"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+# -- API keys ----------------------------------------------------------------------------------------------------------
+
+
+def hash_api_key(key: str) -> str:
+    """What is stored of an API key; keys are long and random, so a plain hash is enough."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+async def create_api_key(store: Store, name: str, scope: str, now_ms: int) -> str:
+    """A new API key (`read` or `write`), shown this once. Raises ConfigError for another scope."""
+    if scope not in {"read", "write"}:
+        raise ConfigError(f"{scope} is no scope; choose read or write")
+    key = f"hub_{secrets.token_urlsafe(32)}"
+    async with store.write() as c:
+        await c.run(
+            "insert into api_key (hash, name, scope, created_at) values (:hash, :name, :scope, :now)",
+            hash=hash_api_key(key),
+            name=name,
+            scope=scope,
+            now=now_ms,
+        )
+    return key

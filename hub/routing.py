@@ -1,0 +1,351 @@
+"""T2: from stored events to people, and from people to the runs that wait, leave or start.
+
+A batch is one transaction. If it fails it is repeated event by event, and the culprit is set aside with its reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_json
+
+from hub import engine
+from hub.clock import Clock, format_duration, rfc3339
+from hub.conditions import Truth, judge
+from hub.connections import Connections
+from hub.connector import Trigger
+from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.events import Json
+from hub.ids import new_id
+from hub.library import Library, Published
+from hub.plugins import Plugins
+from hub.store import contacts, events, runs, work
+from hub.store.events import StoredEvent
+from hub.store.runs import NewRun, Waiting
+from hub.store.session import Connection, Store
+
+BATCH = 200
+# Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
+_CLOCK_TOLERANCE_MS = 60_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    event: StoredEvent
+    contact_id: str | None
+    published: Published
+    rule: engine.EntryRule | None
+    scope: str
+
+
+@dataclass
+class _Outcome:
+    """What a batch decided, before it is written."""
+
+    runs: list[NewRun] = field(default_factory=list)
+    stops: dict[str, dict[str, Json]] = field(default_factory=dict)
+    answers: dict[str, dict[str, Json]] = field(default_factory=dict)
+    verdicts: list[dict[str, str | int | None]] = field(default_factory=list)
+    entries: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+
+def event_scope(event: StoredEvent, connection: str) -> dict[str, Json]:
+    """An event as recipes see it: its data and `type`, `occurred_at`, `event_id`, `connection`."""
+    return {
+        **event.data,
+        "type": event.type,
+        "occurred_at": rfc3339(event.occurred_at_ms),
+        "event_id": event.id,
+        "connection": connection,
+    }
+
+
+def watch_keys(trigger: Trigger[Any] | None, event: StoredEvent, contact_id: str | None) -> list[str]:
+    """The keys that a waiter for this event may stand under."""
+    keys = [f"contact={contact_id}"] if contact_id else []
+    names = trigger.correlate if trigger else ()
+    return keys + [f"{name}={event.data[name]}" for name in names if event.data.get(name) is not None]
+
+
+def answers_watch(event: Mapping[str, Json], stored: StoredEvent, condition: Json, since_ms: int) -> bool:
+    """Whether an event that matched a watch's key is the one waited for: in time, and its condition true."""
+    if stored.received_at_ms < since_ms or stored.occurred_at_ms < since_ms - _CLOCK_TOLERANCE_MS:
+        return False
+    return condition is None or judge(condition, {"event": event}).truth is Truth.TRUE
+
+
+class Router:
+    """Routes the stored events of this hub; any number of processes may."""
+
+    def __init__(
+        self,
+        store: Store,
+        library: Library,
+        connections: Connections,
+        plugins: Plugins,
+        clock: Clock,
+        *,
+        hook_limit_s: float,
+    ) -> None:
+        self._store, self._library, self._connections, self._clock = store, library, connections, clock
+        self._plugins, self._catalogue = plugins, plugins.catalogue
+        self._hook_limit_s = hook_limit_s
+
+    async def route(self) -> int:
+        """Route one batch; returns how many events it held. Raises StoreUnavailable."""
+        await self._library.refresh()
+        await self._connections.refresh()
+        try:
+            return await self._batch(await self._announced() or BATCH)
+        except StoreUnavailable:
+            raise
+        except Exception:  # whatever it was, one event caused it: find out which, and set that one aside
+            _log.exception("a batch could not be routed; trying its events singly", extra={"what": "route_failed"})
+            return await self._singly()
+
+    async def _singly(self) -> int:
+        done = 0
+        for _ in range(BATCH):
+            async with self._store.read() as c:
+                row = await c.first("select id from event where stage = 'route' order by id limit 1")
+            if row is None:
+                break
+            try:
+                done += await self._batch(1)
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # the culprit, whatever it raised, is kept with its reason
+                _log.exception("an event cannot be routed", extra={"what": "event_quarantined", "event_id": row["id"]})
+                reason = str(error) if isinstance(error, HubError) else type(error).__name__
+                async with self._store.write() as c:
+                    await events.quarantine(c, row["id"], f"routing failed: {reason}")
+                done += 1
+        return done
+
+    async def _batch(self, most: int) -> int:
+        while True:
+            async with self._store.write() as c:
+                batch = await events.unrouted(c, most)
+                if not batch:
+                    return 0
+                # What was published or connected before an event came must count for it: ask where the event is seen.
+                unknown = [e for e in batch if not self._connections.knows(e.connection_id)]
+                if not unknown and not await self._library.stale(c):
+                    await self._route(c, batch)
+                    return len(batch)
+            await self._connections.refresh(force=True)
+            if all(not self._connections.knows(e.connection_id) for e in unknown) and unknown:
+                raise ConfigError("the connection of an event is gone")
+            await self._library.refresh()
+
+    async def _route(self, c: Connection, batch: Sequence[StoredEvent]) -> None:
+        names = {e.connection_id: self._name(e.connection_id) for e in batch}
+        contact_of: dict[str, str | None] = {e.id: None for e in batch}
+        contact_of |= await contacts.resolve(
+            c,
+            [
+                contacts.Sighting(e.id, names[e.connection_id], e.subject, e.received_at_ms)
+                for e in batch
+                if e.subject is not None
+            ],
+        )
+        scopes = {e.id: event_scope(e, names[e.connection_id]) for e in batch}
+        outcome = _Outcome()
+        await self._match_waiting(c, batch, contact_of, scopes, outcome)
+        await self._match_entries(c, batch, contact_of, scopes, outcome)
+        await self._silence(c, batch, names)
+        await self._write(c, outcome)
+        await events.mark_routed(c, contact_of)
+
+    async def _announced(self) -> int:
+        """Tell plugins of the events about to be routed; returns how many, 0 when no plugin wants to know."""
+        if not self._plugins.manager.hook.hub_event_received.get_hookimpls():
+            return 0
+        async with self._store.read() as c:
+            batch = await events.unrouted(c, BATCH)
+        for event in batch:
+            await self._plugins.notify("hub_event_received", limit_s=self._hook_limit_s, event=event, event_id=event.id)
+        return len(batch)
+
+    def _name(self, connection_id: str) -> str:
+        return self._connections.name_of(connection_id)
+
+    # -- those who wait --------------------------------------------------------------------------------------------
+
+    async def _match_waiting(
+        self,
+        c: Connection,
+        batch: Sequence[StoredEvent],
+        contact_of: Mapping[str, str | None],
+        scopes: Mapping[str, Mapping[str, Json]],
+        outcome: _Outcome,
+    ) -> None:
+        keys = {e.id: watch_keys(self._catalogue.trigger(e.type), e, contact_of[e.id]) for e in batch}
+        found = await runs.waiting_for(c, {(e.type, key) for e in batch for key in keys[e.id]})
+        by_key: dict[tuple[str, str], list[Waiting]] = {}
+        for waiting in found:
+            by_key.setdefault((waiting.type, waiting.key), []).append(waiting)
+        for event in batch:
+            matched = [w for key in keys[event.id] for w in by_key.get((event.type, key), [])]
+            # Of one event that is both, the exit wins: it is about the whole run.
+            for waiting in sorted(matched, key=lambda w: w.kind != "exit"):
+                if waiting.run_id in outcome.stops or waiting.run_id in outcome.answers:
+                    continue
+                if answers_watch(scopes[event.id], event, waiting.condition, waiting.since_ms):
+                    kept = outcome.stops if waiting.kind == "exit" else outcome.answers
+                    kept[waiting.run_id] = {"name": waiting.name, "event": dict(scopes[event.id])}
+
+    # -- those who start -------------------------------------------------------------------------------------------
+
+    async def _match_entries(
+        self,
+        c: Connection,
+        batch: Sequence[StoredEvent],
+        contact_of: Mapping[str, str | None],
+        scopes: Mapping[str, Mapping[str, Json]],
+        outcome: _Outcome,
+    ) -> None:
+        candidates = [
+            candidate
+            for event in batch
+            for published in self._library.listening(event.type)
+            if (candidate := self._candidate(event, contact_of[event.id], published, scopes[event.id], outcome))
+        ]
+        ruled = [(x.published.name, x.scope) for x in candidates if x.rule]
+        inside = await runs.inside(c, set(ruled))
+        entered = await runs.entries(c, ruled)
+        now_ms = self._clock.now_ms()
+        for candidate in candidates:
+            key = (candidate.published.name, candidate.scope)
+            refusal = _refusal(candidate.rule, inside.get(key, []), entered.get(key, []), now_ms)
+            if refusal:
+                outcome.verdicts.append(
+                    _verdict(candidate.event, candidate.published, candidate.contact_id, *refusal, now_ms)
+                )
+                continue
+            run = self._new_run(candidate, scopes[candidate.event.id], now_ms)
+            outcome.runs.append(run)
+            if candidate.rule:
+                if candidate.rule.while_inside == "restart":
+                    outcome.stops |= {id_: {"cancel": "restarted", "event": None} for id_ in inside.get(key, [])}
+                inside.setdefault(key, []).append(run.id)
+                window = candidate.rule.within_ms
+                kept = [t for t in entered.get(key, []) if window is None or t > now_ms - window]
+                entered[key] = outcome.entries[key] = [*kept, now_ms][-candidate.rule.at_most :]
+
+    def _candidate(
+        self,
+        event: StoredEvent,
+        contact_id: str | None,
+        published: Published,
+        scope: Mapping[str, Json],
+        outcome: _Outcome,
+    ) -> _Candidate | None:
+        now_ms = self._clock.now_ms()
+        judgement = engine.admits(published.program, event.type, scope, str(scope["connection"]))
+        if judgement.truth is not Truth.TRUE:
+            word = "not_matched" if judgement.truth is Truth.FALSE else "unknown"
+            outcome.verdicts.append(_verdict(event, published, contact_id, word, judgement.reason, now_ms))
+            return None
+        rule = engine.entry_rule(published.program)
+        if rule and rule.per == "contact" and contact_id is None:
+            reason = "the event names nobody, and the recipe counts entries per contact"
+            outcome.verdicts.append(_verdict(event, published, None, "no_contact", reason, now_ms))
+            return None
+        key = engine.entry_scope(published.program, scope, contact_id) if rule else ""
+        return _Candidate(event, contact_id, published, rule, key)
+
+    def _new_run(self, candidate: _Candidate, scope: Mapping[str, Json], now_ms: int) -> NewRun:
+        return NewRun(
+            id=new_id(),
+            recipe=candidate.published.name,
+            version=candidate.published.version,
+            contact_id=candidate.contact_id,
+            entry_key=f"ev:{candidate.event.id}:{candidate.contact_id or ''}",
+            scope=candidate.scope,
+            trigger=scope,
+            started_at_ms=now_ms,
+        )
+
+    # -- those who fall silent -------------------------------------------------------------------------------------
+
+    async def _silence(self, c: Connection, batch: Sequence[StoredEvent], names: Mapping[str, str]) -> None:
+        """Push back or end the silence that derived triggers wait for."""
+        pending: dict[str, dict[str, object] | None] = {}
+        for event in batch:
+            connector_name, _, name = event.type.partition(".")
+            connector = self._catalogue.connectors.get(connector_name)
+            for trigger in connector.triggers.values() if connector else ():
+                quiet = trigger.quiet
+                if quiet is None or name not in (*quiet.source, *quiet.cancel):
+                    continue
+                key = quiet.key(event.data)
+                if key is None and name in quiet.source:
+                    continue
+                ref = f"{names[event.connection_id]}|{trigger.type}|{key}"
+                pending[ref] = (
+                    {
+                        "kind": "debounce",
+                        "ref": ref,
+                        "queue": names[event.connection_id],
+                        "due_at": event.received_at_ms + quiet.after_s * 1000,
+                        "data": to_json({"event_id": event.id}).decode(),
+                    }
+                    if name in quiet.source
+                    else None
+                )
+        await work.put(c, [row for row in pending.values() if row])
+        await c.group(
+            "delete from work where kind = 'debounce' and ref in (select ref from {rows})",
+            {"ref": "text"},
+            [{"ref": ref} for ref, row in pending.items() if row is None],
+        )
+
+    async def _write(self, c: Connection, outcome: _Outcome) -> None:
+        now_ms = self._clock.now_ms()
+        await runs.wake(c, outcome.answers, now_ms)
+        await runs.stop(c, outcome.stops, now_ms)
+        await runs.start(c, outcome.runs)
+        await runs.write_entries(c, outcome.entries)
+        await c.group(
+            "insert into verdict (event_id, recipe, contact_id, outcome, reason, at) "
+            "select event_id, recipe, contact_id, outcome, reason, at from {rows} where true on conflict do nothing",
+            {**dict.fromkeys(("event_id", "recipe", "contact_id", "outcome", "reason"), "text"), "at": "bigint"},
+            outcome.verdicts,
+        )
+
+
+def _refusal(
+    rule: engine.EntryRule | None, inside: Sequence[str], entered: Sequence[int], now_ms: int
+) -> tuple[str, str] | None:
+    """Why the entry rule says no: an outcome word and a sentence; None when it says yes."""
+    if rule is None:
+        return None
+    if inside and rule.while_inside == "ignore":
+        return "already_inside", f"a run is going on: {inside[0]}"
+    recent = [t for t in entered if rule.within_ms is None or t > now_ms - rule.within_ms]
+    if len(recent) >= rule.at_most:
+        span = "ever" if rule.within_ms is None else f"in the last {format_duration(rule.within_ms)}"
+        return (
+            "entered_before",
+            f"entered {len(recent)} time{'s' if len(recent) > 1 else ''} {span}, the most is {rule.at_most}",
+        )
+    return None
+
+
+def _verdict(
+    event: StoredEvent, published: Published, contact_id: str | None, outcome: str, reason: str, now_ms: int
+) -> dict[str, str | int | None]:
+    return {
+        "event_id": event.id,
+        "recipe": published.name,
+        "contact_id": contact_id,
+        "outcome": outcome,
+        "reason": reason,
+        "at": now_ms,
+    }

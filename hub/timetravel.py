@@ -1,0 +1,118 @@
+"""Hub time across processes: everybody reads one offset, and development mode may jump it from due instant to due instant."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from hub.clock import Clock
+from hub.errors import ConfigError
+from hub.store.session import Store
+from hub.store.work import NEVER_MS
+
+_KEY = "clock_offset_ms"
+_LOOK_S = 0.005
+_SKEW_EVERY_S = 30.0
+# The longest that work may take to come to rest between two jumps, in real seconds.
+_REST_LIMIT_S = 60.0
+
+
+class HubTime:
+    """Keeps a process's clock in step with the database's and, in development mode, with the common offset.
+
+    `held` tells for how many seconds yet nothing is claimed for a connection, as its vendor asked.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, *, development: bool, held: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        self._store, self.clock, self._development, self._held = store, clock, development, held
+        self._skew_read = float("-inf")
+
+    async def sync(self) -> None:
+        """Read the offset (development mode) and, now and then, the database's clock."""
+        if self._store.dialect == "postgresql" and time.monotonic() - self._skew_read > _SKEW_EVERY_S:
+            self._skew_read = time.monotonic()
+            async with self._store.read() as c:
+                row = await c.first("select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now")
+            assert row is not None, "a clock always has a time"
+            skew_ms = row["now"] - int(time.time() * 1000)
+            # Less than the round trip's own uncertainty is no skew.
+            self.clock.skew_ms = skew_ms if abs(skew_ms) > 50 else 0
+        if self._development:
+            async with self._store.read() as c:
+                row = await c.first("select value from meta where key = :key", key=_KEY)
+            self.clock.offset_ms = int(row["value"]) if row else 0
+
+    async def advance(
+        self, to_ms: int, *, ring: Callable[[], None], settle: Callable[[], Awaitable[object]] | None = None
+    ) -> int:
+        """Jump hub time to `to_ms`, stopping at every instant on the way at which something is due.
+
+        Waits at each until nothing is unrouted, due or in hand; `settle` is awaited too (webhooks still on their way).
+        Returns how many instants there were. Raises ConfigError outside development mode or for an instant in the past.
+        """
+        if not self._development:
+            raise ConfigError(
+                "the clock can only be moved in development mode: set HUB_DEVELOPMENT=true, never in production"
+            )
+        await self.sync()
+        # A little time passes between asking and jumping; what is meant as "now" is no step back.
+        if to_ms < self.clock.now_ms() - 1_000:
+            raise ConfigError("the clock only moves forward")
+        stops = 0
+        while True:
+            await self._rest(ring, settle)
+            due_ms = await self._next_due()
+            if due_ms is None or due_ms > to_ms:
+                break
+            await self._jump(due_ms)
+            stops += 1
+            ring()
+        await self._jump(to_ms)
+        return stops
+
+    async def _jump(self, to_ms: int) -> None:
+        ahead = to_ms - self.clock.now_ms()
+        if ahead <= 0:
+            return
+        offset_ms = self.clock.offset_ms + ahead
+        async with self._store.write() as c:
+            await c.run(
+                "insert into meta (key, value) values (:key, :value) on conflict (key) do update set value = excluded.value",
+                key=_KEY,
+                value=str(offset_ms),
+            )
+        self.clock.offset_ms = offset_ms
+
+    async def _next_due(self) -> int | None:
+        async with self._store.read() as c:
+            rows = await c.all(
+                "select queue, min(due_at) as due from work where due_at < :never group by queue", never=NEVER_MS - 1
+            )
+        # Of a connection that is held nothing starts before its vendor's time is up, whatever is due.
+        now_ms, held = self.clock.now_ms(), self._held()
+        free_ms = {queue: now_ms + int(seconds * 1000) for queue, seconds in held.items()}
+        return min((max(row["due"], free_ms.get(row["queue"], 0)) for row in rows), default=None)
+
+    async def _rest(self, ring: Callable[[], None], settle: Callable[[], Awaitable[object]] | None) -> None:
+        """Wait until everything that can happen at this instant has happened."""
+        until = time.monotonic() + _REST_LIMIT_S
+        while True:
+            if settle is not None:
+                await settle()
+            async with self._store.read() as c:
+                row = await c.first(
+                    "select exists (select 1 from event where stage = 'route') or exists (select 1 from event where "
+                    "stage = 'enrich') or exists (select 1 from work where owner is not null) as busy"
+                )
+                due = await c.all("select distinct queue from work where due_at <= :now", now=self.clock.now_ms())
+            if row is not None and not row["busy"] and self._held().keys() >= {one["queue"] for one in due}:
+                return
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"work did not come to rest within {_REST_LIMIT_S:.0f} s, so the clock stays; `hub runs list` shows what is going on"
+                )
+            ring()
+            await asyncio.sleep(_LOOK_S)

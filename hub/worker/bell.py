@@ -1,0 +1,84 @@
+"""The bell: tells a worker that there may be something to do. Dropping any or all rings is harmless."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from hub.worker.broker import QUEUE, dramatiq, make_broker, make_worker
+
+SHARD = 0
+# A broker that is down is not asked again for so long.
+_REST_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Bell:
+    """Rings from any task of this process; with `listen` also hears the rings of every process on the same broker.
+
+    Rings that come while one is on its way are one more ring, so a flood of events costs one message at a time.
+    """
+
+    def __init__(self, redis_url: str | None) -> None:
+        self._broker = make_broker(redis_url)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bell")
+        self._worker = make_worker(self._broker)
+        self._heard: Callable[[], object] = lambda: None
+        self._actor = dramatiq.actor(broker=self._broker, queue_name=QUEUE, actor_name="ring")(self._hear)
+        self._ringing = False
+        self._again = False
+        self._resting = False
+        self._listening = False
+
+    def _hear(self, shard: int) -> None:
+        self._heard()
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` in the running loop at every ring."""
+        loop = asyncio.get_running_loop()
+        self._heard = lambda: loop.call_soon_threadsafe(heard)
+        self._listening = True
+        self._worker.start()
+
+    def ring(self) -> None:
+        """Ring, from within the loop; returns at once and never fails."""
+        if self._ringing or self._resting:
+            self._again = True
+            return
+        self._ringing = True
+        sending = asyncio.get_running_loop().run_in_executor(self._thread, self._send)
+        sending.add_done_callback(self._rang)
+
+    def _send(self) -> None:
+        self._actor.send(SHARD)
+
+    def _rang(self, sending: asyncio.Future[None]) -> None:
+        self._ringing = False
+        if sending.cancelled():
+            return
+        if (error := sending.exception()) is not None:
+            # Without a bell workers look once a second: slower, nothing lost.
+            _log.warning("the bell cannot be rung", extra={"what": "bell_down", "error": type(error).__name__})
+            self._resting = True
+            sending.get_loop().call_later(_REST_S, self._rested)
+        elif self._again:
+            self._again = False
+            self.ring()
+
+    def _rested(self) -> None:
+        self._resting = False
+        if self._again:
+            self._again = False
+            self.ring()
+
+    async def close(self) -> None:
+        """Stop hearing and ringing."""
+        loop = asyncio.get_running_loop()
+        if self._listening:
+            self._heard = lambda: None
+            await loop.run_in_executor(None, self._worker.stop, 2000)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        await loop.run_in_executor(None, self._broker.close)

@@ -1,0 +1,213 @@
+"""The pump: routes what came in and claims what is due, keeps the leases, and drains when it is told to stop.
+
+The database says what there is to do. A bell only makes the next look come sooner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from hub.batches import Batches
+from hub.errors import StoreUnavailable
+from hub.ids import new_id
+from hub.routing import BATCH, Router
+from hub.runs import Hand, Runner
+from hub.sources import Sources
+from hub.store import runs, work
+from hub.store.session import Store
+from hub.store.work import Claim
+from hub.timetravel import HubTime
+
+_FLOOR_S = 1.0
+_CLAIM_MOST = 100
+_RENEWALS_PER_LEASE = 5
+# After the database failed, look again so soon; doubling to the second.
+_OUTAGE_S = (0.2, 5.0)
+
+_log = logging.getLogger(__name__)
+
+
+class Pump:
+    """One per process that works. `ring` tells the other processes when there is more than this one can take."""
+
+    def __init__(
+        self,
+        store: Store,
+        time_: HubTime,
+        router: Router,
+        runner: Runner,
+        sources: Sources,
+        batches: Batches,
+        *,
+        slots: int,
+        lease_s: float,
+        full: Callable[[], list[str]],
+        ring: Callable[[], None],
+    ) -> None:
+        self._store, self._time, self._router, self._runner = store, time_, router, runner
+        self._others = {"batch": batches.handle}
+        self._sources = sources
+        self._slots, self._lease_s, self._full, self._ring = slots, lease_s, full, ring
+        self._owner = f"w-{new_id()}"
+        self._claims: dict[tuple[str, str], Claim] = {}
+        self._hands: dict[tuple[str, str], Hand] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._to_route, self._to_claim = asyncio.Event(), asyncio.Event()
+        self._stopping = False
+
+    @property
+    def busy(self) -> int:
+        """How much work is in hand."""
+        return len(self._tasks)
+
+    def wake(self) -> None:
+        """Look now."""
+        self._to_route.set()
+        self._to_claim.set()
+
+    async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
+        """Work until `stop` is set, then let what is in hand finish for at most `drain_s` seconds."""
+        loops = [asyncio.create_task(loop) for loop in (self._routing(), self._claiming(), self._renewing())]
+        await stop.wait()
+        self._stopping = True
+        self.wake()
+        await asyncio.wait(loops[:2], timeout=drain_s)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=drain_s)
+        if self._tasks:
+            # What is left is fenced by its lease: another worker goes on from what is stored.
+            _log.warning("stopping with work in hand", extra={"what": "drain_over", "left": len(self._tasks)})
+        for task in (*loops, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
+
+    # -- the loops -------------------------------------------------------------------------------------------------
+
+    async def _routing(self) -> None:
+        async def look() -> float | None:
+            await self._time.sync()
+            routed = await self._router.route()
+            if routed:
+                self._to_claim.set()
+                self._share()
+            return 0.0 if routed >= BATCH else None
+
+        await self._forever(look, self._to_route)
+
+    async def _claiming(self) -> None:
+        async def look() -> float | None:
+            await self._time.sync()
+            most = min(self._slots - len(self._tasks), _CLAIM_MOST)
+            claimed = await self._claim(most) if most > 0 else 0
+            if claimed and claimed == most:
+                self._share()
+                return 0.0
+            return await self._until_due()
+
+        await self._forever(look, self._to_claim)
+
+    def _share(self) -> None:
+        """More may be due than this process can take: let another one look as well."""
+        if len(self._tasks) >= self._slots // 2:
+            self._ring()
+
+    async def _forever(self, look: Callable[[], Awaitable[float | None]], bell: asyncio.Event) -> None:
+        pause_s = _OUTAGE_S[0]
+        while not self._stopping:
+            bell.clear()
+            try:
+                rest_s = await look()
+                pause_s = _OUTAGE_S[0]
+            except StoreUnavailable as error:
+                _log.warning("the database is away; trying again", extra={"what": "store_away", "error": str(error)})
+                rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
+            except Exception:  # one failed look must not end the process's work
+                _log.exception("a look for work failed; trying again", extra={"what": "look_failed"})
+                rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
+            if rest_s == 0.0:
+                await asyncio.sleep(0)
+                continue
+            floor_s = _FLOOR_S * random.uniform(0.8, 1.2)  # noqa: S311  (spreads looks, guards nothing)
+            try:
+                async with asyncio.timeout(min(floor_s, rest_s) if rest_s is not None else floor_s):
+                    await bell.wait()
+            except TimeoutError:
+                pass  # nobody rang: look anyway
+
+    async def _until_due(self) -> float | None:
+        async with self._store.read() as c:
+            due_ms = await work.next_due_ms(c)
+        return None if due_ms is None else max(0.001, (due_ms - self._time.clock.now_ms()) / 1000)
+
+    # -- claiming --------------------------------------------------------------------------------------------------
+
+    async def _claim(self, most: int) -> int:
+        deadline = time.monotonic() + self._lease_s
+        async with self._store.write() as c:
+            claims = await work.claim(
+                c,
+                now_ms=self._time.clock.now_ms(),
+                lease_ms=int(self._lease_s * 1000),
+                owner=self._owner,
+                most=most,
+                full=self._full(),
+            )
+        ids = [claim.ref for claim in claims if claim.kind == "run"]
+        if ids:
+            async with self._store.read() as c:
+                rows = await runs.load(c, ids)
+                open_effects = await runs.open_effects(c, ids)
+        for claim in claims:
+            if claim.kind != "run":
+                self._start(claim, self._others.get(claim.kind, self._sources.handle)(claim))
+            elif claim.ref in rows:
+                hand = Hand(claim, rows[claim.ref], deadline)
+                self._hands[(claim.kind, claim.ref)] = hand
+                self._start(claim, self._runner.advance(hand, open_effects.get(claim.ref)))
+        return len(claims)
+
+    def _start(self, claim: Claim, doing: Awaitable[None]) -> None:
+        self._claims[(claim.kind, claim.ref)] = claim
+        task = asyncio.ensure_future(self._do(claim, doing))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, claim: Claim, doing: Awaitable[None]) -> None:
+        try:
+            await doing
+        except StoreUnavailable as error:
+            # The lease ends by itself and the work is claimed again.
+            _log.warning("work was cut off", extra={"what": "work_cut_off", "ref": claim.ref, "error": str(error)})
+        except Exception:  # the rim of the worker: logged once, the lease brings the work back
+            _log.exception("work failed", extra={"what": "work_failed", "kind": claim.kind, "ref": claim.ref})
+        finally:
+            self._hands.pop((claim.kind, claim.ref), None)
+            self._claims.pop((claim.kind, claim.ref), None)
+            self._to_claim.set()
+
+    # -- leases (T7) -----------------------------------------------------------------------------------------------
+
+    async def _renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / _RENEWALS_PER_LEASE)
+            held = dict(self._claims)
+            if not held:
+                continue
+            asked = time.monotonic()
+            try:
+                async with self._store.write() as c:
+                    kept = await work.renew(
+                        c,
+                        owner=self._owner,
+                        until_ms=self._time.clock.now_ms() + int(self._lease_s * 1000),
+                        held=[(*key, claim.epoch) for key, claim in held.items()],
+                    )
+            except StoreUnavailable:
+                continue  # deadlines stay as they are, so calls stop by themselves before the leases end
+            for key, hand in self._hands.items():
+                if key in held:
+                    hand.deadline = asked + self._lease_s if key in kept else float("-inf")

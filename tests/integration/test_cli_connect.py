@@ -1,0 +1,163 @@
+"""Connecting accounts from the command line: fields, secrets, sandboxes, apps."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.conftest import Cli, Process
+
+_SHOP = "shop=my-shop.myshopify.com"
+_ADD = ("connections", "add", "shopify", "my-shop", "--set", _SHOP)
+
+
+def test_a_sandbox_connection_needs_no_secret_and_works(
+    cli: Cli, started: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given the sandboxes
+    sandboxes = started("sandbox", "--port", "0").wait_for("http://").split()[-1]
+
+    # When an account is connected in sandbox mode
+    monkeypatch.setenv("HUB_SANDBOX_URL", sandboxes)
+    added = cli.json(*_ADD, "--sandbox")
+
+    # Then it is listed, healthy, with its address, and the vendor's stand-in knows it
+    assert (added["account"], added["mode"]) == ("my-shop.myshopify.com", "sandbox")
+    assert cli.json("connections", "list") == [added]
+    assert added["webhook_url"].startswith("http://127.0.0.1:8000/webhooks/shopify/")
+    assert cli.json("connections", "test", "my-shop")["id"] == "my-shop.myshopify.com"
+    assert "my-shop works" in cli("connections", "test", "my-shop").stdout
+    assert "my-shop.myshopify.com" in cli("connections", "list").stdout
+
+
+def test_secrets_come_from_the_environment_or_standard_input_and_show_nowhere(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given secrets in a variable and on standard input
+    monkeypatch.setenv("SHOP_TOKEN", "planted-token")
+    result = cli(
+        *_ADD,
+        "--secret-from-env",
+        "access_token=SHOP_TOKEN",
+        "--set",
+        "client_secret=-",
+        input="planted-secret\n",
+    )
+
+    # Then the account is connected, and they are in no output and not readable in the database
+    assert result.exit_code == 0, result.output
+    shown = result.output + cli("connections", "list").output + str(cli.json("connections", "list"))
+    with sqlite3.connect(cli.data_dir / "hub.db") as database:
+        stored = "\n".join(database.iterdump())
+    database.close()
+    for secret in ("planted-token", "planted-secret"):
+        assert secret not in shown
+        assert secret not in stored
+        assert secret.encode().hex() not in stored.lower()
+
+
+def test_a_secret_on_the_command_line_is_taken_with_a_remark(cli: Cli) -> None:
+    result = cli(*_ADD, "--set", "access_token=planted-token")
+    assert result.exit_code == 0
+    assert "access_token stood on the command line" in result.stderr
+    assert "planted-token" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        ([], 1, "needs access_token"),
+        (["--set", "acces_token=x"], 1, "did you mean access_token?"),
+        (["--set", "planted-token"], 2, "FIELD=VALUE"),
+        (["--secret-from-env", "access_token=NOT_THERE"], 2, "NOT_THERE"),
+        (["--auth", "oauth"], 1, "has no auth oauth"),
+        (["--app", "ours"], 1, "there is no app ours"),
+    ],
+)
+def test_what_is_wrong_with_the_fields_is_said(cli: Cli, more: list[str], code: int, says: str) -> None:
+    result = cli(*_ADD, *more)
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert "planted-token" not in result.output
+    assert cli.json("connections", "list") == []
+
+
+def test_names_of_connectors_and_connections_are_checked(cli: Cli) -> None:
+    assert "did you mean shopify?" in cli("connections", "add", "shopfy", "my-shop").stderr
+    assert cli("connections", "add", "shopify", "My Shop", "--set", _SHOP).exit_code == 2
+    cli(*_ADD, "--sandbox")
+    assert "did you mean my-shop?" in cli("connections", "test", "my-shp").stderr
+
+
+def test_missing_secrets_are_asked_for_without_echo(cli: Cli) -> None:
+    # Given somebody at a terminal
+    theirs, ours = pty.openpty()
+    command = [sys.executable, "-c", "from hub.cli import main; main()", *_ADD]
+    with subprocess.Popen(
+        command, stdin=ours, stdout=ours, stderr=ours, start_new_session=True, env=dict(os.environ)
+    ) as asking:
+        os.close(ours)
+        seen = _read_until(theirs, b"(access_token): ")
+
+        # When they type the secret
+        os.write(theirs, b"planted-token\n")
+        seen += _read_until(theirs, b"connected my-shop")
+        assert asking.wait(timeout=20) == 0
+    os.close(theirs)
+
+    # Then it was taken and not shown
+    assert b"planted-token" not in seen
+    assert [c["mode"] for c in cli.json("connections", "list")] == ["live"]
+
+
+def _read_until(terminal: int, text: bytes) -> bytes:
+    seen, until = b"", time.monotonic() + 20
+    while text not in seen:
+        assert select.select([terminal], [], [], max(0, until - time.monotonic()))[0], seen
+        seen += os.read(terminal, 1024)
+    return seen
+
+
+def test_new_credentials_replace_old_ones_of_the_same_account_only(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a connection that needs new credentials
+    monkeypatch.setenv("SHOP_TOKEN", "shpat_1")
+    cli(*_ADD, "--secret-from-env", "access_token=SHOP_TOKEN")
+    with sqlite3.connect(cli.data_dir / "hub.db") as database:
+        database.execute("update connection set health = 'needs re-authorisation', health_reason = 'refused'")
+        # As the hub does, so that processes read again.
+        database.execute("update meta set value = value + 1 where key = 'connections'")
+    database.close()
+    assert "needs re-authorisation  refused" in cli("connections", "list").stdout
+    assert "mend: hub connections reauthorise my-shop" in cli("doctor").stdout
+
+    # When none are given, or those of another account, nothing changes
+    assert cli("connections", "reauthorise", "my-shop").exit_code == 2
+    other = cli("connections", "reauthorise", "my-shop", "--set", "shop=other.myshopify.com")
+    assert other.exit_code == 1
+    assert "other.myshopify.com" in other.stderr
+
+    # When new ones are given, it is well again
+    again = cli.json("connections", "reauthorise", "my-shop", "--secret-from-env", "access_token=SHOP_TOKEN")
+    assert again["health"] == "ok"
+
+
+def test_an_app_serves_connections_that_need_no_webhook_secret_of_their_own(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_SECRET", "planted-secret")
+    added = cli.json("apps", "add", "shopify", "ours", "--secret-from-env", "client_secret=APP_SECRET")
+    assert cli.json("apps", "list") == [added]
+    assert added["webhook_url"].startswith("http://")
+    assert cli("apps", "add", "shopify", "theirs").exit_code == 1
+
+    monkeypatch.setenv("SHOP_TOKEN", "shpat_1")
+    result = cli(*_ADD, "--app", "ours", "--secret-from-env", "access_token=SHOP_TOKEN")
+    assert result.exit_code == 0, result.output

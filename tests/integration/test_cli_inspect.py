@@ -1,0 +1,145 @@
+"""Looking at what happened: runs, events, deliveries, contacts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hub.events import Event, Identity
+from hub.process import open_store
+from hub.settings import load_settings
+from hub.store import contacts, deliveries, events, runs
+from hub.store.events import Incoming, NewEvent
+from hub.store.runs import Advance, EffectResult, EffectRow, NewRun, StepRow, WatchRow
+from tests.integration.conftest import Cli
+
+_AT_MS = 1_767_603_600_000  # 2026-01-05T09:00:00Z
+_STEERING = "\x1b[31mred"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The ids of what was stored."""
+
+    contact: str
+    event: str
+    waiting: str
+    done: str
+
+
+@pytest.fixture
+def known(cli: Cli) -> Known:
+    """A person, two deliveries, an event, a waiting and a finished run, a refused call."""
+    return asyncio.run(_store(cli.data_dir))
+
+
+async def _store(data_dir: Path) -> Known:
+    subject = Identity(email="Ada@Example.com", phone="+14155550100", first_name=f"Ada{_STEERING}")
+    paid = Event("shopify.order_paid", "order_paid:1", _AT_MS, {"id": "1", "name": "[bold]#1[/bold]"}, subject)
+    new = NewEvent(paid, "c1", "my-shop")
+    good = Incoming("c1", "d1", [new], _AT_MS, "shopify", "c1", "orders/paid", body=b"{}")
+    odd = Incoming("c1", "d2", [], _AT_MS, "shopify", "c1", "x/y", body=b"{}", state="unrecognised", note="no trigger")
+    async with open_store(load_settings(data_dir=data_dir)) as store, store.write() as c:
+        await events.ingest(c, [good, odd])
+        who = (await contacts.resolve(c, [contacts.Sighting(new.id, "my-shop", subject, _AT_MS)]))[new.id]
+        await events.mark_routed(c, {new.id: who})
+        made = [
+            NewRun(f"r{n}", "thanks", 1, who, f"ev:{new.id}:{n}", who, {"total": "50.00 EUR"}, _AT_MS) for n in (1, 2)
+        ]
+        await runs.start(c, made)
+        waits = Advance(
+            run_id="r1", epoch=0, at_ms=_AT_MS, seq=0, status="waiting", position="w", ctx={},
+            reason="waits for twilio.sms_received until its timeout", due_ms=_AT_MS + 86_400_000,
+            steps=[StepRow("s", "steps/0", "do", "done", "sent")],
+            watches=[WatchRow("answer", "replied", "twilio.sms_received", "phone=1", None, _AT_MS)],
+            intent=EffectRow("k1", "r1", "s", "twilio.send_sms", "sms", "intended", "t", {"input": {"body": "Hi"}}, 1, _AT_MS),
+        )  # fmt: skip
+        ends = Advance(
+            run_id="r2", epoch=0, at_ms=_AT_MS, seq=0, status="done", position=None, ctx={}, reason="all steps done",
+            finished=True, ended_by="done", steps=[StepRow("s", "steps/0", "if", "true", "total is 50.00 EUR")],
+        )  # fmt: skip
+        await runs.advance(c, [waits, ends])
+        sent = EffectResult("k1", "t", "twilio.send_sms", "done", "done", "queued at Twilio", {"sid": "SM1"}, _AT_MS)
+        await runs.advance(
+            c, [Advance(run_id="r1", epoch=-1, at_ms=_AT_MS, seq=1, status="", position=None, ctx={}, result=sent)]
+        )
+        await deliveries.count_refusals(
+            c, [deliveries.Refusal("shopify", "ab12", "bad signature", 29_460_060, 3, "[]")]
+        )
+    return Known(who, new.id, "r1", "r2")
+
+
+def test_runs_are_listed_newest_first_by_what_is_asked(cli: Cli, known: Known) -> None:
+    assert [r["id"] for r in cli.json("runs", "list")] == ["r2", "r1"]
+    assert [r["id"] for r in cli.json("runs", "list", "--status", "waiting")] == ["r1"]
+    assert [r["id"] for r in cli.json("runs", "list", "--before", "r2")] == ["r1"]
+    assert [r["id"] for r in cli.json("runs", "list", "--contact", "ada@example.com")] == ["r2", "r1"]
+    assert cli.json("runs", "list", "--recipe", "other") == []
+    assert cli("runs", "list", "--status", "wating").exit_code == 2
+    assert "--before r2" in cli("runs", "list", "--limit", "1").stderr
+
+
+def test_a_run_tells_every_reason_effect_and_wait(cli: Cli, known: Known) -> None:
+    found = cli.json("runs", "show", known.waiting)
+    assert [s["reason"] for s in found["steps"]] == ["sent"]
+    assert [(e["state"], e["output"]) for e in found["effects"]] == [("done", {"sid": "SM1"})]
+    assert found["waits_for"] == [{"kind": "answer", "name": "replied", "event": "twilio.sms_received"}]
+
+    text = " ".join(cli("runs", "show", known.waiting).stdout.split())
+    for part in (
+        "waits for twilio.sms_received until its timeout",
+        "queued at Twilio",
+        "body=Hi",
+        "2026-01-06 09:00:00",
+    ):
+        assert part in text
+
+
+def test_a_run_is_cancelled_once_and_a_finished_one_never(cli: Cli, known: Known) -> None:
+    assert cli("runs", "cancel", known.waiting).exit_code == 0
+    assert cli.json("runs", "show", known.waiting)["waits_for"] == []
+    refused = cli("runs", "cancel", known.done)
+    assert refused.exit_code == 1
+    assert "ended already, by done" in refused.stderr
+    assert cli("runs", "cancel", "r9").exit_code == 3
+
+
+def test_events_are_listed_and_shown_with_what_they_started(cli: Cli, known: Known) -> None:
+    assert [e["id"] for e in cli.json("events", "list", "--type", "shopify.order_paid", "--stage", "routed")] == [
+        known.event
+    ]
+    assert cli.json("events", "list", "--stage", "quarantined") == []
+    assert [r["id"] for r in cli.json("events", "show", known.event)["started"]] == ["r1", "r2"]
+    text = cli("events", "show", known.event).stdout
+    assert known.contact in text
+    assert "[bold]#1[/bold]" in text
+
+
+def test_deliveries_are_listed_as_stored_and_as_refused(cli: Cli, known: Known) -> None:
+    assert [d["state"] for d in cli.json("deliveries")] == ["unrecognised", "accepted"]
+    assert [d["note"] for d in cli.json("deliveries", "--state", "unrecognised")] == ["no trigger"]
+    assert [(r["reason"], r["count"]) for r in cli.json("deliveries", "--refused")] == [("bad signature", 3)]
+    assert "bad signature" in cli("deliveries", "--refused").stdout
+    assert cli("deliveries", "--refused", "--state", "accepted").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["ADA@example.com", "+1 415 555 0100", "id"])
+def test_a_contact_is_found_by_any_of_its_names(cli: Cli, known: Known, name: str) -> None:
+    found = cli.json("contacts", "show", known.contact if name == "id" else name)
+    assert found["id"] == known.contact
+    assert [r["id"] for r in found["runs"]] == ["r2", "r1"]
+
+
+def test_what_vendors_send_cannot_steer_the_terminal(cli: Cli, known: Known) -> None:
+    text = cli("contacts", "show", known.contact).stdout
+    assert "Ada" in text
+    assert "\x1b" not in text
+
+
+def test_tables_stay_within_a_hundred_columns_with_ids_in_one_piece(cli: Cli, known: Known) -> None:
+    for command in (["runs", "list"], ["events", "list"], ["deliveries"], ["runs", "show", "r1"], ["settings"]):
+        assert max(map(len, cli(*command).stdout.splitlines())) <= 100
+    assert known.event in cli("events", "list").stdout

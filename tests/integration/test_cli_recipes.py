@@ -1,0 +1,172 @@
+"""Recipes from the command line: check, save, publish, pause, look at, test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Cli
+
+_EXAMPLES = Path(__file__).parents[2] / "recipes"
+
+_PURPOSES = "orders: {channel: sms, class: transactional}\n"
+_THANKS = """\
+# Says thank you.
+recipe: thanks
+on: {event: shopify.order_paid}
+steps:
+  - {do: twilio.send_sms, purpose: orders, with: {to: "{{ contact.phone }}", body: "Thank you!"}, as: sms}
+"""
+_WRONG = """\
+recipe: wrong
+on: {event: shopify.order_payed}
+steps:
+  - {do: twilio.send_smss, purpose: orders, with: {to: "+14155550100", body: Hi}}
+"""
+_TESTS = """\
+recipes: [thanks.yaml]
+cases:
+  - name: who pays is thanked
+    events:
+      - event: shopify.order_paid
+        data: {order_id: o1, name: "#1", phone: "+14155550100", total: {amount_minor: 5000, currency: EUR}, created_at: "2026-01-05T09:00:00Z", updated_at: "2026-01-05T09:00:00Z"}
+    expect:
+      effects: [{at: 0s, do: twilio.send_sms, with: {body: "Thank you!"}}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with purposes and one recipe that is right."""
+    made = tmp_path / "recipes"
+    made.mkdir()
+    (made / "purposes.yaml").write_text(_PURPOSES)
+    (made / "thanks.yaml").write_text(_THANKS)
+    return made
+
+
+@pytest.fixture
+def connected(cli: Cli) -> Cli:
+    """The command line of a hub with a shop and a phone number, both sandboxes."""
+    accounts = {"shopify": "shop=my-shop.myshopify.com", "twilio": f"account_sid=AC{'0' * 32}"}
+    for connector, field in accounts.items():
+        result = cli("connections", "add", connector, connector, "--set", field, "--sandbox")
+        assert result.exit_code == 0, result.output
+    return cli
+
+
+def test_recipes_are_validated_without_a_database(empty_cli: Cli, folder: Path) -> None:
+    result = empty_cli("recipes", "validate", str(folder))
+    assert result.exit_code == 0, result.output
+    assert "1 recipe checked" in result.stdout
+    assert empty_cli.json("recipes", "validate", str(folder)) == {"recipes": ["thanks"], "errors": []}
+    assert not empty_cli.data_dir.exists()
+
+
+def test_every_mistake_is_told_with_its_place_and_what_was_meant(empty_cli: Cli, folder: Path) -> None:
+    # Given two mistakes on known lines
+    wrong = folder / "wrong.yaml"
+    wrong.write_text(_WRONG)
+
+    # When it is validated
+    result = empty_cli("recipes", "validate", str(folder))
+
+    # Then both stand there as FILE:LINE with the nearest right name, and as data
+    assert result.exit_code == 1
+    assert f"{wrong}:2:" in result.stderr
+    assert f"{wrong}:4:" in result.stderr
+    assert "shopify.order_paid" in result.stderr
+    assert "twilio.send_sms" in result.stderr
+    told = empty_cli("recipes", "validate", str(folder), "--json")
+    assert told.exit_code == 1
+    assert {(e["file"], e["line"]) for e in json.loads(told.stdout)["errors"]} == {(str(wrong), 2), (str(wrong), 4)}
+
+
+def test_a_path_that_is_not_there_is_said(empty_cli: Cli) -> None:
+    for command in ("validate", "test"):
+        result = empty_cli("recipes", command, "nowhere")
+        assert result.exit_code == 1
+        assert "there is no file or folder nowhere" in result.stderr
+
+
+def test_a_recipe_goes_from_draft_to_published_to_paused_and_back(connected: Cli, folder: Path) -> None:
+    # When it is applied, it is a draft
+    applied = connected("recipes", "apply", str(folder))
+    assert applied.exit_code == 0, applied.output
+    assert "draft saved" in applied.stdout
+    assert [(r["name"], r["state"], r["version"]) for r in connected.json("recipes", "list")] == [
+        ("thanks", "draft", 0)
+    ]
+
+    # When it is published, it is version 1, shown as it was written
+    assert connected.json("recipes", "publish", "thanks")["version"] == 1
+    shown = connected.json("recipes", "show", "thanks")
+    assert shown["source"] == _THANKS
+    assert [(v["version"], v["inside"]) for v in shown["versions"]] == [(1, 0)]
+    assert connected("recipes", "show", "thanks").stdout == _THANKS
+
+    # When it is paused and published again, the version stays
+    assert connected.json("recipes", "pause", "thanks")["state"] == "paused"
+    again = connected.json("recipes", "publish", "thanks")
+    assert (again["state"], again["version"]) == ("published", 1)
+    assert "as it was already" in connected("recipes", "publish", "thanks").stdout
+
+    # When a changed one is published at once, both versions can be shown
+    (folder / "thanks.yaml").write_text(_THANKS.replace("Thank you!", "Thanks!"))
+    changed = connected.json("recipes", "apply", str(folder), "--publish")
+    assert [(c["name"], c["version"]) for c in changed] == [("thanks", 2)]
+    assert connected.json("recipes", "show", "thanks", "--version", "1")["source"] == _THANKS
+    assert connected("recipes", "show", "thanks", "--version", "3").exit_code == 3
+
+
+def test_if_one_recipe_is_wrong_none_is_saved(connected: Cli, folder: Path) -> None:
+    (folder / "wrong.yaml").write_text(_WRONG)
+    result = connected("recipes", "apply", str(folder), "--publish")
+    assert result.exit_code == 1
+    assert "wrong.yaml:2:" in result.stderr
+    assert connected.json("recipes", "list") == []
+
+
+def test_a_misspelt_recipe_is_answered_with_what_is_near(connected: Cli, folder: Path) -> None:
+    connected("recipes", "apply", str(folder))
+    for command in ("publish", "pause", "show"):
+        assert "did you mean thanks?" in connected("recipes", command, "thank").stderr
+
+
+def test_recipe_tests_pass_or_say_what_happened_instead(empty_cli: Cli, folder: Path) -> None:
+    # Given a test that is right
+    tests = folder / "thanks.test.yaml"
+    tests.write_text(_TESTS)
+    passed = empty_cli("recipes", "test", str(folder))
+    assert passed.exit_code == 0, passed.output
+    assert "1 case, 0 failed" in passed.stdout
+
+    # When it expects something else
+    tests.write_text(_TESTS.replace("at: 0s", "at: 1h"))
+    failed = empty_cli("recipes", "test", str(tests))
+
+    # Then it says what happened, with the trace
+    assert failed.exit_code == 1
+    assert "expected after 1h" in failed.stdout
+    assert "thanks steps/0" in failed.stdout
+    told = empty_cli("recipes", "test", str(tests), "--json")
+    assert [case["passed"] for case in json.loads(told.stdout)] == [False]
+
+
+def test_a_folder_without_recipe_tests_is_no_success(empty_cli: Cli, folder: Path) -> None:
+    result = empty_cli("recipes", "test", str(folder))
+    assert result.exit_code == 1
+    assert ".test.yaml" in result.stderr
+
+
+def test_the_example_recipes_are_right_and_pass_their_tests(empty_cli: Cli) -> None:
+    assert empty_cli("recipes", "validate", *map(str, _EXAMPLES.glob("*.yaml"))).exit_code == 0
+    result = empty_cli("recipes", "test", str(_EXAMPLES))
+    assert result.exit_code == 0, result.output
+
+
+def test_the_schema_is_one_of_json_schema(empty_cli: Cli) -> None:
+    schema = json.loads(empty_cli("recipes", "schema").stdout)
+    assert "properties" in schema or "$ref" in schema or "anyOf" in schema

@@ -1,0 +1,129 @@
+"""The command line as a whole: quick help, one message for each error, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from hub.cli import app
+from tests.integration.conftest import Cli
+
+_HEAVY = [
+    "aiohttp",
+    "alembic",
+    "dramatiq",
+    "fastapi",
+    "pydantic",
+    "redis",
+    "sqlalchemy",
+    "uvicorn",
+    "hub_shopify",
+    "hub_twilio",
+]
+_CHANGES = {
+    "up", "api", "worker", "sandbox", "demo", "db upgrade", "db downgrade", "keys generate", "api-keys revoke",
+    "runs cancel", "recipes schema",
+}  # fmt: skip
+
+
+def _commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    # When it is imported in a fresh interpreter
+    code = f"import hub.cli, json, sys; print(json.dumps([m for m in {_HEAVY} if m in sys.modules]))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+
+    # Then what only commands need is not there yet
+    assert json.loads(printed) == []
+
+
+def test_every_command_says_what_it_does_and_every_answer_can_be_had_as_json() -> None:
+    commands = dict(_commands(get_command(app)))
+    assert len(commands) > 30
+    assert [name for name, command in commands.items() if not command.help] == []
+    options = {name: {o for p in command.params for o in p.opts} for name, command in commands.items()}
+    assert sorted(name for name, known in options.items() if "--json" not in known) == sorted(_CHANGES)
+
+
+def test_help_tells_the_exit_codes(empty_cli: Cli) -> None:
+    result = empty_cli("--help")
+    assert result.exit_code == 0
+    assert "4 the database cannot be reached" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(("typed", "meant"), [(["run", "list"], "runs"), (["runs", "shwo", "x"], "show")])
+def test_a_misspelt_command_is_a_usage_error_with_a_suggestion(empty_cli: Cli, typed: list[str], meant: str) -> None:
+    result = empty_cli(*typed)
+    assert result.exit_code == 2
+    assert f"'{meant}'" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["runs", "list"], ["doctor"], ["db", "status"], ["connections", "list"]])
+def test_before_the_first_start_commands_say_how_to_start_and_make_no_file(empty_cli: Cli, command: list[str]) -> None:
+    result = empty_cli(*command)
+    assert result.exit_code == 1
+    assert "hub up" in result.output
+    assert not empty_cli.data_dir.exists()
+
+
+def test_what_is_not_there_has_its_own_exit_code(cli: Cli) -> None:
+    for command in (["runs", "show", "x"], ["events", "show", "x"], ["contacts", "show", "a@example.com"]):
+        result = cli(*command)
+        assert result.exit_code == 3
+        assert result.stderr.startswith("error: ")
+        assert result.stdout == ""
+
+
+def test_a_database_that_cannot_be_reached_has_its_own_exit_code(
+    empty_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_DATABASE_URL", "postgresql://hub:planted-password@127.0.0.1:1/hub")
+    for command in (["runs", "list"], ["db", "status"], ["db", "upgrade"]):
+        result = empty_cli(*command)
+        assert result.exit_code == 4
+        assert result.stderr.startswith("error: the database cannot be reached")
+        assert "planted-password" not in result.output
+
+
+def test_a_wrong_setting_is_named(empty_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_PORT", "eighty")
+    for command in (["settings"], ["runs", "list"], ["doctor"]):
+        result = empty_cli(*command)
+        assert result.exit_code == 1
+        assert "HUB_PORT" in result.output
+
+
+def test_a_defect_is_one_line_and_a_traceback_only_with_debug(cli: Cli) -> None:
+    # Given a file that is no database, which no check foresees
+    (cli.data_dir / "hub.db").write_bytes(b"this is no database, " * 100)
+    for leftover in cli.data_dir.glob("hub.db-*"):
+        leftover.unlink()
+
+    # When a command meets it
+    result = cli("runs", "list")
+
+    # Then one line says so and how to learn more
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "hub --debug" in result.stderr
+    assert "Traceback" not in result.output
+
+    # And with --debug the error comes out as it is
+    assert "file is not a database" in str(cli("--debug", "runs", "list").exception)
+
+
+def test_a_known_error_also_comes_out_as_it_is_with_debug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_DEBUG", "1")
+    assert "there is no run x" in str(cli("runs", "show", "x").exception)

@@ -1,0 +1,169 @@
+"""Outgoing calls against servers that misbehave: what counts as not sent, and what as unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hub.errors import ConnectionConfigError, NotSent, OutcomeUnknown, RateLimited, Rejected, VendorUnavailable
+from hub.http import Answer, Transport, error_for
+from tests.acme import acme
+from tests.conftest import free_port
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(serve: Serve) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that reads each request's head and then does as it is told; the requests it read are kept."""
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                seen.append(head)
+                await serve(reader, writer)
+                if writer.is_closing():
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client went away, which some of these tests make it do
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/x", seen
+    finally:
+        listening.close()
+
+
+@asynccontextmanager
+async def transport() -> AsyncIterator[Transport]:
+    made = Transport()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def _call(t: Transport, url: str, *, method: str = "POST", total_s: float = 1.0) -> Answer:
+    return await t.send(method, url, headers={}, body=b"{}", total_s=total_s)
+
+
+async def test_a_refused_connection_was_not_sent() -> None:
+    async with transport() as t:
+        with pytest.raises(NotSent):
+            await _call(t, f"http://127.0.0.1:{free_port()}/x")
+
+
+async def test_a_host_that_does_not_exist_was_not_sent() -> None:
+    async with transport() as t:
+        with pytest.raises(NotSent):
+            await _call(t, "http://nobody.invalid/x", total_s=5)
+
+
+async def _close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def _reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def _half(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+
+
+async def _slow_headers(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(3)
+
+
+async def _byte_by_byte(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+    for _n in range(30):
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("serve", [_close, _reset, _half, _slow_headers, _byte_by_byte])
+@pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
+async def test_once_the_request_left_the_outcome_is_unknown_and_it_is_sent_once(serve: Serve, method: str) -> None:
+    async with server(serve) as (url, seen), transport() as t:
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            await _call(t, url, method=method)
+        assert time.monotonic() - began < 2.5
+        assert len(seen) == 1
+
+
+async def test_a_reused_connection_that_dies_is_not_repeated() -> None:
+    answers = iter([True, False])
+
+    async def once(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if next(answers):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+        else:
+            writer.close()
+
+    async with server(once) as (url, seen), transport() as t:
+        assert (await _call(t, url, method="PUT")).body == b"ok"
+        with pytest.raises(OutcomeUnknown):
+            await _call(t, url, method="PUT")
+        assert len(seen) == 2
+
+
+async def test_an_answer_without_end_is_cut_off() -> None:
+    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        for _n in range(300):
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+
+    async with server(endless) as (url, _), transport() as t:
+        with pytest.raises(OutcomeUnknown, match="larger than"):
+            await _call(t, url, total_s=10)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, RateLimited), (503, VendorUnavailable), (502, OutcomeUnknown), (500, OutcomeUnknown), (400, Rejected)],
+)
+def test_the_shared_status_table(status: int, kind: type[Exception]) -> None:
+    assert isinstance(error_for(Answer(status, {"Retry-After": "7"}, b"")), kind)
+    assert error_for(Answer(204, {}, b"")) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.acme.example/x",
+        "https://evil.example/x",
+        "https://api.acme.example.evil.example/x",
+        "https://api.acme.example@evil.example/x",
+        "https://127.0.0.1/x",
+    ],
+)
+async def test_a_connector_reaches_only_the_hosts_it_declared(url: str) -> None:
+    async with transport() as t:
+        with pytest.raises(ConnectionConfigError, match="may only call https on"):
+            t.address(url, acme, sandbox=False)
+
+
+async def test_sandbox_mode_leads_to_the_sandbox_and_nowhere_else() -> None:
+    async with transport() as t:
+        with pytest.raises(ConnectionConfigError, match="no sandbox runs here"):
+            t.address("https://api.acme.example/x", acme, sandbox=True)
+    led = Transport(sandbox_url="http://127.0.0.1:9/")
+    try:
+        assert led.address("https://api.acme.example/x?a=1", acme, sandbox=True) == "http://127.0.0.1:9/acme/x?a=1"
+        assert led.address("https://api.acme.example/x", acme, sandbox=False) == "https://api.acme.example/x"
+    finally:
+        await led.close()

@@ -1,0 +1,197 @@
+"""The door: what is stored once, what is refused, and what is kept although nobody can read it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hub.errors import StoreUnavailable
+from hub.ingest import Refused
+from hub.store import deliveries, views
+from tests.acme import signed
+
+SIGN_UP = {"id": "s-1", "email": "Ada@Example.com", "phone": "+14155550100", "first_name": "Ada"}
+
+
+async def _events(it: Any) -> list[dict[str, Any]]:
+    async with it.hub.store.read() as c:
+        return await views.list_events(c, most=200)
+
+
+async def _deliveries(it: Any) -> list[Any]:
+    async with it.hub.store.read() as c:
+        return await deliveries.listed(c, state=None, most=200)
+
+
+async def test_a_delivery_is_stored_with_its_event_and_routed_to_a_contact(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        assert await it.deliver("signed_up", SIGN_UP, delivery="d-1") == 200
+        await it.rest()
+        [event] = await _events(it)
+        assert (event["type"], event["stage"], event["connection"]) == ("acme.signed_up", "routed", "acme")
+        async with it.hub.store.read() as c:
+            person = await views.show_contact(c, await views.find_contact(c, "ada@example.com"))
+        assert person["first_name"] == "Ada"
+        assert {(i["kind"], i["value"]) for i in person["identities"]} == {
+            ("email", "ada@example.com"),
+            ("phone", "+14155550100"),
+        }
+
+
+async def test_a_redelivery_changes_nothing_and_is_counted(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        for _ in range(3):
+            assert await it.deliver("signed_up", SIGN_UP, delivery="d-1") == 200
+        [event] = await _events(it)
+        assert event["duplicates"] == 2
+
+
+async def test_one_fact_in_two_deliveries_is_one_event(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.deliver("signed_up", SIGN_UP, delivery="d-1")
+        await it.deliver("signed_up", SIGN_UP, delivery="d-2")
+        [event] = await _events(it)
+        assert event["duplicates"] == 1
+        assert len(await _deliveries(it)) == 2
+
+
+async def test_many_deliveries_at_once_are_each_stored_once(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url, work=False) as it:
+        bodies = [{"id": f"s-{n % 60}", "email": f"p{n % 60}@example.com"} for n in range(180)]
+        replies = await asyncio.gather(*[it.deliver("signed_up", b, delivery=f"d-{n}") for n, b in enumerate(bodies)])
+        assert set(replies) == {200}
+        events = await _events(it)
+        assert len(events) == 60
+        assert sum(e["duplicates"] for e in events) == 120
+
+
+async def test_several_accounts_in_one_delivery_go_to_their_connections(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.hub.connections.add("acme", "acme-other", {"account": "other"}, sandbox=True)
+        items = [
+            {"id": "o-1", "account": "main"},
+            {"id": "o-1", "account": "other"},
+            {"id": "o-2", "account": "nobody"},
+        ]
+        assert await it.deliver("purchased", items, delivery="d-1") == 200
+        found = {(e["connection"], e["stage"]) for e in await _events(it)}
+        assert found == {("acme", "route"), ("acme-other", "route"), (None, "unconnected")}
+
+
+async def test_an_app_s_address_serves_all_its_connections(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url, work=False) as it:
+        app = await it.hub.connections.add_app("acme", "our-app", {"webhook_secret": "app-secret"})
+        await it.hub.connections.add("acme", "shop", {"account": "shop"}, sandbox=True, app="our-app")
+        body, headers = signed("signed_up", SIGN_UP, account="shop", secret="app-secret")
+        reply = await it.hub.ingest.receive(
+            "acme", app.inbound_key, method="POST", query="", headers=headers, body=body
+        )
+        assert reply.status == 200
+        [event] = await _events(it)
+        assert event["connection"] == "shop"
+
+
+@pytest.mark.parametrize("break_it", ["bad signature", "no signature", "unknown address", "wrong connector"])
+async def test_refused_calls_look_alike_and_are_counted_without_being_stored(
+    running: Callable[..., Any], sqlite_url: str, break_it: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        connection = await it.hub.connections.by_name("acme")
+        body, headers = signed("signed_up", SIGN_UP)
+        key, connector = connection.inbound_key, "acme"
+        if break_it == "bad signature":
+            headers["x-acme-signature"] = headers["x-acme-signature"][:-1] + "0" * 1
+            body += b" "
+        elif break_it == "no signature":
+            del headers["x-acme-signature"]
+        elif break_it == "unknown address":
+            key = "nobody-has-this"
+        else:
+            connector = "shopify"
+        for _ in range(5):
+            with pytest.raises(Refused):
+                await it.hub.ingest.receive(connector, key, method="POST", query="", headers=headers, body=body)
+        assert await _deliveries(it) == []
+        await it.hub.ingest.flush_refusals()
+        async with it.hub.store.read() as c:
+            [row] = await deliveries.refused(c, 10)
+        assert row["count"] == 5
+        assert len(json.loads(row["samples"])) == 3
+        assert "ada" not in row["samples"].lower()
+
+
+async def test_without_a_configured_secret_every_call_is_refused(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await it.hub.connections.add("acme", "bare", {"account": "bare", "token": "t"})
+        with pytest.raises(Refused, match="no secret is configured"):
+            await it.deliver("signed_up", SIGN_UP, connection="bare", secret="")
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b'{"id": "1", "id": "2"}', "Detected duplicate key"),
+        (b'{"id": "1", "words": ' + b"[" * 100 + b"]" * 100 + b"}", "nested deeper"),
+        (b'{"email": "ada@example.com"}', "id: Field required"),
+        (b'{"id": "1", "email": 7}', "email: Input should be a valid string"),
+    ],
+)
+async def test_a_signed_body_nobody_can_read_is_kept_with_the_reason(
+    running: Callable[..., Any], sqlite_url: str, raw: bytes, says: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        assert await it.deliver("signed_up", None, raw=raw) == 200
+        [row] = await _deliveries(it)
+        assert row["state"] == "unreadable"
+        assert says in row["note"]
+        assert "ada@" not in row["note"]
+        async with it.hub.store.read() as c:
+            kept = await c.first("select body from delivery")
+        assert kept is not None
+        assert bytes(kept["body"]) == raw
+
+
+async def test_an_unknown_topic_is_kept_and_shown(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url, work=False) as it:
+        assert await it.deliver("something_new", {"id": "1"}) == 200
+        [row] = await _deliveries(it)
+        assert (row["state"], row["note"]) == ("unrecognised", "no trigger takes the topic something_new")
+
+
+async def test_a_character_the_database_cannot_hold_loses_nothing(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        odd = {"id": "s-\x00", "email": "a\x00da@example.com", "first_name": "A\x00da", "cart": "c\x00"}
+        good = {"id": "s-2", "email": "bob@example.com"}
+        assert await asyncio.gather(it.deliver("signed_up", odd), it.deliver("signed_up", good)) == [200, 200]
+        await it.rest()
+        assert {row["state"] for row in await _deliveries(it)} == {"accepted", "unreadable"}
+        [event] = await _events(it)
+        assert event["stage"] == "routed"
+
+
+async def test_it_answers_only_after_the_commit_and_503_when_the_store_is_away(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await it.hub.store.close()
+        it.hub.store._writer = it.hub.store._reader = _broken()
+        with pytest.raises(StoreUnavailable):
+            await it.deliver("signed_up", SIGN_UP)
+
+
+def _broken() -> Any:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    return create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")

@@ -1,0 +1,362 @@
+"""Runs from event to effect, on both databases: waits, branches, exits, consent, and calls that go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hub.clock import parse_duration_ms
+from hub.store import views
+from tests.acme import acme
+
+HOUR = 3_600_000
+ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
+
+TWO_NOTES = """
+recipe: two-notes
+on: {event: acme.signed_up}
+steps:
+  - if: {trigger.first_name: {eq: Ada}}
+    then:
+      - {do: acme.put_note, with: {key: "{{ trigger.id }}-a", text: "Hello {{ trigger.first_name }}"}, as: first}
+      - {do: acme.put_note, with: {key: "{{ steps.first.key }}-b"}}
+"""
+
+REMINDER = """
+recipe: reminder
+on: {event: acme.carted, where: {event.total: {gte: "50.00 EUR"}}}
+entry: {per: contact, at_most: 1, within: 7d}
+exit_on:
+  - {event: acme.purchased}
+steps:
+  - wait: 24h
+  - {do: sms.send, purpose: cart, with: {to: "{{ contact.phone }}", body: "Your cart waits, {{ contact.first_name | default: 'you' }}"}, as: sms}
+  - wait_for:
+      clicked: {event: acme.clicked, match: {event.message_id: "{{ steps.sms.message_id }}"}}
+    timeout: 2d
+    as: answer
+    clicked:
+      - {do: acme.put_note, with: {key: clicked}}
+    on_timeout:
+      - {do: acme.put_note, with: {key: silent}}
+"""
+
+
+def one_step(do: str, more: str = "") -> str:
+    return f"""
+recipe: one-step
+on: {{event: acme.signed_up}}
+steps:
+  - {{do: {do}, with: {{key: "{{{{ trigger.id }}}}"}}{more}, as: it}}
+  - if: {{steps.it.outcome: {{eq: unknown}}}}
+    then: [{{stop: was-unknown}}]
+"""
+
+
+TEXT = """
+recipe: text
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.send_text, purpose: cart, with: {to: "{{ trigger.phone }}", body: Hi}, as: sms}
+  - {do: acme.put_note, with: {key: "{{ steps.sms.outcome }}"}}
+"""
+
+
+def _cart(**more: Any) -> dict[str, Any]:
+    return {"id": "c-1", "total": {"amount_minor": 6000, "currency": "EUR"}, **ADA, **more}
+
+
+def _did(it: Any) -> list[tuple[str, str]]:
+    return [(r.operation, str(r.data.get("key", r.data.get("body")))) for r in it.sandbox.log]
+
+
+async def test_condition_and_two_actions(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(TWO_NOTES)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.deliver("signed_up", {"id": "s-2", "first_name": "Bob", "email": "bob@example.com"})
+        await it.rest()
+        assert _did(it) == [("put_note", "s-1-a"), ("put_note", "s-1-a-b")]
+        runs = await it.runs()
+        assert [r["status"] for r in runs] == ["done", "done"]
+        assert [e["state"] for e in runs[0]["effects"]] == ["done", "done"]
+        assert all(s["reason"] for r in runs for s in r["steps"])
+        async with it.hub.store.read() as c:
+            left = await c.first("select count(*) as n from work where kind = 'run'")
+        assert left is not None
+        assert left["n"] == 0
+
+
+async def test_a_day_passes_and_the_reminder_is_sent_then_clicked(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.advance(23 * HOUR)
+        assert _did(it) == []
+        [run] = await it.runs()
+        assert run["status"] == "sleeping"
+        assert [w["event"] for w in run["waits_for"]] == ["acme.purchased"]
+        await it.advance(2 * HOUR)
+        assert _did(it) == [("send_text", "Your cart waits, Ada")]
+        message = it.sandbox.texts[0]["id"]
+        await it.deliver("clicked", {"id": "k-1", "message_id": message})
+        await it.rest()
+        assert _did(it)[1:] == [("put_note", "clicked")]
+        [run] = await it.runs()
+        assert (run["status"], run["ended_by"]) == ("done", "done")
+
+
+async def test_without_a_click_the_timeout_branch_runs(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.advance(parse_duration_ms("24h"))
+        await it.advance(parse_duration_ms("47h"))
+        assert len(_did(it)) == 1
+        await it.advance(parse_duration_ms("2h"))
+        assert _did(it)[1:] == [("put_note", "silent")]
+
+
+async def test_a_purchase_during_the_wait_ends_the_run_at_once(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.advance(3 * HOUR)
+        await it.deliver("purchased", {"id": "p-1", "email": "ada@example.com"})
+        await it.rest()
+        [run] = await it.runs()
+        assert run["finished_at"] is not None
+        assert "acme.purchased" in run["ended_by"]
+        await it.advance(parse_duration_ms("10d"))
+        assert _did(it) == []
+
+
+async def test_a_purchase_just_before_the_send_is_seen_at_the_gate(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.advance(24 * HOUR - 1_000)
+        # given routing is slow, and a purchase that is stored but not routed when the reminder becomes due
+        route = it.hub.pump._router.route
+
+        async def slowly() -> int:
+            await asyncio.sleep(0.5)
+            return int(await route())
+
+        monkeypatch.setattr(it.hub.pump._router, "route", slowly)
+        await it.deliver("purchased", {"id": "p-1", "email": "ada@example.com"})
+        await it.hub.time._jump(it.hub.clock.now_ms() + 2_000)
+        it.hub.ring()
+        await it.rest()
+        assert _did(it) == []
+        [run] = await it.runs()
+        assert "acme.purchased" in run["ended_by"]
+
+
+async def test_too_cheap_a_cart_starts_nothing_and_says_why(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart(total={"amount_minor": 4999, "currency": "EUR"}))
+        await it.rest()
+        assert await it.runs() == []
+        async with it.hub.store.read() as c:
+            person = await views.show_contact(c, await views.find_contact(c, "ada@example.com"))
+        [no] = person["not_started"]
+        assert no["outcome"] == "not_matched"
+        assert "49.99 EUR" in no["reason"]
+
+
+async def test_a_second_cart_does_not_enter_again(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.deliver("carted", _cart(id="c-2"))
+        await it.rest()
+        await it.advance(parse_duration_ms("4d"))
+        await it.deliver("carted", _cart(id="c-3"))
+        await it.rest()
+        assert len(await it.runs()) == 1
+        async with it.hub.store.read() as c:
+            rows = await c.all("select outcome from verdict order by at, event_id")
+        assert [r["outcome"] for r in rows] == ["already_inside", "entered_before"]
+        await it.advance(parse_duration_ms("4d"))
+        await it.deliver("carted", _cart(id="c-4"))
+        await it.rest()
+        assert len(await it.runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("person", "reason"),
+    [
+        ({"phone": "+14155550100"}, "no_consent"),
+        ({"phone": "+14155550100", "sms_ok": True, "stop": True}, "suppressed"),
+    ],
+)
+async def test_no_consent_no_message_and_a_reason(
+    running: Callable[..., Any], database_url: str, person: dict[str, Any], reason: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **person})
+        await it.rest()
+        [run] = await it.runs()
+        assert any(reason in s["reason"] for s in run["steps"])
+        assert it.sandbox.texts == []
+        assert _did(it) == [("put_note", reason)]
+
+
+async def test_a_stop_after_the_start_is_honoured_at_the_last_moment(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.advance(3 * HOUR)
+        await it.deliver("delivered", {"id": "x", "phone": "+14155550100", "stop": True})
+        await it.advance(parse_duration_ms("5d"))
+        assert it.sandbox.texts == []
+
+
+@pytest.mark.parametrize(("do", "times"), [("acme.put_note", 2), ("acme.add_keyed", 1), ("acme.charge", 1)])
+async def test_a_lost_answer_by_effect_class(
+    running: Callable[..., Any], database_url: str, do: str, times: int
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(one_step(do, ", on_unknown: continue"))
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(parse_duration_ms("1h"))
+        assert len(it.sandbox.log) == times
+        [run] = await it.runs()
+        assert run["ended_by"] == ("was-unknown" if do == "acme.charge" else "done")
+        assert run["effects"][0]["state"] == ("unknown" if do == "acme.charge" else "done")
+
+
+async def test_a_lost_answer_to_a_message_is_looked_up_and_not_sent_again(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(TEXT)
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(parse_duration_ms("1h"))
+        assert _did(it) == [("send_text", "Hi"), ("put_note", "sent")]
+        [run] = await it.runs()
+        assert run["effects"][0]["output"] == {"message_id": "m-1"}
+
+
+async def test_a_limit_puts_the_run_back_and_it_goes_on_by_itself(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(TEXT)
+        it.sandbox.throttle_until_ms = it.hub.clock.now_ms() + 45_000
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(20_000)
+        [run] = await it.runs()
+        assert run["finished_at"] is None
+        assert it.sandbox.texts == []
+        await it.advance(parse_duration_ms("10m"))
+        assert _did(it) == [("send_text", "Hi"), ("put_note", "sent")]
+
+
+async def test_an_outage_is_waited_out_and_then_given_up_after_days(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(one_step("acme.put_note"))
+        it.sandbox.status["/notes"] = 503
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(parse_duration_ms("5d"))
+        [run] = await it.runs()
+        assert run["status"] == "failed"
+        assert "given up after 12 attempts" in run["effects"][0]["reason"]
+
+
+async def test_refused_credentials_park_the_run_until_the_account_is_connected_again(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(one_step("acme.put_note"))
+        it.sandbox.status["/notes"] = 401
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert run["status"] == "parked"
+        assert "re-authorisation" in run["reason"]
+        assert (await it.hub.connections.by_name("acme")).health == "needs re-authorisation"
+        # when it works again
+        it.sandbox.status.clear()
+        from hub.store import work
+
+        async with it.hub.store.write() as c:
+            assert await work.unpark(c, "connection:acme", it.hub.clock.now_ms()) == 1
+        await it.advance(5_000)
+        assert _did(it) == [("put_note", "s-1")]
+
+
+async def test_a_missing_plugin_parks_the_run_and_its_return_resumes_it(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(one_step("acme.put_note"))
+        taken = acme.actions.pop("put_note")
+        try:
+            await it.deliver("signed_up", {"id": "s-1", **ADA})
+            await it.rest()
+            [run] = await it.runs()
+            assert run["status"] == "parked"
+            assert "the plugin of acme.put_note is not loaded" in run["reason"]
+        finally:
+            acme.actions["put_note"] = taken
+        from hub.store import work
+
+        async with it.hub.store.write() as c:
+            await work.unpark(c, "plugin:acme", it.hub.clock.now_ms())
+        await it.advance(5_000)
+        assert _did(it) == [("put_note", "s-1")]
+
+
+async def test_a_vendor_s_no_is_final(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(one_step("acme.put_note"))
+        it.sandbox.status["/notes"] = 400
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(parse_duration_ms("1d"))
+        assert it.sandbox.arrived == 1
+        [run] = await it.runs()
+        assert run["status"] == "failed"
+
+
+async def test_a_cancelled_run_does_nothing_more(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        from hub.store import runs as store_runs
+
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.rest()
+        [run] = await it.runs()
+        async with it.hub.store.write() as c:
+            await store_runs.stop(c, {run["id"]: {"cancel": "cancelled", "event": None}}, it.hub.clock.now_ms())
+        await it.advance(parse_duration_ms("5d"))
+        [run] = await it.runs()
+        assert run["status"] == "cancelled"
+        assert _did(it) == []
+
+
+async def test_a_new_version_leaves_runs_inside_on_theirs(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.rest()
+        await it.publish(REMINDER.replace("Your cart waits", "Come back"))
+        await it.deliver("carted", _cart(id="c-2", email="bob@example.com", phone="+14155550101", first_name="Bob"))
+        await it.advance(parse_duration_ms("25h"))
+        assert sorted(body for _, body in _did(it)) == ["Come back, Bob", "Your cart waits, Ada"]

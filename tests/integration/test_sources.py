@@ -1,0 +1,105 @@
+"""Events that do not come through the door: after silence, filled in, polled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.clock import parse_duration_ms
+from hub.store import views
+
+MINUTES = 60_000
+
+
+async def _types(it: Any) -> list[tuple[str, str]]:
+    async with it.hub.store.read() as c:
+        return [(e["type"], e["stage"]) for e in reversed(await views.list_events(c, most=200))]
+
+
+def _cart(n: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"c-{n}", "cart": "cart-1", "email": "ada@example.com", **more}
+
+
+async def test_silence_after_the_last_activity_becomes_one_event(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        # given three activities, ten minutes apart
+        for n in range(3):
+            await it.deliver("carted", _cart(n))
+            await it.advance(10 * MINUTES)
+        # when 19 more minutes pass, nothing has happened; when 30 have passed since the last one, it has
+        await it.advance(19 * MINUTES)
+        assert ("acme.cart_idle", "routed") not in await _types(it)
+        await it.advance(2 * MINUTES)
+        assert (await _types(it)).count(("acme.cart_idle", "routed")) == 1
+        # and the derived event carries the newest activity's payload
+        async with it.hub.store.read() as c:
+            [idle] = [e for e in await views.list_events(c) if e["type"] == "acme.cart_idle"]
+            assert (await views.show_event(c, idle["id"]))["data"]["id"] == "c-2"
+
+
+async def test_a_purchase_ends_the_silence(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.deliver("carted", _cart(1))
+        await it.advance(10 * MINUTES)
+        await it.deliver("purchased", {"id": "p-1", "cart": "cart-1", "email": "ada@example.com"})
+        await it.advance(parse_duration_ms("2h"))
+        assert "acme.cart_idle" not in {t for t, _ in await _types(it)}
+
+
+async def test_the_vendor_s_no_drops_the_derived_event(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        it.sandbox.bought.add("cart-1")
+        await it.deliver("carted", _cart(1))
+        await it.advance(parse_duration_ms("2h"))
+        assert "acme.cart_idle" not in {t for t, _ in await _types(it)}
+
+
+async def test_a_vendor_that_is_away_delays_the_confirmation(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.deliver("carted", _cart(1))
+        it.sandbox.status["/carts/cart-1"] = 503
+        await it.advance(parse_duration_ms("40m"))
+        assert "acme.cart_idle" not in {t for t, _ in await _types(it)}
+        it.sandbox.status.clear()
+        await it.advance(parse_duration_ms("3h"))
+        assert ("acme.cart_idle", "routed") in await _types(it)
+
+
+async def test_events_with_ids_only_are_filled_in_before_they_are_routed(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        it.sandbox.leads = {f"l-{n}": {"email": f"lead{n}@example.com"} for n in range(130)}
+        await it.deliver("lead", [{"id": f"l-{n}"} for n in range(130)])
+        await it.rest()
+        assert (await _types(it)).count(("acme.lead", "routed")) == 130
+        async with it.hub.store.read() as c:
+            assert (await views.show_contact(c, await views.find_contact(c, "lead7@example.com")))["email"]
+
+
+async def test_a_poll_stores_each_page_with_its_cursor_and_knows_what_a_webhook_brought(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, polls=True) as it:
+        await it.rest()
+        await it.deliver("purchased", {"id": "p-1", "email": "ada@example.com"})
+        it.sandbox.purchases = [{"id": f"p-{n}", "email": "ada@example.com"} for n in range(1, 6)]
+        await it.advance(6 * MINUTES)
+        assert (await _types(it)).count(("acme.purchased", "routed")) == 5
+        it.sandbox.purchases.append({"id": "p-6", "email": "ada@example.com"})
+        await it.advance(6 * MINUTES)
+        assert (await _types(it)).count(("acme.purchased", "routed")) == 6
+
+
+async def test_a_failing_poll_moves_no_cursor(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url, polls=True) as it:
+        await it.rest()
+        it.sandbox.purchases = [{"id": f"p-{n}", "email": "ada@example.com"} for n in range(1, 4)]
+        it.sandbox.status["/purchases"] = 503
+        await it.advance(12 * MINUTES)
+        assert await _types(it) == []
+        it.sandbox.status.clear()
+        await it.advance(parse_duration_ms("3h"))
+        assert len(await _types(it)) == 3

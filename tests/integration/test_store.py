@@ -1,0 +1,248 @@
+"""The store: migrations up and down, outages told apart, group commit, and the queue's fences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from hub.errors import StoreError, StoreUnavailable
+from hub.process import open_store
+from hub.settings import load_settings
+from hub.store import migrate, work
+from hub.store.grouped import Full, Grouped
+from hub.store.schema import metadata
+from hub.store.session import Store
+
+
+async def test_migrations_go_up_and_down_and_match_the_tables(database_url: str) -> None:
+    store = Store(database_url)
+    try:
+        await migrate.downgrade(store)
+        assert (await migrate.status(store)).current is None
+        await migrate.upgrade(store)
+        assert (await migrate.status(store)).ready
+        async with store.read() as c:
+            difference = await c.raw.run_sync(
+                lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+            )
+        assert difference == []
+    finally:
+        await store.close()
+
+
+async def test_a_schema_that_is_behind_names_the_command(database_url: str) -> None:
+    store = Store(database_url)
+    await migrate.downgrade(store)
+    await store.close()
+    with pytest.raises(StoreError, match="run `hub db upgrade`"):
+        async with open_store(load_settings(database_url=database_url)):
+            raise AssertionError("it must not open")
+
+
+async def test_a_schema_from_the_future_is_refused(sqlite_url: str) -> None:
+    store = Store(sqlite_url)
+    async with store.write() as c:
+        await c.run("update alembic_version set version_num = '9999'")
+    with pytest.raises(StoreError, match="upgrade tetik-hub"):
+        await migrate.require_ready(store)
+    await store.close()
+
+
+async def test_the_embedded_hub_upgrades_its_file_and_keeps_a_copy(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a file that is one revision behind
+    behind = migrate.SchemaStatus("0001", "0002", ("0002",))
+    upgraded: list[Store] = []
+
+    async def status(_: Store) -> migrate.SchemaStatus:
+        return behind
+
+    async def upgrade(store: Store) -> None:
+        upgraded.append(store)
+
+    monkeypatch.setattr(migrate, "status", status)
+    monkeypatch.setattr(migrate, "upgrade", upgrade)
+    # when the embedded hub opens it
+    async with open_store(load_settings(database_url=sqlite_url, data_dir=tmp_path), upgrade=True):
+        assert upgraded
+    # then the copy is a whole database
+    copy = Store(f"sqlite:///{tmp_path / 'hub.db.before-upgrade'}")
+    async with copy.read() as c:
+        assert await c.first("select version_num from alembic_version") == {"version_num": "0001"}
+    await copy.close()
+
+
+async def test_a_database_that_is_down_is_an_outage_not_a_defect() -> None:
+    store = Store("postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        async with store.write() as c:
+            await c.run("select 1")
+    await store.close()
+
+
+async def test_a_read_only_file_is_an_outage(tmp_path: Path, sqlite_url: str) -> None:
+    store = Store(sqlite_url)
+    async with store.write() as c:
+        await c.run("pragma query_only = on")
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        async with store.write() as c:
+            await c.run("insert into meta (key, value) values ('a', 'b')")
+    await store.close()
+
+
+async def test_a_read_only_postgresql_is_an_outage(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        async with store.write() as c:
+            await c.run("set transaction read only")
+            await c.run("insert into meta (key, value) values ('a', 'b')")
+    await store.close()
+
+
+async def test_a_killed_connection_is_an_outage_and_the_next_one_works(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    with pytest.raises(StoreUnavailable):
+        async with store.write() as c:
+            row = await c.first("select pg_backend_pid() as pid")
+            assert row is not None
+            async with store.read() as other:
+                await other.run("select pg_terminate_backend(:pid)", pid=row["pid"])
+            await c.run("select 1")
+    async with store.read() as c:
+        assert await c.first("select 1 as one") == {"one": 1}
+    await store.close()
+
+
+def test_an_unknown_database_is_refused() -> None:
+    with pytest.raises(StoreError, match="use sqlite:///FILE or postgresql"):
+        Store("mysql://localhost/x")
+
+
+# -- the queue ---------------------------------------------------------------------------------------------------------
+
+
+async def _add(store: Store, *refs: str, due: int = 0) -> None:
+    async with store.write() as c:
+        for ref in refs:
+            await work.add_if_absent(c, "run", ref, "q", due)
+
+
+async def _claim(store: Store, owner: str, now: int, most: int = 10) -> list[work.Claim]:
+    async with store.write() as c:
+        return await work.claim(c, now_ms=now, lease_ms=30_000, owner=owner, most=most)
+
+
+async def test_work_is_claimed_once_until_its_lease_ends(store: Store) -> None:
+    await _add(store, "a", "b")
+    first = await _claim(store, "w-1", 1_000)
+    assert {c.ref for c in first} == {"a", "b"}
+    assert await _claim(store, "w-2", 20_000) == []
+    again = await _claim(store, "w-2", 31_001)
+    assert {(c.ref, c.epoch, c.claims) for c in again} == {("a", 2, 2), ("b", 2, 2)}
+
+
+async def test_two_workers_never_hold_the_same_work(store: Store) -> None:
+    await _add(store, *[f"r-{n}" for n in range(200)])
+    claimed = await asyncio.gather(*[_claim(store, f"w-{n}", 1_000, most=15) for n in range(20)])
+    refs = [c.ref for group in claimed for c in group]
+    assert len(refs) == len(set(refs)) == 200
+
+
+async def test_a_zombie_changes_nothing(store: Store) -> None:
+    await _add(store, "a")
+    [old] = await _claim(store, "w-1", 1_000)
+    [new] = await _claim(store, "w-2", 31_001)
+    async with store.write() as c:
+        assert not await work.finish(c, old)
+        assert not await work.give_back(c, old, due_ms=5)
+        assert not await work.park(c, old, "x")
+        assert await work.renew(c, owner="w-1", until_ms=99_000, held=[("run", "a", old.epoch)]) == set()
+        assert await work.renew(c, owner="w-2", until_ms=99_000, held=[("run", "a", new.epoch)]) == {("run", "a")}
+    assert await _claim(store, "w-3", 70_000) == []
+
+
+async def test_parked_work_is_due_again_when_its_reason_is_gone(store: Store) -> None:
+    await _add(store, "a", "b")
+    for claim in await _claim(store, "w-1", 1_000):
+        async with store.write() as c:
+            assert await work.park(c, claim, f"connection:{claim.ref}")
+    assert await _claim(store, "w-1", 10**15) == []
+    async with store.write() as c:
+        assert await work.unpark(c, "connection:a", 50_000) == 1
+    assert [c.ref for c in await _claim(store, "w-1", 51_001)] == ["a"]
+
+
+async def test_full_queues_are_passed_over(store: Store) -> None:
+    async with store.write() as c:
+        await work.add_if_absent(c, "run", "slow", "shop", 0)
+        await work.add_if_absent(c, "run", "quick", "sms", 1)
+    async with store.write() as c:
+        claims = await work.claim(c, now_ms=5, lease_ms=1, owner="w", most=5, full=["shop"])
+    assert [c_.ref for c_ in claims] == ["quick"]
+
+
+# -- group commit ------------------------------------------------------------------------------------------------------
+
+
+async def test_items_that_wait_together_are_written_together() -> None:
+    groups: list[int] = []
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        groups.append(len(items))
+        await asyncio.sleep(0.01)
+        return [i * 2 for i in items]
+
+    grouped: Grouped[int, int] = Grouped(flush, most=50)
+    assert await asyncio.gather(*[grouped.submit(n) for n in range(120)]) == [n * 2 for n in range(120)]
+    assert len(groups) <= 4
+
+
+async def test_one_bad_item_fails_alone() -> None:
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        if 7 in items:
+            raise ValueError("seven")
+        return list(items)
+
+    grouped: Grouped[int, int] = Grouped(flush, most=50)
+    results = await asyncio.gather(*[grouped.submit(n) for n in range(20)], return_exceptions=True)
+    assert [r for r in results if not isinstance(r, ValueError)] == [n for n in range(20) if n != 7]
+
+
+async def test_an_outage_fails_the_whole_group_once() -> None:
+    calls = 0
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        nonlocal calls
+        calls += 1
+        raise StoreUnavailable()
+
+    grouped: Grouped[int, int] = Grouped(flush, most=50)
+    results = await asyncio.gather(*[grouped.submit(n) for n in range(20)], return_exceptions=True)
+    assert all(isinstance(r, StoreUnavailable) for r in results)
+    assert calls == 1
+
+
+async def test_beyond_its_bound_it_says_so_at_once() -> None:
+    release = asyncio.Event()
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        await release.wait()
+        return list(items)
+
+    grouped: Grouped[int, int] = Grouped(flush, most=1, bound=3)
+    waiting = [asyncio.ensure_future(grouped.submit(n)) for n in range(4)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Full):
+        for n in range(4):
+            waiting.append(asyncio.ensure_future(grouped.submit(n)))
+            await asyncio.sleep(0)
+            if waiting[-1].done():
+                waiting[-1].result()
+    release.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
