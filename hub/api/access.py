@@ -1,0 +1,48 @@
+"""Who may call the REST API: bearers of a key, hashed in the store, with the scope `read` or `write`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from hub.process import Hub, hash_api_key
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: `hub api-keys create`")
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def get_hub(request: Request) -> Hub:
+    """The hub of this process."""
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+async def _scope(request: Request, bearer: HTTPAuthorizationCredentials | None) -> str:
+    if bearer is None:
+        raise HTTPException(401, "send an API key: Authorization: Bearer hub_…", {"WWW-Authenticate": "Bearer"})
+    async with get_hub(request).store.read() as c:
+        row = await c.first("select scope from api_key where hash = :hash", hash=hash_api_key(bearer.credentials))
+    if row is None:
+        raise HTTPException(
+            401, "this API key is not known; make one with `hub api-keys create`", {"WWW-Authenticate": "Bearer"}
+        )
+    return str(row["scope"])
+
+
+async def reading(request: Request, bearer: Bearer) -> Hub:
+    """The hub, for a caller with any key."""
+    await _scope(request, bearer)
+    return get_hub(request)
+
+
+async def writing(request: Request, bearer: Bearer) -> Hub:
+    """The hub, for a caller whose key may change things."""
+    if await _scope(request, bearer) != "write":
+        raise HTTPException(403, "this API key may only read; make one with `--scope write`")
+    return get_hub(request)
+
+
+Reading = Annotated[Hub, Depends(reading)]
+Writing = Annotated[Hub, Depends(writing)]

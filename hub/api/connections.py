@@ -1,0 +1,110 @@
+"""Apps and connections. Credentials go in and never come out."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from hub.api.access import Reading, Writing
+from hub.connections import Connection
+from hub.events import Json
+from hub.process import Hub
+
+router = APIRouter(prefix="/api/v1", tags=["connections"])
+
+
+class NewConnection(BaseModel):
+    """An account to connect. In sandbox mode secrets are generated and none is to be given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connector: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    fields: dict[str, str] = Field(default_factory=dict, description="The connector's fields, secret ones too")
+    sandbox: bool = False
+    auth: str | None = None
+    app: str | None = None
+
+
+class NewFields(BaseModel):
+    """New credentials for a connection of the same account."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fields: dict[str, str]
+
+
+class NewApp(BaseModel):
+    """A registration of ours at a vendor: the webhook secrets that serve all of its connections."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connector: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    fields: dict[str, str]
+
+
+def view(hub: Hub, connection: Connection) -> dict[str, Json]:
+    """A connection without its secrets."""
+    return {
+        "id": connection.id,
+        "name": connection.name,
+        "connector": connection.connector,
+        "account": connection.account,
+        "mode": connection.mode,
+        "auth": connection.auth,
+        "settings": dict(connection.settings),
+        "health": connection.health,
+        "health_reason": connection.health_reason,
+        "webhook_url": hub.connections.inbound_url(connection),
+    }
+
+
+@router.get("/connections")
+async def list_connections(hub: Reading) -> list[dict[str, Json]]:
+    """Every connection, by name."""
+    return [view(hub, connection) for connection in await hub.connections.all()]
+
+
+@router.post("/connections", status_code=201)
+async def add_connection(hub: Writing, new: NewConnection) -> dict[str, Json]:
+    """Connect an account."""
+    added = await hub.connections.add(
+        new.connector, new.name, new.fields, sandbox=new.sandbox, auth=new.auth, app=new.app
+    )
+    return view(hub, added)
+
+
+@router.post("/connections/{name}/test")
+async def test_connection(hub: Writing, name: str) -> dict[str, Json]:
+    """Ask the vendor whose account this is."""
+    return vars(await hub.connections.test(name))
+
+
+@router.post("/connections/{name}/reauthorise")
+async def reauthorise(hub: Writing, name: str, new: NewFields) -> dict[str, Json]:
+    """Replace the credentials; runs that waited for them go on."""
+    changed = await hub.connections.reauthorise(name, new.fields)
+    hub.ring()
+    return view(hub, changed)
+
+
+@router.get("/apps")
+async def list_apps(hub: Reading) -> list[dict[str, Json]]:
+    """Every app, by name."""
+    return [
+        {"id": a.id, "name": a.name, "connector": a.connector, "webhook_url": hub.connections.inbound_url(a)}
+        for a in await hub.connections.apps()
+    ]
+
+
+@router.post("/apps", status_code=201)
+async def add_app(hub: Writing, new: NewApp) -> dict[str, Json]:
+    """Register an app of ours."""
+    added = await hub.connections.add_app(new.connector, new.name, new.fields)
+    return {
+        "id": added.id,
+        "name": added.name,
+        "connector": added.connector,
+        "webhook_url": hub.connections.inbound_url(added),
+    }

@@ -1,0 +1,94 @@
+"""The command `hub`: its groups of commands, and the rim where errors become one message and an exit code.
+
+What takes time to import is imported inside the commands, so that `hub --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import hub
+from hub.cli import connect, inspect, operate, recipes, serve
+from hub.cli.output import print_error
+from hub.errors import HubError, StoreUnavailable
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 something is wrong, as the message says; 2 wrong usage; 3 there is no such thing; "
+    "4 the database cannot be reached."
+)
+
+
+class _Rim(TyperGroup):
+    """Turns every error into one message and an exit code; a traceback comes with --debug only."""
+
+    # The context's type lives in click or inside typer, depending on typer's version.
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HubError as error:
+            if ctx.params.get("debug"):
+                raise
+            print_error(error)
+            raise typer.Exit(_exit_code(error)) from None
+        except Exception as error:
+            # Usage errors and exits know their own code; a reader that went away (`| head`) is no error.
+            known = isinstance(error, typer.Abort | BrokenPipeError) or hasattr(error, "exit_code")
+            if known or ctx.params.get("debug"):
+                raise
+            # Further lines of a driver's message can hold what was to be stored.
+            reason = str(error).partition("\n")[0]
+            print_error(
+                f"the hub itself failed ({type(error).__name__}: {reason}); run the command again as `hub --debug …` "
+                "and report what it prints"
+            )
+            raise typer.Exit(1) from None
+
+
+def _exit_code(error: HubError) -> int:
+    from hub.store.views import NotThere
+
+    return 3 if isinstance(error, NotThere) else 4 if isinstance(error, StoreUnavailable) else 1
+
+
+app = typer.Typer(
+    cls=_Rim,
+    name="hub",
+    help="Tetik Hub: when this happens to this person, check, wait, branch, act, on any channel.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"tetik-hub {hub.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", envvar="HUB_DEBUG", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    # Commands answer in their own words; processes that serve set up real logs over this.
+    logging.basicConfig(handlers=[logging.StreamHandler() if debug else logging.NullHandler()])
+
+
+serve.add_to(app)
+connect.add_to(app)
+recipes.add_to(app)
+inspect.add_to(app)
+operate.add_to(app)
+
+
+def main() -> None:
+    """The entry point of the script `hub`."""
+    app()

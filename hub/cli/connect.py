@@ -1,0 +1,249 @@
+"""Commands for connections and apps: accounts at vendors, and our registrations there."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli.entry import with_hub
+from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
+
+if TYPE_CHECKING:
+    from hub.connections import App, Connection
+    from hub.connector import Connector, Field
+    from hub.events import Json
+    from hub.process import Hub
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise typer.BadParameter(f"{value!r} is no name; use small letters, digits and -, at most 63")
+    return value
+
+
+ConnectorName = Annotated[str, typer.Argument(metavar="CONNECTOR", help="Such as shopify; `hub plugins` lists them.")]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="What recipes call it.", callback=_name)]
+Given = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="A field's value; FIELD=- reads a line from standard input."),
+]
+FromEnv = Annotated[
+    list[str] | None,
+    typer.Option("--secret-from-env", metavar="FIELD=VAR", help="Take a field from an environment variable."),
+]
+
+connections = typer.Typer(help="Accounts at vendors.", no_args_is_help=True)
+apps = typer.Typer(help="Our registrations at vendors, each serving many connections.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(connections, name="connections", rich_help_panel="Connect")
+    app.add_typer(apps, name="apps", rich_help_panel="Connect")
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+@connections.command("add")
+def add_connection(
+    connector: ConnectorName,
+    name: NewName,
+    given: Given = None,
+    from_env: FromEnv = None,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Lead it to the vendor's sandbox; secrets are generated.")
+    ] = False,
+    auth: Annotated[str | None, typer.Option(help="The kind of authorisation, where there are several.")] = None,
+    app: Annotated[str | None, typer.Option(help="The app it belongs to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Connect an account. Secrets that are missing are asked for."""
+    values = _values(given, from_env)
+
+    async def add(hub: Hub) -> dict[str, Json]:
+        found = hub.connections.connector(connector)
+        _remark_on_secrets(found, given)
+        inherited = found.webhook.secrets if found.webhook and app else ()
+        wanted = [f for f in _fields(found, auth, values) if f.name not in inherited]
+        values.update(_ask(wanted, values) if not sandbox else {})
+        return _view(hub, await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app))
+
+    added = with_hub(add)
+    if as_json:
+        print_json(added)
+        return
+    say(f"connected {added['name']}: account {added['account']}, mode {added['mode']}")
+    if added["webhook_url"]:
+        say(f"webhooks of {connector} go to {added['webhook_url']}")
+    say(f"check it with `hub connections test {name}`")
+
+
+@connections.command("list")
+def list_connections(as_json: AsJson = False) -> None:
+    """Every connection: its account, mode, health and webhook address."""
+
+    async def all_views(hub: Hub) -> list[dict[str, Json]]:
+        return [_view(hub, connection) for connection in await hub.connections.all()]
+
+    rows = with_hub(all_views)
+    columns = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "health": "health"}
+    if any(row["health_reason"] for row in rows):
+        columns["health_reason"] = "reason"
+    show_list(rows, columns, as_json=as_json, empty="no connections yet; add one with `hub connections add`")
+    if rows and not as_json:
+        show_table(rows, {"name": "name", "webhook_url": "webhook address"})
+
+
+@connections.command("test")
+def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """Ask the vendor whose account it is."""
+
+    async def ask(hub: Hub) -> dict[str, Json]:
+        return vars(await hub.connections.test(name))
+
+    account = with_hub(ask)
+    if as_json:
+        print_json(account)
+        return
+    say(f"{name} works", style="green")
+    show_record(account, {"id": "account", "title": "title", "zone": "time zone", "currency": "currency"})
+
+
+@connections.command("reauthorise")
+def reauthorise(
+    name: Annotated[str, typer.Argument()], given: Given = None, from_env: FromEnv = None, as_json: AsJson = False
+) -> None:
+    """Replace the credentials of a connection; runs that waited for them go on."""
+    values = _values(given, from_env)
+
+    async def replace(hub: Hub) -> dict[str, Json]:
+        connection = await hub.connections.by_name(name)
+        found = hub.connections.connector(connection.connector)
+        _remark_on_secrets(found, given)
+        if not values and not connection.sandbox:
+            values.update(_ask(_fields(found, connection.auth, values), values))
+            if not values:
+                raise typer.BadParameter("give the new credentials with --set or --secret-from-env")
+        changed = await hub.connections.reauthorise(name, values)
+        hub.ring()
+        return _view(hub, changed)
+
+    changed = with_hub(replace)
+    if as_json:
+        print_json(changed)
+    else:
+        say(f"{name} has new credentials; what waited for them goes on")
+
+
+# -- apps --------------------------------------------------------------------------------------------------------------
+
+
+@apps.command("add")
+def add_app(
+    connector: ConnectorName, name: NewName, given: Given = None, from_env: FromEnv = None, as_json: AsJson = False
+) -> None:
+    """Register an app of ours: its secrets verify the webhooks of all of its connections."""
+    values = _values(given, from_env)
+
+    async def add(hub: Hub) -> dict[str, Json]:
+        _remark_on_secrets(hub.connections.connector(connector), given)
+        return _app_view(hub, await hub.connections.add_app(connector, name, values))
+
+    added = with_hub(add)
+    if as_json:
+        print_json(added)
+    else:
+        say(f"registered the app {name}; its webhooks go to {added['webhook_url']}")
+
+
+@apps.command("list")
+def list_apps(as_json: AsJson = False) -> None:
+    """Every app with its webhook address."""
+
+    async def all_views(hub: Hub) -> list[dict[str, Json]]:
+        return [_app_view(hub, app) for app in await hub.connections.apps()]
+
+    columns = {"name": "name", "connector": "connector", "webhook_url": "webhook address"}
+    show_list(with_hub(all_views), columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
+
+
+def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
+    """A connection without its secrets, in the words of the API."""
+    return {
+        "id": connection.id,
+        "name": connection.name,
+        "connector": connection.connector,
+        "account": connection.account,
+        "mode": connection.mode,
+        "auth": connection.auth,
+        "settings": dict(connection.settings),
+        "health": connection.health,
+        "health_reason": connection.health_reason,
+        "webhook_url": hub.connections.inbound_url(connection),
+    }
+
+
+def _app_view(hub: Hub, app: App) -> dict[str, Json]:
+    return {
+        "id": app.id,
+        "name": app.name,
+        "connector": app.connector,
+        "webhook_url": hub.connections.inbound_url(app),
+    }
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+def _values(given: Sequence[str] | None, from_env: Sequence[str] | None) -> dict[str, str]:
+    """The values of `--set` and `--secret-from-env` by field."""
+    values = {}
+    for name, value in _pairs("--set", given):
+        values[name] = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
+    for name, variable in _pairs("--secret-from-env", from_env):
+        if variable not in os.environ:
+            raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--secret-from-env")
+        values[name] = os.environ[variable]
+    return values
+
+
+def _pairs(option: str, given: Sequence[str] | None) -> Iterable[tuple[str, str]]:
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not name or not equals:
+            # What was typed may be a secret, so it is not repeated.
+            raise typer.BadParameter("write FIELD=VALUE", param_hint=option)
+        yield name, value
+
+
+def _fields(connector: Connector, auth: str | None, given: Mapping[str, str]) -> list[Field]:
+    """The fields of the kind of authorisation that is meant: the one named, else that most of what is given belongs to."""
+    kinds = [kind for kind in connector.auth if auth in {None, kind.name}]
+    meant = max(kinds, key=lambda kind: len({f.name for f in kind.fields} & set(given)), default=None)
+    return [*connector.fields, *(meant.fields if meant else ())]
+
+
+def _ask(fields: Iterable[Field], given: Mapping[str, str]) -> dict[str, str]:
+    """Ask for required secrets that were not given, without echo, if somebody is there to answer."""
+    if not sys.stdin.isatty():
+        return {}
+    missing = [f for f in fields if f.secret and f.required and f.name not in given]
+    return {f.name: typer.prompt(f"{f.title} ({f.name})", hide_input=True) for f in missing}
+
+
+def _remark_on_secrets(connector: Connector, given: Sequence[str] | None) -> None:
+    fields = {f.name: f for kind in connector.auth for f in (*connector.fields, *kind.fields)}
+    shown = [name for name, value in _pairs("--set", given) if value != "-" and name in fields and fields[name].secret]
+    if shown:
+        note(
+            f"{', '.join(shown)} stood on the command line, where your shell keeps it; "
+            "next time use --secret-from-env FIELD=VAR or --set FIELD=-"
+        )

@@ -1,0 +1,119 @@
+"""The way from a command into the hub: settings, the event loop, the store, the services."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hub.errors import StoreError
+
+if TYPE_CHECKING:
+    from hub.process import Hub
+    from hub.settings import Settings
+    from hub.store.session import Connection, Store
+
+T = TypeVar("T")
+
+API_KEY_FILE = "api-key"
+# Where an embedded hub says how it can be reached while it runs.
+RUNNING_FILE = "running.json"
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  (read, not listened on)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Enter the event loop: the one place of the command line that does."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def current_settings() -> Settings:
+    """The settings, with the address of the embedded hub that runs on the data directory, if one does."""
+    from hub.settings import load_settings
+
+    settings = load_settings()
+    if not settings.embedded:
+        return settings
+    known: dict[str, str | int | None] = {"sandbox_url": settings.sandbox_url or _url(settings.host, settings.port + 1)}
+    file = settings.data_dir / RUNNING_FILE
+    if file.exists():
+        known |= json.loads(file.read_text())
+    return settings.model_copy(update=known)
+
+
+def local_url(settings: Settings) -> str:
+    """The address at which this machine reaches the hub."""
+    return _url(settings.host, settings.port)
+
+
+def _url(host: str, port: int) -> str:
+    host = _ANYWHERE.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def database_file(settings: Settings) -> Path | None:
+    """The SQLite file, or None when the database is a server."""
+    return Path(settings.store_url().removeprefix("sqlite:///")) if settings.embedded else None
+
+
+def require_database(settings: Settings) -> None:
+    """Raise StoreError when there is no SQLite file yet: a command that reads must not make an empty one."""
+    file = database_file(settings)
+    if file is not None and not file.exists():
+        raise StoreError(f"there is no database at {file} yet; run `hub up` first, or set HUB_DATA_DIR to where it is")
+
+
+@asynccontextmanager
+async def bare_store(settings: Settings) -> AsyncIterator[Store]:
+    """The store, whatever its schema. Made here and not by `hub.process`, which takes a second to import."""
+    from hub.store.session import Store
+
+    store = Store(settings.store_url(), pool=1)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_existing_store() -> AsyncIterator[Store]:
+    """The store of a hub that was started before. Raises StoreError, StoreUnavailable."""
+    from hub.store import migrate
+
+    settings = current_settings()
+    require_database(settings)
+    async with bare_store(settings) as store:
+        await migrate.require_ready(store)
+        yield store
+
+
+def read(query: Callable[[Connection], Awaitable[T]]) -> T:
+    """The answer of one query, straight from the database: no hub needs to run."""
+
+    async def answer() -> T:
+        async with open_existing_store() as store, store.read() as c:
+            return await query(c)
+
+    return run(answer())
+
+
+def with_hub(act: Callable[[Hub], Awaitable[T]]) -> T:
+    """What `act` returns, given all services of a hub that does no work of its own.
+
+    A plugin that cannot be loaded is left out, so that it does not stand in the way of the others.
+    """
+    from hub.process import open_hub
+
+    async def answer() -> T:
+        settings = current_settings()
+        require_database(settings)
+        async with open_hub(settings, quarantine=True, pool=2) as hub:
+            return await act(hub)
+
+    return run(answer())

@@ -1,0 +1,275 @@
+"""Commands that show what happened and why: runs, events, deliveries, contacts. They read the database themselves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli.entry import open_existing_store, read, run
+from hub.cli.output import AsJson, Before, Limit, print_json, say, show_list, show_record, show_table
+from hub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hub.events import Json
+    from hub.store.session import Connection, Store
+
+_PANEL = "Look"
+
+runs = typer.Typer(help="Runs: what became of recipes.", no_args_is_help=True)
+events = typer.Typer(help="Events: what happened.", no_args_is_help=True)
+contacts = typer.Typer(help="Contacts: people, across connectors.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(runs, name="runs", rich_help_panel=_PANEL)
+    app.add_typer(events, name="events", rich_help_panel=_PANEL)
+    app.command("deliveries", rich_help_panel=_PANEL)(list_deliveries)
+    app.add_typer(contacts, name="contacts", rich_help_panel=_PANEL)
+
+
+class RunStatus(StrEnum):
+    """The states that `hub runs list` knows."""
+
+    READY = "ready"
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    WAITING = "waiting"
+    PARKED = "parked"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Stage(StrEnum):
+    """How far an event has come."""
+
+    ENRICH = "enrich"
+    ROUTE = "route"
+    ROUTED = "routed"
+    QUARANTINED = "quarantined"
+
+
+class DeliveryState(StrEnum):
+    """What became of a verified call."""
+
+    ACCEPTED = "accepted"
+    UNRECOGNISED = "unrecognised"
+    UNREADABLE = "unreadable"
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+_RUN = {"id": "run", "recipe": "recipe", "status": "status", "reason": "reason", "started_at": "started (UTC)"}
+
+
+@runs.command("list")
+def list_runs(
+    recipe: Annotated[str | None, typer.Option(help="Of this recipe only.")] = None,
+    status: Annotated[RunStatus | None, typer.Option(help="In this state only.")] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="Of this person only: id, e-mail address or phone number.")
+    ] = None,
+    limit: Limit = 50,
+    before: Before = None,
+    as_json: AsJson = False,
+) -> None:
+    """Runs, newest first."""
+    from hub.store import views
+
+    async def find(c: Connection) -> list[dict[str, Json]]:
+        person = await views.find_contact(c, contact) if contact else None
+        return await views.list_runs(
+            c, recipe=recipe, status=status.value if status else None, contact=person, before=before, most=limit
+        )
+
+    show_list(read(find), _RUN, as_json=as_json, empty="no runs", limit=limit)
+
+
+@runs.command("show")
+def show_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """One run: every step with its reason, its effects, and what it waits for."""
+    from hub.store import views
+
+    found = read(lambda c: views.show_run(c, run_id))
+    if as_json:
+        print_json(found)
+        return
+    titles = {
+        "id": "run",
+        "recipe": "recipe",
+        "version": "version",
+        "contact": "contact",
+        "status": "status",
+        "reason": "reason",
+        "ended_by": "ended by",
+        "started_at": "started (UTC)",
+        "due_at": "goes on (UTC)",
+        "finished_at": "finished (UTC)",
+    }
+    show_record(found, titles)
+    steps = {"at": "at (UTC)", "path": "step", "kind": "kind", "outcome": "outcome", "reason": "reason"}
+    effects = {"step": "step", "action": "action", "connection": "connection", "state": "state", "attempts": "tries"}
+    _section("Steps", found["steps"], steps)
+    _section("Effects", found["effects"], {**effects, "reason": "reason", "input": "asked for"})
+    _section("Waits for", found["waits_for"], {"kind": "kind", "name": "name", "event": "event"})
+
+
+@runs.command("cancel")
+def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """End a run: at once when it waits, before its next call when it is being worked on."""
+    from hub.store import runs as rows
+    from hub.store import views
+
+    async def cancel() -> None:
+        async with open_existing_store() as store:
+            now_ms = await _now_ms(store)
+            async with store.write() as c:
+                shown = await views.show_run(c, run_id)
+                if shown["finished_at"] is not None:
+                    raise ConfigError(f"the run has ended already, by {shown['ended_by']}, at {shown['finished_at']}")
+                await rows.stop(c, {run_id: {"cancel": "cancelled by operator", "event": None}}, now_ms)
+
+    run(cancel())
+    say("the run will end within a second, while a hub is running; `hub runs show` tells")
+
+
+async def _now_ms(store: Store) -> int:
+    """Hub time, as the running hub has it."""
+    from hub.cli.entry import current_settings
+    from hub.clock import Clock
+    from hub.timetravel import HubTime
+
+    clock = Clock()
+    await HubTime(store, clock, development=current_settings().development).sync()
+    return clock.now_ms()
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@events.command("list")
+def list_events(
+    type_: Annotated[str | None, typer.Option("--type", help="Of this type only, such as shopify.order_paid.")] = None,
+    stage: Annotated[Stage | None, typer.Option(help="At this stage only.")] = None,
+    limit: Limit = 50,
+    before: Before = None,
+    as_json: AsJson = False,
+) -> None:
+    """Events, newest first."""
+    from hub.store import views
+
+    rows = read(
+        lambda c: views.list_events(c, type_=type_, stage=stage.value if stage else None, before=before, most=limit)
+    )
+    columns = {"id": "event", "type": "type", "connection": "connection", "stage": "stage", "received_at": "came (UTC)"}
+    if any(row["note"] for row in rows):
+        columns["note"] = "note"
+    show_list(rows, columns, as_json=as_json, empty="no events", limit=limit)
+
+
+@events.command("show")
+def show_event(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """One event: its data, the runs it started, and why it started none of other recipes."""
+    from hub.store import views
+
+    found = read(lambda c: views.show_event(c, event_id))
+    if as_json:
+        print_json(found)
+        return
+    titles = {
+        "id": "event",
+        "type": "type",
+        "connection": "connection",
+        "contact": "contact",
+        "stage": "stage",
+        "note": "note",
+        "duplicates": "came again",
+        "occurred_at": "occurred (UTC)",
+        "received_at": "came (UTC)",
+    }
+    show_record(found, titles)
+    _section("Data", [{"field": k, "value": v} for k, v in found["data"].items()], {"field": "field", "value": "value"})
+    _section("Started", found["started"], _RUN)
+    _section("Not started", found["not_started"], {"recipe": "recipe", "outcome": "outcome", "reason": "reason"})
+
+
+# -- deliveries --------------------------------------------------------------------------------------------------------
+
+
+def list_deliveries(
+    refused: Annotated[bool, typer.Option("--refused", help="Calls that were refused, counted by reason.")] = False,
+    state: Annotated[DeliveryState | None, typer.Option(help="In this state only.")] = None,
+    limit: Limit = 50,
+    before: Before = None,
+    as_json: AsJson = False,
+) -> None:
+    """Calls that came in, as they came, newest first."""
+    from hub.store import deliveries, views
+
+    if refused:
+        if state or before:
+            raise typer.BadParameter("--state and --before are about stored calls, refused ones are only counted")
+
+        async def refusals(c: Connection) -> list[dict[str, Json]]:
+            return [views.refusal_view(row) for row in await deliveries.refused(c, limit)]
+
+        columns = {
+            "minute": "minute (UTC)",
+            "connector": "connector",
+            "count": "calls",
+            "reason": "reason",
+            "key_hash": "address (hash)",
+        }
+        show_list(read(refusals), columns, as_json=as_json, empty="nothing was refused")
+        return
+
+    async def stored(c: Connection) -> list[dict[str, Json]]:
+        wanted = state.value if state else None
+        return [views.delivery_view(row) for row in await deliveries.listed(c, state=wanted, most=limit, before=before)]
+
+    rows = read(stored)
+    if not as_json:
+        for row in rows:
+            row["what"] = f"{row['connector']} {row['topic']}"
+            row["state"] = f"{row['state']}: {row['note']}" if row["note"] else row["state"]
+    columns = {"id": "delivery", "what": "what", "state": "state", "received_at": "came (UTC)"}
+    show_list(rows, columns, as_json=as_json, empty="no deliveries", limit=limit)
+
+
+# -- contacts ----------------------------------------------------------------------------------------------------------
+
+
+@contacts.command("show")
+def show_contact(
+    who: Annotated[str, typer.Argument(metavar="ID|EMAIL|PHONE")],
+    as_json: AsJson = False,
+) -> None:
+    """A person: consent, runs, messages, and why they entered no more recipes."""
+    from hub.store import views
+
+    async def find(c: Connection) -> dict[str, Json]:
+        return await views.show_contact(c, await views.find_contact(c, who))
+
+    found = read(find)
+    if as_json:
+        print_json(found)
+        return
+    sections = {"identities", "consent", "runs", "messages", "not_started"}
+    show_record(found, {key: key.replace("_", " ") for key in found if key not in sections})
+    _section("Identities", found["identities"], {"kind": "kind", "value": "value"})
+    consent = {"channel": "channel", "address": "address", "purpose": "purpose", "state": "state", "reason": "reason"}
+    _section("Consent", found["consent"], {**consent, "source": "source", "at": "at (UTC)"})
+    _section("Runs", found["runs"], _RUN)
+    messages = {"at": "at (UTC)", "channel": "channel", "purpose": "purpose", "recipe": "recipe", "state": "state"}
+    _section("Messages", found["messages"], {**messages, "reason": "reason"})
+    _section("Not started", found["not_started"], {"at": "at (UTC)", "recipe": "recipe", "reason": "reason"})
+
+
+def _section(title: str, rows: list[Mapping[str, Json]], columns: Mapping[str, str]) -> None:
+    if rows:
+        show_table(rows, columns, title=title)

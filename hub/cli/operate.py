@@ -1,0 +1,367 @@
+"""Commands for whoever runs the hub: database, settings, keys, plugins, clock, and `hub doctor`."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli.entry import (
+    API_KEY_FILE,
+    bare_store,
+    current_settings,
+    database_file,
+    local_url,
+    open_existing_store,
+    read,
+    require_database,
+    run,
+)
+from hub.cli.output import AsJson, print_error, print_json, say, show_list, show_record
+from hub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hub.events import Json
+    from hub.settings import Settings
+    from hub.store.migrate import SchemaStatus
+    from hub.store.session import Connection
+
+_PANEL = "Operate"
+# Stops of a long jump may each wait for work in hand.
+_ADVANCE_LIMIT_S = 3600
+_KEY_VARIABLE = "HUB_API_KEY"
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
+
+database = typer.Typer(help="The database's schema.", no_args_is_help=True)
+keys = typer.Typer(help="Encryption keys.", no_args_is_help=True)
+api_keys = typer.Typer(help="Keys of callers of the REST API.", no_args_is_help=True)
+clock = typer.Typer(help="Hub time.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (doctor, plugins, settings):
+        app.command(rich_help_panel=_PANEL)(command)
+    groups = {"db": database, "keys": keys, "api-keys": api_keys, "clock": clock}
+    for name, group in groups.items():
+        app.add_typer(group, name=name, rich_help_panel=_PANEL)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check a set-up and say what to mend; exit code 1 when something is wrong."""
+    from hub.cli.checkup import State, examine
+
+    findings = run(examine())
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    else:
+        styles = {State.OK: "green", State.WARNING: "yellow", State.WRONG: "bold red"}
+        for finding in findings:
+            say(f"{finding.state.value:<8} {finding.check}: {finding.message}", style=styles[finding.state])
+            say(*([f"         mend: {finding.mend}"] if finding.mend else []))
+    if any(finding.state is State.WRONG for finding in findings):
+        raise typer.Exit(1)
+
+
+# -- database ----------------------------------------------------------------------------------------------------------
+
+
+@database.command("status")
+def status(as_json: AsJson = False) -> None:
+    """The schema that the database has, and the one that this release needs."""
+
+    async def find() -> tuple[str, SchemaStatus]:
+        from hub.store import migrate
+
+        settings = current_settings()
+        require_database(settings)
+        async with bare_store(settings) as store:
+            return store.dialect, await migrate.status(store)
+
+    dialect, found = run(find())
+    shown = {
+        "database": dialect,
+        "current": found.current,
+        "needed": found.needed,
+        "behind": list(found.behind),
+        "ready": found.ready,
+    }
+    if as_json:
+        print_json(shown)
+        return
+    show_record(
+        {**shown, "current": found.current or "empty"},
+        {"database": "database", "current": "schema", "needed": "needed", "behind": "missing", "ready": "ready"},
+    )
+    if not found.ready:
+        say("run `hub db upgrade`")
+
+
+@database.command("upgrade")
+def upgrade() -> None:
+    """Bring the schema to what this release needs."""
+
+    async def act() -> SchemaStatus:
+        from hub.process import open_store
+        from hub.store import migrate
+
+        settings = current_settings()
+        with _alone(settings):
+            if settings.embedded:
+                # As the embedded hub does when it starts: with a copy of the file beside it.
+                async with open_store(settings, upgrade=True) as store:
+                    return await migrate.status(store)
+            async with bare_store(settings) as store:
+                # Says first whether the database answers and belongs to no newer release.
+                await migrate.status(store)
+                await migrate.upgrade(store)
+                return await migrate.status(store)
+
+    say(f"the database is at {run(act()).current}")
+
+
+@database.command("downgrade")
+def downgrade(
+    to: Annotated[
+        str, typer.Option("--to", metavar="REV", help="The revision to go back to; base removes all tables.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take the schema back; what the older one cannot hold is lost."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("this may lose data; add --yes to do it", param_hint="--yes")
+        typer.confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", abort=True)
+
+    async def act() -> SchemaStatus:
+        from hub.store import migrate
+
+        settings = current_settings()
+        require_database(settings)
+        with _alone(settings):
+            async with bare_store(settings) as store:
+                await migrate.status(store)
+                await migrate.downgrade(store, to)
+                return await migrate.status(store)
+
+    say(f"the database is {run(act()).current or 'empty'} now")
+
+
+def _alone(settings: Settings) -> AbstractContextManager[None]:
+    """Keeps the embedded hub away while its schema changes. Raises ConfigError when it runs."""
+    from hub.process import OneProcess
+
+    return OneProcess(settings) if settings.embedded else nullcontext()
+
+
+# -- plugins and settings ----------------------------------------------------------------------------------------------
+
+
+def plugins(as_json: AsJson = False) -> None:
+    """Installed plugins and what they offer."""
+    from hub.plugins import load_plugins
+
+    loaded = load_plugins(quarantine=True)
+    unusable = loaded.catalogue.unusable
+    if as_json:
+        print_json({"plugins": [vars(info) for info in loaded.infos], "unusable": dict(unusable)})
+        return
+    columns = {"name": "plugin", "version": "version", "triggers": "triggers", "actions": "actions"}
+    rows = [vars(info) for info in loaded.infos]
+    show_list(rows, columns, as_json=False, empty="no plugins; install one, such as `pip install tetik-hub-shopify`")
+    for problem in unusable.values():
+        print_error(problem)
+
+
+def settings(as_json: AsJson = False) -> None:
+    """Every setting with its value, where that comes from, and what it means. Secrets are masked."""
+    from hub.settings import load_settings
+
+    rows = _described(load_settings())
+    columns = {"name": "setting", "value": "value", "source": "from", "description": "meaning"}
+    show_list(rows, columns, as_json=as_json, empty="no settings")
+
+
+def _described(found: Settings) -> list[dict[str, Json]]:
+    environment = {name.upper() for name in os.environ}
+    rows: list[dict[str, Json]] = []
+    for name, field in type(found).model_fields.items():
+        variable = f"HUB_{name.upper()}"
+        given = ".env" if name in found.model_fields_set else "default"
+        rows.append(
+            {
+                "name": variable,
+                "value": _masked(name, getattr(found, name)),
+                "source": "environment" if variable in environment else given,
+                "description": field.description,
+            }
+        )
+    return rows
+
+
+def _masked(name: str, value: Json) -> Json:
+    """A setting's value for people: keys counted, passwords in URLs starred out."""
+    if name == "keys":
+        return f"{len(value)} set, not shown" if value else None
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _PASSWORD.sub(lambda m: f"{m[2]}=***" if m[2] else f"{m[1]}:***@", str(value))
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+class Scope(StrEnum):
+    """What a caller of the API may do."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+ApiKeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who holds the key.")]
+
+
+@keys.command("generate")
+def generate_key() -> None:
+    """Print a new encryption key for HUB_KEYS: put it first, keep the old ones after it."""
+    from hub.vault import generate_key
+
+    print(generate_key())
+
+
+@api_keys.command("create")
+def create_api_key(
+    name: ApiKeyName, scope: Annotated[Scope, typer.Option(help="What its holder may do.")], as_json: AsJson = False
+) -> None:
+    """Make an API key and print it; it is not shown again."""
+
+    async def create() -> str:
+        from hub import process
+        from hub.clock import Clock
+
+        async with open_existing_store() as store:
+            async with store.read() as c:
+                if await c.first("select name from api_key where name = :name", name=name):
+                    raise ConfigError(f"there is an API key {name} already; revoke it first, or choose another name")
+            return await process.create_api_key(store, name, scope.value, Clock().now_ms())
+
+    key = run(create())
+    if as_json:
+        print_json({"name": name, "scope": scope.value, "key": key})
+    else:
+        print(key)
+
+
+@api_keys.command("list")
+def list_api_keys(as_json: AsJson = False) -> None:
+    """Every API key's name and scope; the keys themselves are not stored."""
+
+    async def find(c: Connection) -> list[dict[str, Json]]:
+        from hub.clock import rfc3339
+
+        rows = await c.all("select name, scope, created_at from api_key order by name")
+        return [{**row, "created_at": rfc3339(row["created_at"])} for row in rows]
+
+    columns = {"name": "name", "scope": "scope", "created_at": "made (UTC)"}
+    show_list(read(find), columns, as_json=as_json, empty="no API keys; make one with `hub api-keys create`")
+
+
+@api_keys.command("revoke")
+def revoke_api_key(name: ApiKeyName) -> None:
+    """Make an API key useless from now on."""
+
+    async def revoke() -> None:
+        from hub.catalogue import nearest
+        from hub.store.views import NotThere
+
+        async with open_existing_store() as store, store.write() as c:
+            if not await c.run("delete from api_key where name = :name", name=name):
+                known = [row["name"] for row in await c.all("select name from api_key")]
+                raise NotThere(f"there is no API key {name}{nearest(name, known)}; `hub api-keys list` shows them")
+
+    run(revoke())
+    say(f"the API key {name} no longer opens anything")
+
+
+# -- clock -------------------------------------------------------------------------------------------------------------
+
+
+@clock.command("show")
+def show_clock(as_json: AsJson = False) -> None:
+    """Hub time, and how far ahead of real time it is."""
+
+    async def find() -> dict[str, Json]:
+        from hub.clock import Clock, rfc3339
+        from hub.timetravel import HubTime
+
+        found, development = Clock(), current_settings().development
+        async with open_existing_store() as store:
+            await HubTime(store, found, development=development).sync()
+        return {"now": rfc3339(found.now_ms()), "offset_ms": found.offset_ms, "development": development}
+
+    shown = run(find())
+    if as_json:
+        print_json(shown)
+        return
+    from hub.clock import format_duration
+
+    ahead = format_duration(shown["offset_ms"]) if shown["offset_ms"] else "nothing"
+    say(f"hub time is {shown['now']}, ahead of real time by {ahead}")
+
+
+@clock.command("advance")
+def advance_clock(
+    by: Annotated[str, typer.Argument(metavar="DURATION", help="Such as 24h or 3d.")], as_json: AsJson = False
+) -> None:
+    """Move hub time forward, stopping wherever something is due. Needs a running hub in development mode."""
+    from hub.clock import parse_duration_ms
+
+    try:
+        parse_duration_ms(by)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    moved = run(_advance(by))
+    if as_json:
+        print_json(moved)
+    else:
+        say(f"hub time is {moved['now']}; something was due at {moved['stops']} instants on the way")
+
+
+async def _advance(by: str) -> Json:
+    """Ask the running hub to move its clock. Raises ConfigError with its answer when it does not."""
+    import aiohttp
+
+    settings = current_settings()
+    url = f"{local_url(settings)}/api/v1/clock/advance"
+    headers = {"Authorization": f"Bearer {_api_key(settings)}"}
+    limit = aiohttp.ClientTimeout(total=_ADVANCE_LIMIT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit, headers=headers) as session,
+            session.post(url, json={"by": by}) as answer,
+        ):
+            body = await answer.json(content_type=None)
+            if answer.status == 200:
+                return body
+    except (aiohttp.ClientConnectionError, TimeoutError) as error:
+        raise ConfigError(f"no hub answers at {local_url(settings)}; start it with `hub up`") from error
+    detail = body.get("detail") if isinstance(body, dict) else None
+    raise ConfigError(f"the hub did not move its clock: {detail or f'it answered {answer.status}'}")
+
+
+def _api_key(settings: Settings) -> str:
+    """This machine's API key: of the environment, else the one that the embedded hub left in its data directory."""
+    file = settings.data_dir / API_KEY_FILE
+    if key := os.environ.get(_KEY_VARIABLE):
+        return key
+    if database_file(settings) is not None and file.exists():
+        return file.read_text().strip()
+    raise ConfigError(
+        f"no API key: there is no file {file}; start `hub up`, which makes one, or set {_KEY_VARIABLE} to a key made "
+        "with `hub api-keys create`"
+    )

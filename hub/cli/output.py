@@ -1,0 +1,148 @@
+"""How commands answer: tables and records for people, JSON for programs, errors on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hub.errors import HubError, RecipeErrors
+
+if TYPE_CHECKING:
+    from hub.events import Json
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")]
+Before = Annotated[str | None, typer.Option(help="Go on after this id: the last one of the page before.")]
+
+# What a pipe or a file gets, which have no width of their own.
+_WIDTH = 100
+_TIMES = ("at", "minute")
+# What people copy: never broken over lines.
+_WHOLE = ("id", "name", "webhook_url")
+
+
+def console(*, error: bool = False) -> Console:
+    """Where text for people goes. Data is never read as markup."""
+    stream = sys.stderr if error else sys.stdout
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else _WIDTH,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
+def say(*lines: str, style: str = "") -> None:
+    """Lines of text for people."""
+    out = console()
+    for line in lines:
+        out.print(Text(plain(line), style=style), soft_wrap=True)
+
+
+def note(line: str) -> None:
+    """A remark beside the answer, on standard error, so that pipes get the answer only."""
+    console(error=True).print(Text(plain(line), style="dim"), soft_wrap=True)
+
+
+def print_json(value: Json) -> None:
+    """A value as indented JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_error(error: HubError | str) -> None:
+    """An error in red on standard error; of several places of a recipe each on its own line as FILE:LINE."""
+    err = console(error=True)
+    lines = _places(error) if isinstance(error, RecipeErrors) else str(error).splitlines() or [""]
+    for line in lines:
+        err.print(Text.assemble(("error:", "bold red"), " ", plain(line)), soft_wrap=True)
+
+
+def _places(error: RecipeErrors) -> list[str]:
+    """Each place that is wrong, as editors and terminals make it clickable: `FILE:LINE: what (at PATH)`."""
+    return [
+        f"{e.file or 'recipe'}:{e.line or 1}: {e.reason}{f' (at {e.path})' if e.path else ''}" for e in error.errors
+    ]
+
+
+def show_list(
+    rows: Sequence[Mapping[str, Json]],
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    empty: str,
+    limit: int | None = None,
+) -> None:
+    """A list as JSON or as a table with `columns` (key to title); says `empty` when there is nothing.
+
+    A list as long as `limit` ends with how to go on.
+    """
+    if as_json:
+        print_json(list(rows))
+        return
+    if not rows:
+        note(empty)
+        return
+    show_table(rows, columns)
+    if limit is not None and len(rows) == limit and "id" in rows[-1]:
+        note(f"there may be more: add --before {rows[-1]['id']}")
+
+
+def show_table(rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str], *, title: str = "") -> None:
+    """Rows under column titles, after an empty line and `title` where one is given. Ids, addresses and times are never broken, everything else folds."""
+    out = console()
+    if title:
+        out.print(Text(f"\n{title}", style="bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
+    for key, name in columns.items():
+        table.add_column(name, no_wrap=key in _WHOLE or _is_time(key), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(key, row.get(key)) for key in columns))
+    out.print(table)
+
+
+def show_record(record: Mapping[str, Json], titles: Mapping[str, str]) -> None:
+    """The fields of one thing that have a value, each on a line under its title."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, title in titles.items():
+        if record.get(key) not in (None, "", [], {}):
+            table.add_row(title, _cell(key, record[key]))
+    console().print(table)
+
+
+def plain(text: str) -> str:
+    """Text that cannot steer a terminal: what vendors send may hold control characters."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _is_time(key: str) -> bool:
+    return key in _TIMES or key.endswith("_at")
+
+
+def _cell(key: str, value: Json) -> Text:
+    return Text(plain(_words(key, value)))
+
+
+def _words(key: str, value: Json) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_words("", item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_words('', item)}" for name, item in value.items())
+    if _is_time(key):
+        return f"{datetime.fromisoformat(str(value)):%Y-%m-%d %H:%M:%S}"
+    return str(value)

@@ -1,0 +1,215 @@
+"""The processes themselves: what each starts, in which order, and how a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from hub.api.app import make_app
+from hub.cli.entry import API_KEY_FILE, RUNNING_FILE, local_url
+from hub.cli.output import say
+from hub.clock import Clock
+from hub.errors import ConfigError
+from hub.plugins import Plugins, load_plugins
+from hub.process import Hub, OneProcess, counting_refusals, create_api_key, open_hub, sandboxes, working
+from hub.settings import Settings
+from hub.testing.sandbox import SandboxServer
+
+_LOCAL_KEY = "local"
+_BACKLOG = 2048
+
+
+async def up(settings: Settings, *, with_sandboxes: bool) -> None:
+    """The embedded hub: sandboxes, API and worker in this process, until SIGTERM or SIGINT."""
+    if not settings.embedded:
+        raise ConfigError(
+            "hub up runs on a SQLite file; on this database run `hub api` and `hub worker`, or unset HUB_DATABASE_URL"
+        )
+    stop = _stop_on_signal()
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        sandbox_port = settings.port + 1 if settings.port else 0
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        stack.enter_context(OneProcess(settings))
+        plugins, clock = load_plugins(), Clock()
+        if with_sandboxes and settings.sandbox_url is None:
+            server = await stack.enter_async_context(_sandboxes(plugins, clock, "127.0.0.1", sandbox_port))
+            settings = settings.model_copy(update={"sandbox_url": server.url})
+        hub = await stack.enter_async_context(open_hub(settings, plugins=plugins, clock=clock, upgrade=True))
+        key_file = await _local_key(hub)
+        await stack.enter_async_context(counting_refusals(hub))
+        await stack.enter_async_context(working(hub))
+        stack.enter_context(_findable(settings))
+        _greet(hub, key_file)
+        await _serve(make_app(hub), listener, settings, stop)
+
+
+async def api(settings: Settings) -> None:
+    """The HTTP side of a distributed hub, until SIGTERM or SIGINT."""
+    _require_server(settings, "hub api")
+    stop = _stop_on_signal()
+    with _listen(settings.host, settings.port) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        async with open_hub(settings) as hub, counting_refusals(hub):
+            say(f"the API answers at {local_url(settings)}")
+            await _serve(make_app(hub), listener, settings, stop)
+
+
+async def worker(settings: Settings) -> None:
+    """One worker of a distributed hub, until SIGTERM or SIGINT."""
+    _require_server(settings, "hub worker")
+    stop = _stop_on_signal()
+    async with open_hub(settings, quarantine=True) as hub, working(hub):
+        say(
+            "working; rung by Redis" if settings.redis_url else "working; looks once a second, HUB_REDIS_URL is not set"
+        )
+        await stop.wait()
+
+
+async def sandbox(host: str, port: int) -> None:
+    """All sandboxes on one port, until SIGTERM or SIGINT."""
+    stop = _stop_on_signal()
+    async with _sandboxes(load_plugins(), Clock(), host, port) as server:
+        say(f"sandboxes of {', '.join(server.sandboxes) or 'no connector'} at {server.url}")
+        await stop.wait()
+
+
+def _require_server(settings: Settings, command: str) -> None:
+    if settings.embedded:
+        raise ConfigError(
+            f"{command} needs PostgreSQL: set HUB_DATABASE_URL=postgresql://…; on one machine `hub up` runs everything"
+        )
+
+
+# -- serving -----------------------------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, which has more to end than its server."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(app: FastAPI, listener: socket.socket, settings: Settings, stop: asyncio.Event) -> None:
+    """Answer calls until `stop` is set, then those that have begun."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+        )
+    )
+
+    async def end() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    ending = asyncio.create_task(end())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        ending.cancel()
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
+    stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, int(number))
+    return stop
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise _no_address(host, port, error) from error
+
+
+@asynccontextmanager
+async def _sandboxes(plugins: Plugins, clock: Clock, host: str, port: int) -> AsyncIterator[SandboxServer]:
+    """The sandboxes, listening. Raises ConfigError when the address cannot be had."""
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(sandboxes(plugins, clock, host=host, port=port))
+        except OSError as error:
+            raise _no_address(host, port, error) from error
+        yield server
+
+
+def _no_address(host: str, port: int, error: OSError) -> ConfigError:
+    reason = (error.strerror or str(error)).lower()
+    return ConfigError(f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host")
+
+
+# -- the embedded hub's files ------------------------------------------------------------------------------------------
+
+
+async def _local_key(hub: Hub) -> Path:
+    """The file with this machine's API key, made on the first start."""
+    file = hub.settings.data_dir / API_KEY_FILE
+    async with hub.store.write() as c:
+        made = await c.first("select count(*) as n from api_key")
+        assert made is not None, "an aggregate always has a row"
+        if made["n"] and file.exists():
+            return file
+        # The file was lost, so nobody holds the key any more.
+        await c.run("delete from api_key where name = :name", name=_LOCAL_KEY)
+    _write_secret(file, await create_api_key(hub.store, _LOCAL_KEY, "write", hub.clock.now_ms()))
+    return file
+
+
+def _write_secret(file: Path, secret: str) -> None:
+    """A new file that only its owner can read."""
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(f"{secret}\n")
+
+
+@contextmanager
+def _findable(settings: Settings) -> Iterator[None]:
+    """Tell commands on this machine where the hub listens while it runs."""
+    file = settings.data_dir / RUNNING_FILE
+    file.write_text(json.dumps({"host": settings.host, "port": settings.port, "sandbox_url": settings.sandbox_url}))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _greet(hub: Hub, key_file: Path) -> None:
+    url, names = local_url(hub.settings), sorted(hub.plugins.catalogue.connectors)
+    say(
+        f"Tetik Hub is running at {url}",
+        f"  API key     {key_file}",
+        f"  connectors  {', '.join(names) or 'none yet; install one, such as `pip install tetik-hub-shopify`'}",
+        f"  sandboxes   {hub.settings.sandbox_url or 'not running'}",
+        f'  try         curl -H "Authorization: Bearer $(cat {key_file})" {url}/api/v1/counts',
+        "  next        hub connections add CONNECTOR NAME --sandbox, then hub recipes apply FILE --publish",
+        "Stop with Ctrl+C.",
+    )
