@@ -242,7 +242,8 @@ class Runner:
             result=hand.result,
             watches=[_watch_row(w) for w in added],
             first_watch=hand.watches,
-            end_wait=bool(decision.trail),
+            # Most runs never waited: there is nothing to remove.
+            end_wait=bool(decision.trail) and hand.watches > 0,
             take_stop=hand.row.stop is not None,
         )
 

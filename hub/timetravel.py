@@ -64,37 +64,43 @@ class HubTime:
         stops = 0
         while True:
             await self._rest(ring, settle)
-            due_ms = await self._next_due()
-            if due_ms is None or due_ms > to_ms:
-                break
-            await self._jump(due_ms)
+            due_ms = await self._jump(to_ms)
+            if due_ms is None:
+                continue
+            if due_ms > to_ms:
+                return stops
             stops += 1
             ring()
-        await self._jump(to_ms)
-        return stops
 
-    async def _jump(self, to_ms: int) -> None:
-        ahead = to_ms - self.clock.now_ms()
-        if ahead <= 0:
-            return
-        offset_ms = self.clock.offset_ms + ahead
+    async def _jump(self, to_ms: int) -> int | None:
+        """Move to the next due instant, at most to `to_ms`; returns that instant, None when work came in hand meanwhile.
+
+        A jump while work is in hand would end its lease under it; on SQLite whoever claims waits for this transaction.
+        """
         async with self._store.write() as c:
-            await c.run(
-                "insert into meta (key, value) values (:key, :value) on conflict (key) do update set value = excluded.value",
-                key=_KEY,
-                value=str(offset_ms),
-            )
-        self.clock.offset_ms = offset_ms
-
-    async def _next_due(self) -> int | None:
-        async with self._store.read() as c:
             rows = await c.all(
-                "select queue, min(due_at) as due from work where due_at < :never group by queue", never=NEVER_MS - 1
+                "select queue, owner is not null as in_hand, min(due_at) as due from work "
+                "where due_at < :never or owner is not null group by queue, owner is not null",
+                never=NEVER_MS - 1,
             )
-        # Of a connection that is held nothing starts before its vendor's time is up, whatever is due.
-        now_ms, held = self.clock.now_ms(), self._held()
-        free_ms = {queue: now_ms + int(seconds * 1000) for queue, seconds in held.items()}
-        return min((max(row["due"], free_ms.get(row["queue"], 0)) for row in rows), default=None)
+            if any(row["in_hand"] for row in rows):
+                return None
+            # Of a connection that is held nothing starts before its vendor's time is up, whatever is due.
+            now_ms, held = self.clock.now_ms(), self._held()
+            free_ms = {queue: now_ms + int(seconds * 1000) for queue, seconds in held.items()}
+            due_ms = min((max(row["due"], free_ms.get(row["queue"], 0)) for row in rows), default=NEVER_MS)
+            ahead_ms = min(due_ms, to_ms) - now_ms
+            if ahead_ms > 0:
+                offset_ms = self.clock.offset_ms + ahead_ms
+                await c.run(
+                    "insert into meta (key, value) values (:key, :value) "
+                    "on conflict (key) do update set value = excluded.value",
+                    key=_KEY,
+                    value=str(offset_ms),
+                )
+        if ahead_ms > 0:
+            self.clock.offset_ms = offset_ms
+        return int(due_ms)
 
     async def _rest(self, ring: Callable[[], None], settle: Callable[[], Awaitable[object]] | None) -> None:
         """Wait until everything that can happen at this instant has happened."""
@@ -103,12 +109,15 @@ class HubTime:
             if settle is not None:
                 await settle()
             async with self._store.read() as c:
-                row = await c.first(
-                    "select exists (select 1 from event where stage = 'route') or exists (select 1 from event where "
-                    "stage = 'enrich') or exists (select 1 from work where owner is not null) as busy"
+                # One statement, so that nothing is between being due and being in hand while it looks.
+                rows = await c.all(
+                    "select distinct queue, owner is not null as in_hand from work where due_at <= :now or owner is not "
+                    "null union all select '', true where exists (select 1 from event where stage = 'route') or exists "
+                    "(select 1 from event where stage = 'enrich')",
+                    now=self.clock.now_ms(),
                 )
-                due = await c.all("select distinct queue from work where due_at <= :now", now=self.clock.now_ms())
-            if row is not None and not row["busy"] and self._held().keys() >= {one["queue"] for one in due}:
+            held = self._held()
+            if not any(row["in_hand"] or row["queue"] not in held for row in rows):
                 return
             if time.monotonic() > until:
                 raise ConfigError(

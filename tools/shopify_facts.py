@@ -39,6 +39,7 @@ from graphql import (
     validate,
     visit,
 )
+
 from hub_shopify import shopify
 from hub_shopify.client import OPERATIONS
 

@@ -198,7 +198,7 @@ def compare(actual: Json, expected: Json) -> int | None:
     Money may be written `50.00 EUR`, numbers as text; texts have an order only as times or numbers.
     """
     if isinstance(actual, bool) or isinstance(expected, bool):
-        return 0 if actual is expected else None
+        return None
     if (left := _money(actual)) and (right := _money(expected)):
         return _order(left.amount_minor, right.amount_minor) if left.currency == right.currency else None
     if isinstance(actual, str) and isinstance(expected, str):
@@ -273,6 +273,8 @@ def _truth(value: bool) -> Truth:
 
 
 def _eq(actual: Json, expected: Json) -> Truth:
+    if isinstance(actual, bool) and isinstance(expected, bool):
+        return _truth(actual is expected)
     if isinstance(actual, str) and isinstance(expected, str) and not (_money(actual) and _money(expected)):
         if "@" in actual and "@" in expected:
             return _truth(actual.lower() == expected.lower())
@@ -286,9 +288,7 @@ def _eq(actual: Json, expected: Json) -> Truth:
 def _ordered(holds: Callable[[int], bool]) -> Callable[[Json, Json], Truth]:
     def operator(actual: Json, expected: Json) -> Truth:
         order = compare(actual, expected)
-        if order is None or isinstance(actual, bool):
-            return Truth.UNKNOWN
-        return _truth(holds(order))
+        return Truth.UNKNOWN if order is None else _truth(holds(order))
 
     return operator
 

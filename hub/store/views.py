@@ -287,6 +287,6 @@ async def counts(c: Connection) -> dict[str, Any]:
 def _by(rows: Sequence[Row], name: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
     for row in rows:
-        word = _STATUS.get(row[name], row[name])
+        word = _STATUS.get(str(row[name]), str(row[name]))
         found[word] = found.get(word, 0) + int(row["n"])
     return found

@@ -12,6 +12,8 @@ from hub.worker.broker import QUEUE, dramatiq, make_broker, make_worker
 SHARD = 0
 # A broker that is down is not asked again for so long.
 _REST_S = 2.0
+# Two rings are at least so far apart: each costs the hearing worker as much as a database statement.
+_SPACE_S = 0.005
 
 _log = logging.getLogger(__name__)
 
@@ -19,10 +21,12 @@ _log = logging.getLogger(__name__)
 class Bell:
     """Rings from any task of this process; with `listen` also hears the rings of every process on the same broker.
 
-    Rings that come while one is on its way are one more ring, so a flood of events costs one message at a time.
+    Rings that come while one is on its way, or just after, are one more ring: a flood of events costs few messages. Without
+    Redis only this process can hear, so nothing is sent until it listens.
     """
 
     def __init__(self, redis_url: str | None) -> None:
+        self._alone = redis_url is None
         self._broker = make_broker(redis_url)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bell")
         self._worker = make_worker(self._broker)
@@ -45,6 +49,8 @@ class Bell:
 
     def ring(self) -> None:
         """Ring, from within the loop; returns at once and never fails."""
+        if self._alone and not self._listening:
+            return
         if self._ringing or self._resting:
             self._again = True
             return
@@ -59,14 +65,11 @@ class Bell:
         self._ringing = False
         if sending.cancelled():
             return
+        self._resting = True
         if (error := sending.exception()) is not None:
             # Without a bell workers look once a second: slower, nothing lost.
             _log.warning("the bell cannot be rung", extra={"what": "bell_down", "error": type(error).__name__})
-            self._resting = True
-            sending.get_loop().call_later(_REST_S, self._rested)
-        elif self._again:
-            self._again = False
-            self.ring()
+        sending.get_loop().call_later(_SPACE_S if error is None else _REST_S, self._rested)
 
     def _rested(self) -> None:
         self._resting = False

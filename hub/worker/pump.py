@@ -25,6 +25,8 @@ from hub.timetravel import HubTime
 _FLOOR_S = 1.0
 _CLAIM_MOST = 100
 _RENEWALS_PER_LEASE = 5
+# What is due and cannot be claimed is full, or another worker's in this moment.
+_BUSY_S = 0.05
 # After the database failed, look again so soon; doubling to the second.
 _OUTAGE_S = (0.2, 5.0)
 
@@ -102,11 +104,15 @@ class Pump:
         async def look() -> float | None:
             await self._time.sync()
             most = min(self._slots - len(self._tasks), _CLAIM_MOST)
-            claimed = await self._claim(most) if most > 0 else 0
-            if claimed and claimed == most:
+            if most <= 0:
+                return None
+            # Most looks find nothing due; this read costs a third of a claim that finds nothing.
+            if (early_s := await self._until_due()) != 0.0:
+                return early_s
+            claimed = await self._claim(most)
+            if claimed == most:
                 self._share()
-                return 0.0
-            return await self._until_due()
+            return 0.0 if claimed else _BUSY_S
 
         await self._forever(look, self._to_claim)
 
@@ -141,7 +147,7 @@ class Pump:
     async def _until_due(self) -> float | None:
         async with self._store.read() as c:
             due_ms = await work.next_due_ms(c)
-        return None if due_ms is None else max(0.001, (due_ms - self._time.clock.now_ms()) / 1000)
+        return None if due_ms is None else max(0.0, (due_ms - self._time.clock.now_ms()) / 1000)
 
     # -- claiming --------------------------------------------------------------------------------------------------
 

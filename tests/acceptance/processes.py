@@ -87,9 +87,17 @@ def started(*processes: Process) -> Iterator[None]:
 def command(arguments: list[str], environment_: Mapping[str, str], folder: Path, *, ok: int | None = 0) -> str:
     """Run one command of the hub to its end; returns what it printed."""
     done = subprocess.run(
-        [*HUB, *arguments], env={**os.environ, **environment_}, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [*HUB, *arguments],
+        env={**os.environ, **environment_},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert ok is None or done.returncode == ok, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    assert ok is None or done.returncode == ok, (
+        f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    )
     return done.stdout + done.stderr
 
 

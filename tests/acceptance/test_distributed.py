@@ -91,10 +91,14 @@ async def test_a_worker_killed_at_work_loses_and_doubles_nothing(
             await until_live(session, f"http://127.0.0.1:{sandbox_port}/shopify/_sandbox/log", sandbox)
             it = Api(session, f"http://127.0.0.1:{port}", key)
             shop = await it.call(
-                "POST", "/api/v1/connections", {"connector": "shopify", "name": "shop", "sandbox": True, "fields": {"shop": SHOP}}
+                "POST",
+                "/api/v1/connections",
+                {"connector": "shopify", "name": "shop", "sandbox": True, "fields": {"shop": SHOP}},
             )
             fields = {"account_sid": ACCOUNT, "from_number": "+14155550199"}
-            await it.call("POST", "/api/v1/connections", {"connector": "twilio", "name": "sms", "sandbox": True, "fields": fields})
+            await it.call(
+                "POST", "/api/v1/connections", {"connector": "twilio", "name": "sms", "sandbox": True, "fields": fields}
+            )
             await it.call("POST", "/api/v1/purposes", {"source": "orders: {channel: sms, class: transactional}"})
             await it.call("POST", "/api/v1/recipes", {"source": RECIPE, "publish": True})
             await _introduce(session, sandbox_port)
@@ -104,7 +108,9 @@ async def test_a_worker_killed_at_work_loses_and_doubles_nothing(
                 assert answer.status == 200
             # when orders come in, each twice, and a worker dies in the middle of it
             sending = [
-                _send(session, shop["webhook_url"], "orders/paid", _order(n), f"d-{n}") for n in range(PEOPLE) for _ in range(2)
+                _send(session, shop["webhook_url"], "orders/paid", _order(n), f"d-{n}")
+                for n in range(PEOPLE)
+                for _ in range(2)
             ]
             statuses = asyncio.gather(*sending)
             for _ in range(200):
@@ -124,7 +130,9 @@ async def test_a_worker_killed_at_work_loses_and_doubles_nothing(
             texts = await _sandbox_log(session, sandbox_port, "twilio")
             assert sorted(t["data"]["to"] for t in texts) == sorted(_order(n)["phone"] for n in range(PEOPLE))
             tags = await _sandbox_log(session, sandbox_port, "shopify")
-            assert len({json.dumps(t["data"], sort_keys=True) for t in tags if t["operation"] == "tag_customer"}) == PEOPLE
+            assert (
+                len({json.dumps(t["data"], sort_keys=True) for t in tags if t["operation"] == "tag_customer"}) == PEOPLE
+            )
             # and the one that is told to stop stops in time, with nothing in hand
             workers[1].send(signal.SIGTERM)
             assert workers[1].wait() == 0

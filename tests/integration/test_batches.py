@@ -23,7 +23,9 @@ def _calls(it: Any) -> list[list[str]]:
     return [r.data["people"] for r in it.sandbox.log if r.operation == "add_members"]
 
 
-async def test_a_full_batch_goes_at_once_and_the_rest_after_lingering(running: Callable[..., Any], database_url: str) -> None:
+async def test_a_full_batch_goes_at_once_and_the_rest_after_lingering(
+    running: Callable[..., Any], database_url: str
+) -> None:
     async with running(database_url) as it:
         await it.publish(JOIN)
         await _join(it, "a", "b", "c", "d")
@@ -55,7 +57,9 @@ async def test_one_refused_member_fails_only_its_own_run(running: Callable[..., 
         assert notes == {"a:sent", "no-b:failed"} or notes == {"a:done", "no-b:failed"}
 
 
-async def test_a_lost_answer_is_repeated_with_exactly_the_same_people(running: Callable[..., Any], database_url: str) -> None:
+async def test_a_lost_answer_is_repeated_with_exactly_the_same_people(
+    running: Callable[..., Any], database_url: str
+) -> None:
     async with running(database_url) as it:
         await it.publish(JOIN)
         await _join(it, "a", "b")

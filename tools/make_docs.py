@@ -1,0 +1,192 @@
+"""Writes the generated pages: docs/hooks.md, docs/settings.md and docs/cli.md.
+
+Run `python tools/make_docs.py` after changing a hook, a setting or a command; tools/check_docs.py says when it was forgotten.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+ROOT = Path(__file__).parent.parent
+_NOTE = "<!-- Made by tools/make_docs.py from {source}: change that, then run `python tools/make_docs.py`. -->"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page: where it stands, and what it must say."""
+    made = {"hooks": _hooks(), "settings": _settings(), "cli": _cli()}
+    return {ROOT / "docs" / f"{name}.md": "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
+
+
+# -- hooks -------------------------------------------------------------------------------------------------------------
+
+_HOOKS_HEAD = """
+# Hooks
+
+A plugin takes part in the hub through the hooks below and nothing else.
+Mark a function of your plugin's module with `@hookimpl`, name it like the hook, and take the arguments you need by their names.
+
+```python
+from hub import Event, hookimpl
+
+
+@hookimpl
+def hub_event_received(event: Event, event_id: str) -> None:
+    print("stored", event.type, event_id)
+```
+
+How to declare connectors, triggers and actions stands in [connectors.md](connectors.md).
+"""
+
+
+def _hooks() -> Iterator[str]:
+    from hub import hookspecs
+
+    yield _NOTE.format(source="hub/hookspecs.py")
+    yield _HOOKS_HEAD
+    tree = ast.parse(inspect.getsource(hookspecs))
+    specs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    yield "| hook | what it is for |\n|---|---|"
+    for spec in specs:
+        yield f"| [`{spec.name}`](#{spec.name}) | {_sentences(ast.get_docstring(spec))[0]} |"
+    for spec in specs:
+        yield f"\n## {spec.name}\n"
+        yield f"```python\n{_signature(spec)}\n```\n"
+        yield from _sentences(ast.get_docstring(spec))
+    yield "\n## Veto\n"
+    yield from _sentences(hookspecs.Veto.__doc__)
+    yield '\n```python\nreturn Veto("outside opening hours", delay_s=3600)\n```'
+
+
+def _signature(spec: ast.FunctionDef) -> str:
+    given = ", ".join(ast.unparse(argument) for argument in spec.args.args)
+    returns = ast.unparse(spec.returns) if spec.returns else "None"
+    return f"def {spec.name}({given}) -> {returns}: ..."
+
+
+def _sentences(text: str | None) -> list[str]:
+    """A docstring's sentences, each a line; paragraphs are kept apart by an empty one."""
+    lines = []
+    for paragraph in (text or "").split("\n\n"):
+        lines += [*re.split(r"(?<=\.) (?=[A-Z`])", " ".join(paragraph.split())), ""]
+    return lines[:-1]
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+_SETTINGS_HEAD = """
+# Settings
+
+Every setting is an environment variable; a file `.env` in the working folder may hold them, too.
+A wrong value stops the start with the variable's name.
+`hub settings` shows what is set, where it comes from, and masks secrets.
+"""
+
+
+def _settings() -> Iterator[str]:
+    from pydantic_core import PydanticUndefined
+
+    from hub.settings import Settings
+
+    yield _NOTE.format(source="hub/settings.py")
+    yield _SETTINGS_HEAD
+    yield "| variable | default | what it does |\n|---|---|---|"
+    for name, field in Settings.model_fields.items():
+        default = field.default if field.default is not PydanticUndefined else None
+        shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        yield f"| `HUB_{name.upper()}` | {shown} | {field.description} |"
+    yield "\n`HUB_DEBUG=1` is the same as `hub --debug`: errors come with their traceback."
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+_CLI_HEAD = """
+# Commands
+
+`hub COMMAND --help` says the same in a terminal.
+Commands that show something take `--json`.
+"""
+
+
+def command_tree() -> Any:
+    """The command `hub` with all its groups, as typer made it (its types live in click or in typer, by version)."""
+    import typer
+
+    from hub.cli import app
+
+    return typer.main.get_command(app)
+
+
+def _cli() -> Iterator[str]:
+    tree = command_tree()
+    yield _NOTE.format(source="hub/cli")
+    yield _CLI_HEAD
+    yield tree.epilog
+    yield from _options(tree)
+    yield "\n| command | what it does |\n|---|---|"
+    commands = list(_commands(tree, "hub"))
+    for name, command in commands:
+        yield f"| [`{name}`](#{name.replace(' ', '-')}) | {_sentences(command.help)[0]} |"
+    for name, command in commands:
+        yield f"\n## {name}\n"
+        yield f"```\n{' '.join([name, *_usage(command)])}\n```\n"
+        yield from _sentences(command.help)
+        yield from _options(command)
+
+
+def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        elif not command.hidden:
+            yield f"{path} {name}", command
+
+
+def _usage(command: Any) -> Iterator[str]:
+    if any(_is_option(parameter) for parameter in command.params):
+        yield "[OPTIONS]"
+    for parameter in command.params:
+        if not _is_option(parameter):
+            name = parameter.metavar or parameter.name.upper()
+            yield name if parameter.required else f"[{name}]"
+
+
+def _options(command: Any) -> Iterator[str]:
+    hints = get_type_hints(command.callback)
+    # Options that typer adds itself (--help, completion) are none of the callback's.
+    given = [option for option in command.params if _is_option(option) and option.name in hints]
+    if given:
+        yield "\n| option | |\n|---|---|"
+    for option in given:
+        names = ", ".join([*option.opts, *option.secondary_opts])
+        yield f"| `{names}{_takes(option, hints[option.name])}` | {option.help or ''} |"
+
+
+def _is_option(parameter: Any) -> bool:
+    return str(parameter.param_type_name) == "option"
+
+
+def _takes(option: Any, hint: Any) -> str:
+    """What stands after an option: its metavar, its choices, or a word for its type; nothing after a flag."""
+    if option.is_flag:
+        return ""
+    kinds = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type)]
+    choices = "\\|".join(str(one.value) for kind in kinds if issubclass(kind, Enum) for one in kind)
+    return f" {option.metavar or choices or ('N' if int in kinds else 'TEXT')}"
+
+
+def main() -> None:
+    """Write every page that changed."""
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
