@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 import jiter
 from pydantic import BaseModel
 
-from hub.errors import ConnectorError, PayloadError, PluginError, SignatureError
+from hub.errors import ConnectorError, PayloadError, PluginError, SignatureError, StaleError
 from hub.events import ConsentSignal, Event, Identity, Json
 
 P = TypeVar("P", bound=BaseModel)
@@ -89,6 +89,8 @@ class InboundRequest:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    received_at_ms: int = 0
+    """Hub time at which the call came: what the age of a signature is judged by."""
 
     @cached_property
     def query(self) -> list[tuple[str, str]]:
@@ -161,7 +163,8 @@ class Hmac(Webhook):
     """A webhook signed by an HMAC over the raw body in a header: Shopify, GitHub, Stripe-like and most others.
 
     `secret` names one or several credential fields; `encoding` is `base64` or `hex`; `prefix` is what stands before the
-    signature (`sha256=`); the `*_header` arguments name the headers that carry delivery id, account and topic.
+    signature (`sha256=`); `delivery_id`, `account` and `topic` name the headers that carry these. With `timestamp`, a
+    header in seconds since 1970, the vendor signs `<timestamp>.<body>` and calls older than `tolerance_s` are refused.
     """
 
     def __init__(
@@ -175,7 +178,10 @@ class Hmac(Webhook):
         delivery_id: str | None = None,
         account: str | None = None,
         topic: str | None = None,
+        timestamp: str | None = None,
+        tolerance_s: int = 300,
     ) -> None:
+        self._timestamp, self._tolerance_s = timestamp.lower() if timestamp else None, tolerance_s
         self.secrets = (secret,) if isinstance(secret, str) else tuple(secret)
         self._header, self._algorithm, self._prefix = header.lower(), algorithm, prefix
         self._encode: Callable[[bytes], str] = {"base64": lambda d: base64.b64encode(d).decode(), "hex": bytes.hex}[
@@ -187,12 +193,26 @@ class Hmac(Webhook):
         given = request.headers.get(self._header)
         if not given:
             raise SignatureError(f"the header {self._header} is missing")
-        matches = [same(given, self.sign(request.body, secret)) for secret in secrets.values()]
+        signed_at = request.headers.get(self._timestamp) if self._timestamp else None
+        matches = [same(given, self.sign(request.body, secret, signed_at)) for secret in secrets.values()]
         if not any(matches):
             raise SignatureError()
+        if self._timestamp:
+            self._check_age(signed_at, request.received_at_ms)
 
-    def sign(self, body: bytes, secret: str) -> str:
+    def _check_age(self, signed_at: str | None, received_at_ms: int) -> None:
+        if signed_at is None or not signed_at.isdecimal():
+            raise StaleError(f"the header {self._timestamp} holds no time")
+        age_s = received_at_ms / 1000 - int(signed_at)
+        if abs(age_s) > self._tolerance_s:
+            raise StaleError(
+                f"the call was signed {abs(age_s):.0f} s {'ago' if age_s > 0 else 'ahead'}; check the clocks"
+            )
+
+    def sign(self, body: bytes, secret: str, timestamp: str | None = None) -> str:
         """The header's value for this body: what a sandbox sends."""
+        if timestamp is not None:
+            body = timestamp.encode() + b"." + body
         return self._prefix + self._encode(hmac.new(secret.encode(), body, self._algorithm).digest())
 
     def delivery_id(self, request: InboundRequest) -> str | None:

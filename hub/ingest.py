@@ -16,7 +16,7 @@ from hub.catalogue import Catalogue
 from hub.clock import Clock
 from hub.connections import App, Connection, Connections
 from hub.connector import Connector, Delivery, InboundRequest, Reply, Webhook
-from hub.errors import HubError, IngressError, PayloadError, SignatureError, StoreUnavailable
+from hub.errors import ConfigError, HubError, IngressError, PayloadError, SignatureError, StoreUnavailable
 from hub.events import Event
 from hub.store.deliveries import Refusal, count_refusals
 from hub.store.events import Incoming, NewEvent, Stored, ingest
@@ -79,8 +79,8 @@ class Ingest:
             owner, connector, webhook = await self._recognise(connector_name, key)
             path = f"/webhooks/{connector_name}/{key}"
             url = f"{self._public_url}{path}{f'?{query}' if query else ''}"
-            request = InboundRequest(method, url, headers, body)
-            secrets = await self._connections.webhook_secrets(owner)
+            request = InboundRequest(method, url, headers, body, self._clock.now_ms())
+            secrets = await self._secrets(owner)
             if not secrets:
                 raise SignatureError(f"no secret is configured; it needs one of {', '.join(webhook.secrets)}")
             greeting = webhook.handshake(request, secrets)
@@ -93,6 +93,16 @@ class Ingest:
         incoming = self._incoming(owner, connector, webhook, request)
         await self._store_it(incoming)
         return webhook.reply(request)
+
+    async def _secrets(self, owner: Connection | App) -> dict[str, str]:
+        """The secrets that may verify a call. Raises StoreUnavailable when they do not open, so that the vendor tries again."""
+        try:
+            return await self._connections.webhook_secrets(owner)
+        except ConfigError as error:
+            _log.error(
+                "a webhook cannot be verified", extra={"what": "secrets_closed", "owner": owner.id, "error": str(error)}
+            )
+            raise StoreUnavailable(str(error)) from error
 
     async def _store_it(self, incoming: Incoming) -> None:
         try:

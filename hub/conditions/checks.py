@@ -167,6 +167,8 @@ def _problem_of_value(path: str, name: str, expected: Json, shape: Shape) -> str
         return f"{name} needs something with an order: {', '.join(_EXAMPLES[k] for k in ('money', 'number', 'time'))}"
     if name in _ORDERS and isinstance(expected, str) and not kinds - {"string"} and not _has_order(expected):
         return f"{name} needs money, a number or a time, not the text {expected!r}"
+    if kinds == {"string"} and name not in _ORDERS and isinstance(expected, int | float):
+        return f"{path} is text; put quotes around {str(expected).lower()}"
     if kinds and not any(_fits(kind, expected) for kind in kinds):
         wanted = " or ".join(_EXAMPLES[kind] for kind in sorted(kinds) if kind in _EXAMPLES)
         return f"{path} is {_described(kinds)}; compare it with {wanted}, not {expected!r}"
@@ -195,7 +197,7 @@ def _fits(kind: str, expected: Json) -> bool:
         return not isinstance(expected, bool) and compare(expected, 0) is not None
     if kind == "time":
         return isinstance(expected, str) and compare(expected, "2000-01-01T00:00:00Z") is not None
-    # A number without quotes still names the text it stands for; true and false do not.
+    # Vendors write numbers as text, so that a text may be compared with one by its size.
     return kind == "string" and not isinstance(expected, bool)
 
 

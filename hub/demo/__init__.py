@@ -19,19 +19,19 @@ __all__ = ["play_day", "run_demo"]
 
 
 async def run_demo(console: Console, report: Path | None) -> None:
-    """Play the day, print what came of it, and write it as JSON to `report`.
+    """Play the day, write what came of it to `report` as JSON, and print it.
 
     Raises ConfigError when a plugin is missing, the file cannot be written, or an effect did not happen exactly once.
     """
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {report.parent} for the report; make it, or name another")
     outcome = await play_day(console)
-    show(outcome, console)
     if report is not None:
         try:
             report.write_text(outcome.model_dump_json(indent=2), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"the report cannot be written to {report}: {error.strerror}") from error
+    show(outcome, console)
     if not outcome.once.holds:
         raise ConfigError("not every effect happened exactly once, as the report says; please report this defect")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from hub.recipes.form import OnEvent, RecipeForm, parse_step, report_problems
 from hub.recipes.ids import assign, every_step
 from hub.steps import KINDS, kind_of
 from hub.steps.awaited import check_awaited
-from hub.steps.checking import Check, event_shape
+from hub.steps.checking import Check, Known, event_shape
 from hub.steps.step import ANY_STEP
 
 __all__ = ["Recipe", "bind", "json_schema", "load"]
@@ -127,7 +127,7 @@ def _check_exit(check: Check, one: Json, index: int) -> None:
     place = ("exit_on", index)
     # An exit is armed once the steps it refers to have their results, so that these are certain there.
     armed = check.branch()
-    armed.known = {name: type(known)(known.shape, certain=True) for name, known in check.known.items()}
+    armed.known = {name: Known(replace(known.shape, optional=frozenset()), certain=True) for name, known in check.known.items()}
     check_awaited(one, armed, place)
     check.steps(one.then, (*place, "then"))
 

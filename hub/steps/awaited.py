@@ -41,7 +41,8 @@ def check_awaited(awaited: Awaited, check: Check, place: Place) -> None:
             check.report(f"{awaited.event} cannot be matched by {name}{nearest(name, allowed)}; {can}", here)
         elif not isinstance(value, str | int):
             check.report(f'match compares with one value, such as "{{{{ steps.mail.{name} }}}}"', here)
-        check.templates(value, here)
+        # Where the value is not there the event is not waited for, and the run is told so.
+        check.templates(value, here, optional=True)
     if awaited.where is not None:
         check.condition(awaited.where, (*place, "where"), event=shape)
 

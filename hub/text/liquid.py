@@ -136,6 +136,7 @@ def _money(value: object) -> Money | None:
 
 
 # -- filters -----------------------------------------------------------------------------------------------------------
+# They keep no cause of a TextError: Python's messages repeat the value, which is somebody's data.
 
 
 def _filter_money(value: object, currency: str | None = None) -> str:
@@ -146,8 +147,8 @@ def _filter_money(value: object, currency: str | None = None) -> str:
         return str(Money(amount_minor=value, currency=currency))
     try:
         return str(Money.parse(str(value)))
-    except ValueError as error:
-        raise TextError("money: the value is no money; write an amount and a currency, such as 50.00 EUR") from error
+    except ValueError:
+        raise TextError("money: the value is no money; write an amount and a currency, such as 50.00 EUR") from None
 
 
 def _moment(value: object, name: str) -> datetime:
@@ -155,8 +156,8 @@ def _moment(value: object, name: str) -> datetime:
         if isinstance(value, str) and len(value) == len("2026-11-22"):
             return datetime.combine(date.fromisoformat(value), datetime.min.time(), ZoneInfo("UTC"))
         return to_datetime(parse_time_ms(str(value)))
-    except (ValueError, OverflowError) as error:
-        raise TextError(f"{name}: the value is no time; a time looks like 2026-11-22T10:00:00Z") from error
+    except (ValueError, OverflowError):
+        raise TextError(f"{name}: the value is no time; a time looks like 2026-11-22T10:00:00Z") from None
 
 
 # Directives that read alike in every language; names of months and days would need a locale.
@@ -181,8 +182,8 @@ def _filter_date(value: object, format: str, zone: str = "UTC") -> str:
     moment = _moment(value, "date")
     try:
         moment = moment.astimezone(ZoneInfo(zone or "UTC"))
-    except (ZoneInfoNotFoundError, ValueError, OverflowError) as error:
-        raise TextError("date: there is no such zone; a zone looks like Europe/Istanbul") from error
+    except (ZoneInfoNotFoundError, ValueError, OverflowError, OSError):
+        raise TextError("date: there is no such zone; a zone looks like Europe/Istanbul") from None
     written, pieces = [], iter(str(format))
     for character in pieces:
         directive = next(pieces, "") if character == "%" else ""

@@ -1,0 +1,72 @@
+"""Recognising a call: signatures over raw bytes, ages, several secrets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub import Hmac, InboundRequest, SignatureError, StaleError
+from hub.connector import Delivery
+
+PLAIN = Hmac(header="X-Signature", encoding="hex", prefix="sha256=", secret=("new", "old"))
+TIMED = Hmac(header="X-Signature", encoding="hex", timestamp="X-Time", tolerance_s=300)
+NOW_MS = 1_800_000_000_000
+
+
+def _request(body: bytes, **headers: str) -> InboundRequest:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return InboundRequest("POST", "https://hub.example.com/x", named, body, NOW_MS)
+
+
+@given(st.binary(max_size=200), st.integers(0, 7), st.data())
+def test_one_changed_bit_is_refused(body: bytes, bit: int, data: st.DataObject) -> None:
+    signature = PLAIN.sign(body, "s")
+    PLAIN.verify(_request(body, x_signature=signature), {"new": "s"})
+    changed = bytearray(body or b"\0")
+    if body:
+        place = data.draw(st.integers(0, len(body) - 1))
+        changed[place] ^= 1 << bit
+    with pytest.raises(SignatureError):
+        PLAIN.verify(_request(bytes(changed), x_signature=signature), {"new": "s"})
+
+
+def test_any_of_the_configured_secrets_may_sign_during_a_rotation() -> None:
+    request = _request(b"{}", x_signature=PLAIN.sign(b"{}", "before"))
+    PLAIN.verify(request, {"new": "after", "old": "before"})
+    with pytest.raises(SignatureError):
+        PLAIN.verify(request, {"new": "after"})
+
+
+def test_a_missing_signature_is_refused() -> None:
+    with pytest.raises(SignatureError, match="x-signature is missing"):
+        PLAIN.verify(_request(b"{}"), {"new": "s"})
+
+
+@pytest.mark.parametrize(("age_s", "fits"), [(0, True), (299, True), (-299, True), (301, False), (-301, False)])
+def test_a_signed_time_may_not_be_old(age_s: int, fits: bool) -> None:
+    signed_at = str(NOW_MS // 1000 - age_s)
+    request = _request(b"{}", x_signature=TIMED.sign(b"{}", "s", signed_at), x_time=signed_at)
+    if fits:
+        TIMED.verify(request, {"webhook_secret": "s"})
+    else:
+        with pytest.raises(StaleError, match="check the clocks"):
+            TIMED.verify(request, {"webhook_secret": "s"})
+
+
+def test_a_time_that_was_not_signed_is_refused() -> None:
+    signed_at = str(NOW_MS // 1000)
+    old = str(NOW_MS // 1000 - 10_000)
+    with pytest.raises(SignatureError):
+        TIMED.verify(
+            _request(b"{}", x_signature=TIMED.sign(b"{}", "s", old), x_time=signed_at), {"webhook_secret": "s"}
+        )
+    with pytest.raises(SignatureError):
+        TIMED.verify(_request(b"{}", x_signature=TIMED.sign(b"{}", "s", old)), {"webhook_secret": "s"})
+
+
+def test_forms_keep_empty_values_and_order() -> None:
+    request = InboundRequest("POST", "https://h/x?a=1&a=", {}, b"b=&c=+x%20")
+    assert request.query == [("a", "1"), ("a", "")]
+    assert request.form == [("b", ""), ("c", " x ")]
+    assert Delivery(request, "c", "n", "a", "t", 0).params == {"a": "", "b": "", "c": " x "}
