@@ -80,7 +80,8 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
     With `upgrade` (the embedded hub) an older SQLite file is brought up to date by itself, after a copy was made.
     """
     if settings.embedded:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # People's data and the keys lie here: for the owner only.
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Store(settings.store_url(), pool=pool)
     try:
         if store.in_memory:
@@ -242,7 +243,7 @@ class OneProcess:
         self._file: TextIO | None = None
 
     def __enter__(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = self._path.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -82,7 +82,7 @@ def _key_id(raw: bytes) -> str:
 def keys_from_file(path: Path) -> list[str]:
     """The embedded hub's keys, one a line; the file is made with a new key, readable by its owner only, if it is missing."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(generate_key() + "\n")

@@ -152,7 +152,7 @@ async def _known_deliveries(c: Connection, deliveries: Sequence[Incoming]) -> li
                 "event_id": d.events[0].id if d.events else None,
                 "seen_at": d.received_at_ms,
             }
-            for d in named
+            for d in sorted(named, key=lambda d: (d.scope, str(d.delivery_id)))
         ],
     )
     free = {(row["scope"], row["id"]) for row in claimed}

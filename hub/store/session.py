@@ -227,7 +227,13 @@ _OUTAGE_STATES = ("08", "53", "57P", "25006", "58", "55P03", "25P03")
 _SQLITE_OUTAGES = ("readonly", "locked", "disk", "unable to open", "i/o error", "full")
 
 
+def _refuse_other_files(error: BaseException | None) -> None:
+    if "file is not a database" in str(error):
+        raise StoreError("the database file is not a SQLite database; name another one in HUB_DATABASE_URL") from None
+
+
 def _is_outage(error: BaseException | None) -> bool:
+    _refuse_other_files(error)
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if state:
         return str(state).startswith(_OUTAGE_STATES)

@@ -96,6 +96,15 @@ async def test_a_read_only_file_is_an_outage(tmp_path: Path, sqlite_url: str) ->
     await store.close()
 
 
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hub.db").write_text("this is a letter, and long enough not to be taken for an empty file" * 20)
+    store = Store(f"sqlite:///{tmp_path / 'hub.db'}")
+    with pytest.raises(StoreError, match="not a SQLite database"):
+        async with store.write() as c:
+            await c.run("select 1")
+    await store.close()
+
+
 async def test_a_read_only_postgresql_is_an_outage(postgres_url: str) -> None:
     store = Store(postgres_url)
     with pytest.raises(StoreUnavailable, match="read-only"):
