@@ -7,7 +7,7 @@ mean something else than they seem to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,8 +186,3 @@ def at(value: Json, path: Path) -> Json:
     for segment in path:
         value = value[segment]
     return value
-
-
-def place(value: Mapping[str, Json], path: Path, new: Json) -> None:
-    """Put `new` at a place of a value that exists."""
-    at(value, path[:-1])[path[-1]] = new

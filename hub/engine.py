@@ -99,7 +99,7 @@ def entry_scope(program: Program, event: Mapping[str, Json], contact_id: str | N
     """What an entry is counted by: the contact's id, or the rendered `per`. Raises TextError when it has no value."""
     if program.entry is None or program.entry.per == "contact":
         return contact_id or ""
-    scope = {"trigger": event, "vars": program.vars, "contact": {"id": contact_id}}
+    scope = {"trigger": event, "vars": program.vars}
     rendered = text.render(program.entry.per, scope, path="entry/per")
     if rendered is None or rendered == "":
         raise text.TextError("entry/per: there is no value to count entries by")

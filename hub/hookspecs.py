@@ -61,6 +61,8 @@ def hub_register_actions(register: RegisterAction) -> None:
 def hub_event_received(event: Event, event_id: str) -> Awaitable[None] | None:
     """An event was stored and is about to be routed. Called in a worker, at least once per event.
 
+    Of a stored event `fact_id` is its id in the hub; `correlate` and `consents` are empty, for they are stored already.
+
     May return an awaitable; all are gathered under a time limit (2 s by default). What it raises is logged with the
     plugin's name and changes nothing for the event.
     """

@@ -18,7 +18,7 @@ from hub.conditions import Truth, judge
 from hub.connections import Connections
 from hub.connector import Trigger
 from hub.errors import ConfigError, HubError, StoreUnavailable
-from hub.events import Json
+from hub.events import Event, Json
 from hub.ids import new_id
 from hub.library import Library, Published
 from hub.plugins import Plugins
@@ -101,7 +101,7 @@ class Router:
         await self._library.refresh()
         await self._connections.refresh()
         try:
-            return await self._batch(await self._announced() or BATCH)
+            return await self._batch(BATCH, await self._announced())
         except StoreUnavailable:
             raise
         except Exception:  # whatever it was, one event caused it: find out which, and set that one aside
@@ -116,7 +116,7 @@ class Router:
             if row is None:
                 break
             try:
-                done += await self._batch(1)
+                done += await self._batch(1, None)
             except StoreUnavailable:
                 raise
             except Exception as error:  # the culprit, whatever it raised, is kept with its reason
@@ -127,10 +127,10 @@ class Router:
                 done += 1
         return done
 
-    async def _batch(self, most: int) -> int:
+    async def _batch(self, most: int, announced: set[str] | None) -> int:
         while True:
             async with self._store.write() as c:
-                batch = await events.unrouted(c, most)
+                batch = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
                 if not batch:
                     return 0
                 # What was published or connected before an event came must count for it: ask where the event is seen.
@@ -162,15 +162,18 @@ class Router:
         await self._write(c, outcome)
         await events.mark_routed(c, contact_of)
 
-    async def _announced(self) -> int:
-        """Tell plugins of the events about to be routed; returns how many, 0 when no plugin wants to know."""
+    async def _announced(self) -> set[str] | None:
+        """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know."""
         if not self._plugins.manager.hook.hub_event_received.get_hookimpls():
-            return 0
+            return None
         async with self._store.read() as c:
             batch = await events.unrouted(c, BATCH)
-        for event in batch:
-            await self._plugins.notify("hub_event_received", limit_s=self._hook_limit_s, event=event, event_id=event.id)
-        return len(batch)
+        for stored in batch:
+            event = Event(stored.type, stored.id, stored.occurred_at_ms, stored.data, stored.subject)
+            await self._plugins.notify(
+                "hub_event_received", limit_s=self._hook_limit_s, event=event, event_id=stored.id
+            )
+        return {event.id for event in batch}
 
     def _name(self, connection_id: str) -> str:
         return self._connections.name_of(connection_id)

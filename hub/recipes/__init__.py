@@ -101,7 +101,7 @@ def _check(form: RecipeForm, check: Check) -> None:
             _check_start(start, check, place)
     check.triggers = tuple(triggers)
     if form.entry and form.entry.per != "contact":
-        check.templates(form.entry.per, ("entry", "per"))
+        check.templates(form.entry.per, ("entry", "per"), roots=("trigger", "vars"))
         if "{{" not in form.entry.per:
             check.report('per is contact or a template such as "{{ trigger.id }}"', ("entry", "per"))
     names = {*check.catalogue.connectors, *check.catalogue.action_names(), *check.catalogue.event_names()}
@@ -120,14 +120,16 @@ def _check(form: RecipeForm, check: Check) -> None:
 
 def _check_start(start: OnEvent, check: Check, place: tuple[str | int, ...]) -> None:
     shape = event_shape(check.catalogue.triggers_for(start.event))
-    check.condition(start.where, (*place, "where"), event=shape)
+    check.condition(start.where, (*place, "where"), event=shape, roots=("vars",))
 
 
 def _check_exit(check: Check, one: Json, index: int) -> None:
     place = ("exit_on", index)
     # An exit is armed once the steps it refers to have their results, so that these are certain there.
     armed = check.branch()
-    armed.known = {name: Known(replace(known.shape, optional=frozenset()), certain=True) for name, known in check.known.items()}
+    armed.known = {
+        name: Known(replace(known.shape, optional=frozenset()), certain=True) for name, known in check.known.items()
+    }
     check_awaited(one, armed, place)
     check.steps(one.then, (*place, "then"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -72,6 +72,8 @@ class Check:
     known: dict[str, Known] = field(default_factory=dict)
     taken: dict[str, Place] = field(default_factory=dict)
     """Names and ids of the whole recipe, shared by all branches."""
+    ever: dict[str, Known] = field(default_factory=dict)
+    """The results of all named steps so far, in whatever branch; shared by all branches."""
     goes_on: bool = True
     """Whether the run gets past the place: not after a stop."""
 
@@ -110,7 +112,7 @@ class Check:
             self.join([self.branch(), before])
         if step.as_:
             optional = frozenset(shape.names()) - {"outcome"} if doubtful else shape.optional
-            self.known[step.as_] = Known(replace(shape, optional=optional), self.goes_on)
+            self.known[step.as_] = self.ever[step.as_] = Known(replace(shape, optional=optional), self.goes_on)
 
     def _unknown(self, step: CheckedStep, place: Place) -> None:
         if step.kind not in ("if", "choose"):
@@ -146,7 +148,7 @@ class Check:
 
     def afterwards(self) -> Check:
         """A place that may be reached from anywhere in the steps so far: nothing they gave is certain."""
-        known = {name: Known(one.shape, certain=False) for name, one in self.known.items()}
+        known = {name: Known(one.shape, certain=False) for name, one in self.ever.items()}
         return replace(self, known=known, goes_on=True)
 
     # -- names ---------------------------------------------------------------------------------------------------------
@@ -215,8 +217,8 @@ class Check:
 
     # -- templates and conditions --------------------------------------------------------------------------------------
 
-    def templates(self, value: Json, place: Place, *, optional: bool = False) -> None:
-        """Check every template inside a value: its syntax and its paths."""
+    def templates(self, value: Json, place: Place, *, optional: bool = False, roots: Collection[str] = _ROOTS) -> None:
+        """Check every template inside a value: its syntax and its paths, which begin with one of `roots`."""
         for inner, source in text.templates(value):
             here = (*place, *inner)
             try:
@@ -225,11 +227,18 @@ class Check:
                 self.report(str(error), here)
                 continue
             for reference in references:
-                if reference.path:
+                if reference.path and reference.path[0] in _ROOTS and reference.path[0] not in roots:
+                    self.report(f"{'.'.join(reference.path)}: here only {' and '.join(roots)} can be read", here)
+                elif reference.path:
                     self.path(reference.path, here, optional=optional or reference.optional)
 
-    def condition(self, condition: Json, place: Place, *, event: Shape | None = None) -> None:
-        """Check a condition: over the event that is tested, if there is one, else over what the run knows."""
+    def condition(
+        self, condition: Json, place: Place, *, event: Shape | None = None, roots: Collection[str] = _ROOTS
+    ) -> None:
+        """Check a condition: over the event that is tested, if there is one, else over what the run knows.
+
+        `roots` is what templates in it may read.
+        """
 
         def look(path: str, place: Place) -> Shape | None:
             segments = path.split(".")
@@ -240,7 +249,7 @@ class Check:
             return self.path(segments, place, optional=True, event=event)
 
         checks.check(condition, look, self.report, place)
-        self.templates(condition, place)
+        self.templates(condition, place, roots=roots)
 
     def dynamic(self, value: str, place: Place) -> None:
         """Check a value that is a template, or a path written without braces."""
@@ -267,7 +276,8 @@ class Check:
         if connector in self.catalogue.unusable:
             return f"{name}: the plugin {connector} is not usable: {self.catalogue.unusable[connector]}"
         names = list(names)
-        if connector in self.catalogue.connectors or nearest(name, names):
+        prefixes = {*self.catalogue.connectors, *(n.partition(".")[0] for n in names)}
+        if connector in prefixes or nearest(connector, prefixes):
             of_connector = [n for n in names if n.startswith(f"{connector}.")] or names
             return f"there is no {what} {name}{nearest(name, of_connector)}; there are {', '.join(of_connector)}"
         installed = ", ".join(sorted(self.catalogue.connectors)) or "none"

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from hub.catalogue import nearest
 from hub.events import Json
 from hub.shapes import Shape
 from hub.steps.checking import Check, Place
@@ -37,8 +36,7 @@ class Set(Step):
                 elif not all(_are_tags(one) for one in value.values()):
                     check.report("a tag is text, or a list of texts", here)
             elif not _ATTRIBUTE.fullmatch(path):
-                guess = nearest(path, (_TAGS, "contact.attributes"))
-                check.report(f"{path} cannot be set{guess}; there are contact.tags and contact.attributes.NAME", here)
+                check.report(f"{path} cannot be set; there are contact.tags and contact.attributes.NAME", here)
         return OUTCOME
 
     def reach(self, at: Moment) -> Result:

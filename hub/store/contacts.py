@@ -101,7 +101,9 @@ async def _add_identities(
         [{"id": mine, "owner": owner} for mine, owner in moved.items()],
     )
     # Nobody has seen the contacts that were made in vain.
-    await c.group("delete from contact where id in (select id from {rows})", {"id": "text"}, [{"id": id_} for id_ in moved])
+    await c.group(
+        "delete from contact where id in (select id from {rows})", {"id": "text"}, [{"id": id_} for id_ in moved]
+    )
 
 
 async def lock(c: Connection, contact_ids: Iterable[str]) -> dict[str, Row]:

@@ -131,7 +131,9 @@ def as_text(value: object) -> str:
 
 def _money(value: object) -> Money | None:
     if isinstance(value, Mapping) and value.keys() == {"amount_minor", "currency"}:
-        return Money.model_validate(dict(value))
+        amount, currency = value["amount_minor"], value["currency"]
+        if isinstance(amount, int) and isinstance(currency, str):
+            return Money(amount_minor=amount, currency=currency)
     return None
 
 

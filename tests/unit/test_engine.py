@@ -279,8 +279,9 @@ def test_an_exit_may_have_steps_of_its_own_before_on_end() -> None:
 
 
 def test_an_exit_while_the_run_is_ending_is_ignored() -> None:
-    run = leaving("- {stop: early}")
-    act = run.starts()
+    run = leaving("- {do: acme.coupon, with: {percentage: 5}, as: coupon}\n- {stop: early}")
+    run.starts()
+    act = run.done(code="C1")
     assert act.action == "acme.tag"
     assert run.hears(Exited(0, happened("acme.order_sent"))) == act
     assert run.done().ended_by == "early"

@@ -75,8 +75,14 @@ def test_an_id_never_changes_its_kind() -> None:
 
 
 step_texts = st.sampled_from(
-    ["{wait: 1h}", "{wait: 2h}", "{do: acme.tag}", "{set: {contact.tags: {add: a}}}"]
-    + ["{if: {trigger.paid: true}, then: [{wait: 1h}, {do: acme.tag}]}", "{if: {trigger.paid: true}, then: []}"]
+    [
+        "{wait: 1h}",
+        "{wait: 2h}",
+        "{do: acme.tag}",
+        "{set: {contact.tags: {add: a}}}",
+        "{if: {trigger.paid: true}, then: [{wait: 1h}, {do: acme.tag}]}",
+        "{if: {trigger.paid: true}, then: []}",
+    ]
 )
 recipes = st.lists(step_texts, min_size=1, max_size=6).map(lambda steps: "\n".join(f"- {step}" for step in steps))
 

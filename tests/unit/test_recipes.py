@@ -116,6 +116,8 @@ def test_every_step_has_an_id() -> None:
         (text_of("- wait: 1h", "entry: {while_inside: restrat}"), ["entry/while_inside: restrat is not possible here; did you mean restart?"]),
         (text_of("- wait: 1h", "entry: {per: email}"), ["entry/per: per is contact or a template"]),
         (text_of("- wait: 1h", 'entry: {per: "{{ trigger.tokn }}"}'), ["entry/per: trigger has no tokn"]),
+        (text_of("- wait: 1h", 'entry: {per: "{{ contact.email }}"}'), ["entry/per: contact.email: here only trigger and vars can be read"]),
+        (text_of("- wait: 1h", on='{event: acme.order_paid, where: {event.email: "{{ contact.email }}"}}'), ["contact.email: here only vars can be read"]),
         # leaving
         (text_of("- wait: 1h", "exit_on: [{event: acme.order_pad}]"), ["exit_on/0/event: there is no event acme.order_pad"]),
         (text_of("- wait: 1h", "exit_on: [{segment: vip, change: left}]"), ["exit_on/0/segment: segment is not part", "exit_on/0/change"]),
@@ -171,7 +173,7 @@ def test_all_mistakes_are_told_together_in_the_order_of_their_lines() -> None:
 def test_without_a_purposes_file_purposes_are_not_checked() -> None:
     source = text_of(f"- {{{SEND.replace('cart', 'anything')}}}")
     assert loaded(source, purposes=None).purposes == {"anything"}
-    with pytest.raises(RecipeErrors, match="there is no purpose anything; add it to purposes.yaml"):
+    with pytest.raises(RecipeErrors, match=r"there is no purpose anything; add it to purposes\.yaml"):
         loaded(source, purposes={})
 
 
@@ -343,5 +345,5 @@ def test_the_schema_knows_every_step_and_hides_what_the_hub_fills_in() -> None:
 
 
 def test_a_file_name_is_not_needed() -> None:
-    with pytest.raises(RecipeErrors, match="^recipe, line 1, at recipe: text is expected"):
+    with pytest.raises(RecipeErrors, match=r"^recipe, line 1, at recipe: text is expected"):
         load("recipe: 5\non: {event: acme.order_paid}\nsteps: [{wait: 1h}]", CATALOGUE)

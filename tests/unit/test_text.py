@@ -205,10 +205,9 @@ def test_a_bomb_is_refused_or_bounded(bomb: str) -> None:
     assert len(str(result)) <= 262_144
 
 
-pieces = st.sampled_from(
-    ["{{ ", " }}", "{% ", " %}", "if ", "for i in ", "endfor", "endif", "trigger.big", "trigger.many", "(1..9)", " | "]
-    + ["append: trigger.big", "split: ''", "join: trigger.big", "map: 'n'", "assign x = ", "x", "'", "i.n", "times: x"]
-)
+WORDS = "{{ | }}|{% | %}|if |for i in |endfor|endif|trigger.big|trigger.many|(1..9)|assign x = |x|'|i.n".split("|")
+FILTERS = [" | append: trigger.big", " | split: ''", " | join: trigger.big", " | map: 'n'", " | times: x", " | sort"]
+pieces = st.sampled_from([*WORDS, *FILTERS])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,163 @@
+"""Connections in use: tokens that are exchanged and renewed, accounts that stay the same, sandboxes that stay sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hub import ClientCredentials, Connector, Field
+from hub.errors import AuthExpired, ConfigError, ConnectionConfigError
+from hub.store import work
+from tests.acme import AcmeSandbox, acme
+
+
+@pytest.fixture
+def token_server(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Acme with client credentials: each exchange gives the sandbox's token; exchanges are counted."""
+    state: dict[str, Any] = {"exchanges": 0, "lives_s": 3600, "refuse": False, "token": None}
+    routes = AcmeSandbox.routes
+
+    async def exchange(self: AcmeSandbox, request: web.Request) -> web.Response:
+        state["exchanges"] += 1
+        await asyncio.sleep(0.05)
+        if state["refuse"]:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        token = state["token"] or self.secret("main", "token")
+        return web.json_response({"access_token": token, "expires_in": state["lives_s"]})
+
+    def with_token(self: AcmeSandbox) -> list[web.RouteDef]:
+        async def handle(request: web.Request) -> web.Response:
+            return await exchange(self, request)
+
+        return [*routes(self), web.post("/token", handle)]
+
+    monkeypatch.setattr(AcmeSandbox, "routes", with_token)
+    kind = ClientCredentials(
+        headers=lambda fields: {"Authorization": f"Bearer {fields['access_token']}"},
+        token_url=lambda fields: "https://api.acme.example/token",
+        fields=(
+            Field(name="client_id", title="Client id"),
+            Field(name="client_secret", title="Client secret", secret=True),
+        ),
+    )
+    monkeypatch.setattr(acme, "auth", [*acme.auth, kind])
+    return state
+
+
+async def _exchanging(it: Any) -> None:
+    async with it.hub.store.write() as c:
+        await c.run("delete from connection")
+    await it.hub.connections.refresh(force=True)
+    it.hub.connections._known.generation = -1
+    await it.hub.connections.refresh(force=True)
+    await it.hub.connections.add(
+        "acme", "acme", {"account": "main", "client_id": "c"}, sandbox=True, auth="client_credentials"
+    )
+
+
+async def test_many_calls_at_once_exchange_one_token(
+    running: Callable[..., Any], database_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(database_url, work=False) as it:
+        await _exchanging(it)
+        accounts = await asyncio.gather(*[it.hub.connections.test("acme") for _ in range(50)])
+        assert {a.id for a in accounts} == {"main"}
+        assert token_server["exchanges"] == 1
+
+
+async def test_a_token_is_renewed_before_it_expires(
+    running: Callable[..., Any], sqlite_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await _exchanging(it)
+        token_server["lives_s"] = 60
+        await it.hub.connections.test("acme")
+        await it.hub.connections.test("acme")
+        assert token_server["exchanges"] == 2
+
+
+async def test_a_refused_token_is_renewed_once_and_then_the_account_must_be_connected_again(
+    running: Callable[..., Any], sqlite_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await _exchanging(it)
+        token_server["token"] = "dead"
+        with pytest.raises(AuthExpired):
+            await it.hub.connections.test("acme")
+        connection = await it.hub.connections.by_name("acme")
+        assert await it.hub.connections.renew_refused(replace(connection, token_epoch=0)) is True
+        assert await it.hub.connections.renew_refused(connection) is False
+
+
+async def test_client_credentials_that_are_refused_say_so(
+    running: Callable[..., Any], sqlite_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await _exchanging(it)
+        token_server["refuse"] = True
+        with pytest.raises(AuthExpired, match="no token for acme"):
+            await it.hub.connections.test("acme")
+
+
+async def test_new_credentials_must_be_of_the_same_account_and_wake_what_waited(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        live = {"account": "shop", "token": "one", "webhook_secret": "w"}
+        await it.hub.connections.add("acme", "shop", live)
+        async with it.hub.store.write() as c:
+            await work.add_if_absent(c, "run", "r-1", "q", 0)
+            [claim] = [x for x in await work.claim(c, now_ms=10**14, lease_ms=1, owner="w", most=9) if x.ref == "r-1"]
+            await work.park(c, claim, "connection:shop")
+        await it.hub.connections.unhealthy(await it.hub.connections.by_name("shop"), "refused")
+        with pytest.raises(ConnectionConfigError, match="of the account other, the connection shop is of shop"):
+            await it.hub.connections.reauthorise("shop", {"account": "other", "token": "two"})
+        changed = await it.hub.connections.reauthorise("shop", {"token": "two"})
+        assert changed.health == "ok"
+        assert (await it.hub.connections.fields(changed))["token"] == "two"
+        async with it.hub.store.read() as c:
+            row = await c.first("select parked_on from work where ref = 'r-1'")
+        assert row == {"parked_on": None}
+
+
+async def test_a_sandbox_connection_never_becomes_a_live_one(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url, work=False) as it:
+        with pytest.raises(ConnectionConfigError, match="in sandbox mode"):
+            await it.hub.connections.reauthorise("acme", {"token": "real"})
+
+
+async def test_a_connection_without_its_key_says_which_key_is_missing(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    from hub.vault import Vault, generate_key
+
+    async with running(sqlite_url, work=False) as it:
+        it.hub.connections._vault = Vault([generate_key()])
+        it.hub.connections._known.opened.clear()
+        with pytest.raises(ConfigError, match="which HUB_KEYS does not hold"):
+            await it.hub.connections.test("acme")
+
+
+async def test_another_process_sees_a_new_connection_within_a_second(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    from hub.process import open_hub
+
+    async with running(database_url, work=False) as it, open_hub(it.settings, plugins=it.hub.plugins) as other:
+        assert [c.name for c in await other.connections.all()] == ["acme"]
+        await it.hub.connections.add("acme", "second", {"account": "other"}, sandbox=True)
+        assert (await other.connections.by_name("second")).account == "other"
+
+
+def test_every_connector_tells_its_kinds_of_auth_apart() -> None:
+    from hub.plugins import load_plugins
+
+    for connector in load_plugins().catalogue.connectors.values():
+        assert isinstance(connector, Connector)
+        names = [kind.name for kind in connector.auth]
+        assert len(names) == len(set(names)), connector.name

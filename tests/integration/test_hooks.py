@@ -1,0 +1,136 @@
+"""Plugins that take part: told of events and effects, asked before an effect, and never able to break the hub."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from hub import Event, Json, Veto, hookimpl
+from hub.clock import parse_duration_ms
+from hub.plugins import load_plugins
+from tests import acme as acme_plugin
+from tests.integration.test_runs import ADA, TEXT, TWO_NOTES
+
+
+class Watching:
+    """A plugin that takes part in everything and does as a test says."""
+
+    __name__ = "watching"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.guard: Callable[[str], Any] = lambda action: None
+        self.breaking = False
+
+    def _note(self, what: str, about: str) -> None:
+        self.seen.append((what, about))
+        if self.breaking:
+            raise RuntimeError("a plugin's own trouble")
+
+    @hookimpl
+    def hub_event_received(self, event: Event, event_id: str) -> None:
+        self._note("event", event.type)
+
+    @hookimpl
+    def hub_before_effect(
+        self, action: str, input: Mapping[str, Json], run_id: str
+    ) -> Awaitable[Veto | None] | Veto | None:
+        self.seen.append(("before", action))
+        answer: Awaitable[Veto | None] | Veto | None = self.guard(action)
+        return answer
+
+    @hookimpl
+    async def hub_after_effect(self, action: str, run_id: str, outcome: str) -> None:
+        await asyncio.sleep(0)
+        self._note("after", f"{action} {outcome}")
+
+    @hookimpl
+    def hub_run_finished(self, run_id: str, recipe: str, ended_by: str) -> None:
+        self._note("finished", f"{recipe} {ended_by}")
+
+
+@pytest.fixture
+def watching() -> Watching:
+    return Watching()
+
+
+def _with(watching: Watching) -> Any:
+    return load_plugins(extra=[acme_plugin, watching])
+
+
+async def test_a_plugin_is_told_of_everything(
+    running: Callable[..., Any], database_url: str, watching: Watching
+) -> None:
+    async with running(database_url, plugins=_with(watching)) as it:
+        await it.publish(TWO_NOTES)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        assert ("event", "acme.signed_up") in watching.seen
+        assert watching.seen.count(("before", "acme.put_note")) == 2
+        assert watching.seen.count(("after", "acme.put_note done")) == 2
+        assert watching.seen[-1] == ("finished", "two-notes done")
+
+
+async def test_a_veto_stops_the_effect_with_its_reason(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching
+) -> None:
+    watching.guard = lambda action: Veto("the shop is closed") if action == "acme.send_text" else None
+    async with running(sqlite_url, plugins=_with(watching)) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        assert it.sandbox.texts == []
+        [run] = await it.runs()
+        assert any("the shop is closed" in step["reason"] for step in run["steps"])
+
+
+async def test_a_plugin_may_say_later(running: Callable[..., Any], sqlite_url: str, watching: Watching) -> None:
+    opens_at_ms = 0
+    async with running(sqlite_url, plugins=_with(watching)) as it:
+        opens_at_ms = it.hub.clock.now_ms() + 3_600_000
+        watching.guard = lambda action: Veto("not yet", delay_s=600) if it.hub.clock.now_ms() < opens_at_ms else None
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(1_800_000)
+        assert it.sandbox.texts == []
+        await it.advance(3_600_000)
+        assert len(it.sandbox.texts) == 1
+
+
+@pytest.mark.parametrize("how", ["raises", "hangs"])
+async def test_nothing_is_sent_past_a_broken_guard_and_it_is_tried_again(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching, how: str
+) -> None:
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    def broken(action: str) -> Any:
+        if how == "raises":
+            raise RuntimeError("a plugin's own trouble")
+        return hang()
+
+    watching.guard = broken
+    async with running(sqlite_url, plugins=_with(watching), hook_limit_s=0.1) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(20_000)
+        assert it.sandbox.texts == []
+        watching.guard = lambda action: None
+        await it.advance(parse_duration_ms("5m"))
+        assert len(it.sandbox.texts) == 1
+
+
+async def test_a_notified_plugin_that_raises_changes_nothing(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching.breaking = True
+    async with running(sqlite_url, plugins=_with(watching)) as it:
+        await it.publish(TWO_NOTES)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert run["status"] == "done"
+    assert any(getattr(record, "what", "") == "hook_failed" for record in caplog.records)
