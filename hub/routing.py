@@ -26,6 +26,7 @@ from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
 from hub.store.runs import NewRun, Waiting
 from hub.store.session import Connection, Store
+from hub.text import TextError
 
 BATCH = 200
 # Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
@@ -260,7 +261,11 @@ class Router:
             reason = "the event names nobody, and the recipe counts entries per contact"
             outcome.verdicts.append(_verdict(event, published, None, "no_contact", reason, now_ms))
             return None
-        key = engine.entry_scope(published.program, scope, contact_id) if rule else ""
+        try:
+            key = engine.entry_scope(published.program, scope, contact_id) if rule else ""
+        except TextError as error:
+            outcome.verdicts.append(_verdict(event, published, contact_id, "unknown", str(error), now_ms))
+            return None
         return _Candidate(event, contact_id, published, rule, key)
 
     def _new_run(self, candidate: _Candidate, scope: Mapping[str, Json], now_ms: int) -> NewRun:

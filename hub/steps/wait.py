@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from hub import text
 from hub.clock import format_duration, parse_duration_ms, parse_time_ms, rfc3339
@@ -35,7 +35,7 @@ def _zone(value: str) -> str:
 
 
 class Until(BaseModel):
-    """A date that is known when the run comes here: a template, or a path."""
+    """A date: written out, or known when the run comes here by a template or a path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,11 +43,22 @@ class Until(BaseModel):
     offset: Annotated[str, AfterValidator(_offset)] | None = None
     if_past: Literal["skip", "stop"] = "skip"
 
+    @property
+    def is_written_out(self) -> bool:
+        """Whether it is an instant or a day, not a name for one."""
+        return self.until[:4].isdecimal()
+
     def instant_ms(self, at: Moment, place: str) -> int:
         """The instant it stands for. Raises TextError when there is none."""
-        value = at.render(self.until, place) if text.is_template(self.until) else resolve(self.until, at.scope)
+        if self.is_written_out:
+            value: Json = self.until
+        else:
+            value = self._value(at, place)
         shift_ms = parse_duration_ms(self.offset) if self.offset else 0
         return _instant_ms(None if value is MISSING else value, f"{at.path}/{place}") + shift_ms
+
+    def _value(self, at: Moment, place: str) -> Json:
+        return at.render(self.until, place) if text.is_template(self.until) else resolve(self.until, at.scope)
 
 
 def _instant_ms(value: Json, place: str) -> int:
@@ -81,6 +92,13 @@ def _form(value: Json) -> str:
     return "a date" if isinstance(value, Until) or (isinstance(value, dict) and "until" in value) else "a time of day"
 
 
+def _unfolded(value: Json) -> Json:
+    """`{until: {time: "09:00"}}` is another way to write `{time: "09:00"}`."""
+    if isinstance(value, dict) and list(value) == ["until"] and isinstance(value["until"], dict):
+        return value["until"]
+    return value
+
+
 def _duration_or_exit(value: str) -> str:
     if value != "exit" and parse_duration_ms(value) <= 0:
         raise ValueError(f"{value} is no time to wait; write a duration such as 24h")
@@ -97,19 +115,29 @@ class WaitStep(Step):
         | Annotated[Until, Tag("a date")]
         | Annotated[LocalTime, Tag("a time of day")],
         Discriminator(_form),
+        BeforeValidator(_unfolded),
     ]
 
     def check(self, check: Check, place: Place) -> Shape:
         if check.section == "end":
             check.report("on_end has no waits: the run is over", place)
         if isinstance(self.wait, Until):
-            check.dynamic(self.wait.until, (*place, "wait", "until"))
+            self._check_until(self.wait, check, (*place, "wait", "until"))
         if self.wait == "exit":
             if check.section == "exit":
                 check.report("the run is leaving already: wait: exit would wait for ever", place)
             elif not check.has_exits:
                 check.report("wait: exit needs an exit_on, else the run would wait for ever", place)
         return OUTCOME
+
+    def _check_until(self, until: Until, check: Check, place: Place) -> None:
+        if not until.is_written_out:
+            check.dynamic(until.until, place)
+            return
+        try:
+            _instant_ms(until.until, "until")
+        except text.TextError:
+            check.report(f"{until.until} is no date; write it as 2026-11-22 or 2026-11-22T10:00:00Z", place)
 
     def reach(self, at: Moment) -> Result:
         if self.wait == "exit":

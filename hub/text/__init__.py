@@ -15,7 +15,8 @@ from liquid.expression import Expression
 
 from hub.conditions import MISSING, resolve
 from hub.events import Json
-from hub.text.liquid import MAX_OUTPUT, Reference, Template, TextError, as_text, parse, references, typed
+from hub.text.liquid import MAX_OUTPUT, Reference, Template, parse, references
+from hub.text.values import TextError, as_text, typed
 
 __all__ = ["Reference", "TextError", "as_text", "compiled", "is_template", "paths", "render", "templates"]
 

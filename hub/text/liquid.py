@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, TextIO
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from liquid import Environment
 from liquid.ast import Node
@@ -29,9 +23,9 @@ from liquid.template import BoundTemplate
 from liquid.undefined import FalsyStrictUndefined, is_undefined
 
 from hub.catalogue import nearest
-from hub.clock import parse_duration_ms, parse_time_ms, rfc3339, to_datetime
-from hub.errors import HubError
-from hub.events import Json, Money, e164
+from hub.events import Json
+from hub.text.filters import filter_date, filter_e164, filter_money, filter_sha256, shifting
+from hub.text.values import TextError, as_text
 
 MAX_SOURCE = 65_536
 MAX_EXPRESSION = 1_000
@@ -45,10 +39,6 @@ MAX_WORK = 50_000
 _CHARACTERS_PER_UNIT = 64
 _TAGS = ("if", "unless", "case", "for", "break", "continue", "assign", "capture", "comment", "#")
 _LEFT_OUT_FILTERS = ("safe", "escapejs")
-
-
-class TextError(HubError):
-    """A template cannot be read or rendered. Correct the place named; the data is not shown."""
 
 
 # -- work --------------------------------------------------------------------------------------------------------------
@@ -116,110 +106,7 @@ class _TextOutput(Output):
     node_class = _TextNode
 
 
-def as_text(value: object) -> str:
-    """A value inside a text: money as `50.00 EUR`, null as nothing, lists and mappings as JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not is_undefined(value) and isinstance(value, Mapping | list | tuple):
-        return str(money) if (money := _money(value)) else json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def _money(value: object) -> Money | None:
-    if isinstance(value, Mapping) and value.keys() == {"amount_minor", "currency"}:
-        amount, currency = value["amount_minor"], value["currency"]
-        if isinstance(amount, int) and isinstance(currency, str):
-            return Money(amount_minor=amount, currency=currency)
-    return None
-
-
 # -- filters -----------------------------------------------------------------------------------------------------------
-# They keep no cause of a TextError: Python's messages repeat the value, which is somebody's data.
-
-
-def _filter_money(value: object, currency: str | None = None) -> str:
-    """Money as `50.00 EUR`; a number of minor units needs its currency."""
-    if money := _money(value):
-        return str(money)
-    if isinstance(value, int) and currency:
-        return str(Money(amount_minor=value, currency=currency))
-    try:
-        return str(Money.parse(str(value)))
-    except ValueError:
-        raise TextError("money: the value is no money; write an amount and a currency, such as 50.00 EUR") from None
-
-
-def _moment(value: object, name: str) -> datetime:
-    try:
-        if isinstance(value, str) and len(value) == len("2026-11-22"):
-            return datetime.combine(date.fromisoformat(value), datetime.min.time(), ZoneInfo("UTC"))
-        return to_datetime(parse_time_ms(str(value)))
-    except (ValueError, OverflowError):
-        raise TextError(f"{name}: the value is no time; a time looks like 2026-11-22T10:00:00Z") from None
-
-
-# Directives that read alike in every language; names of months and days would need a locale.
-_DIRECTIVES: dict[str, Callable[[datetime], str]] = {
-    "Y": lambda t: f"{t.year:04}",
-    "y": lambda t: f"{t.year % 100:02}",
-    "m": lambda t: f"{t.month:02}",
-    "d": lambda t: f"{t.day:02}",
-    "e": lambda t: f"{t.day}",
-    "H": lambda t: f"{t.hour:02}",
-    "I": lambda t: f"{(t.hour + 11) % 12 + 1:02}",
-    "M": lambda t: f"{t.minute:02}",
-    "S": lambda t: f"{t.second:02}",
-    "j": lambda t: f"{t.timetuple().tm_yday:03}",
-    "z": lambda t: t.strftime("%z"),
-    "%": lambda t: "%",
-}
-
-
-def _filter_date(value: object, format: str, zone: str = "UTC") -> str:
-    """A time in a zone: `{{ trigger.occurred_at | date: "%d.%m.%Y %H:%M", zone: "Europe/Istanbul" }}`."""
-    moment = _moment(value, "date")
-    try:
-        moment = moment.astimezone(ZoneInfo(zone or "UTC"))
-    except (ZoneInfoNotFoundError, ValueError, OverflowError, OSError):
-        raise TextError("date: there is no such zone; a zone looks like Europe/Istanbul") from None
-    written, pieces = [], iter(str(format))
-    for character in pieces:
-        directive = next(pieces, "") if character == "%" else ""
-        if character == "%" and directive not in _DIRECTIVES:
-            raise TextError(f"date: %{directive} is not known; use %{', %'.join(_DIRECTIVES)}")
-        written.append(_DIRECTIVES[directive](moment) if directive else character)
-    return "".join(written)
-
-
-def _filter_e164(value: object, region: str | None = None) -> str:
-    """A phone number as +14155550100; `region` (TR) for numbers without a +."""
-    number = e164(str(value), region)
-    if number is None:
-        raise TextError("e164: the value is no phone number")
-    return number
-
-
-def _filter_sha256(value: object) -> str:
-    """The SHA-256 of a text, in hex."""
-    return hashlib.sha256(as_text(value).encode()).hexdigest()
-
-
-def _shifting(plus: Callable[..., object]) -> Callable[..., object]:
-    def filter_plus(value: object, other: object) -> object:
-        """A sum; a time plus a duration (`plus: '14d'`) is a time."""
-        if isinstance(value, str) and isinstance(other, str):
-            try:
-                shift_ms = parse_duration_ms(other)
-            except ValueError:
-                return plus(value, other)
-            return rfc3339(round(_moment(value, "plus").timestamp() * 1000) + shift_ms)
-        return plus(value, other)
-
-    return filter_plus
 
 
 def _replaced_size(value: object, old: object = "", new: object = "") -> int:
@@ -290,11 +177,11 @@ class _Environment(Environment):
         self.tags = {name: tag for name, tag in self.tags.items() if name in _TAGS or name in inner}
         self.add_tag(_TextOutput)
         ours: dict[str, Callable[..., Any]] = {
-            "money": _filter_money,
-            "date": _filter_date,
-            "e164": _filter_e164,
-            "sha256": _filter_sha256,
-            "plus": _shifting(self.filters["plus"]),
+            "money": filter_money,
+            "date": filter_date,
+            "e164": filter_e164,
+            "sha256": filter_sha256,
+            "plus": shifting(self.filters["plus"]),
         }
         kept = {name: f for name, f in self.filters.items() if name not in _LEFT_OUT_FILTERS}
         self.filters = {name: _Bounded(name, function) for name, function in {**kept, **ours}.items()}
@@ -431,16 +318,3 @@ def _check_filter(one: Filter) -> None:
         )
     named = [arg.name for arg in one.args if isinstance(arg, KeywordArgument)]
     function.check_arguments(len(one.args) - len(named), named)
-
-
-def typed(value: object) -> Json:
-    """An expression's value as JSON. Raises TextError for a number that is none; Liquid's error for a missing path."""
-    if is_undefined(value):
-        return str(value)  # raises, naming the path
-    if isinstance(value, Decimal):
-        value = int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise TextError("the number is not finite")
-    if value is None or isinstance(value, str | bool | int | float | Mapping | list):
-        return value
-    return as_text(value)

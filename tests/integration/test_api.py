@@ -55,7 +55,7 @@ def web(running: Callable[..., Any]) -> Callable[..., Any]:
                 uvicorn.Config(make_app(it.hub), port=port, log_config=None, access_log=False, lifespan="off")
             )
             serving = asyncio.create_task(server.serve())
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110  (uvicorn tells it in no other way)
                 await asyncio.sleep(0.01)
             key = await create_api_key(it.hub.store, "test", "write", 0)
             try:

@@ -360,3 +360,34 @@ async def test_a_new_version_leaves_runs_inside_on_theirs(running: Callable[...,
         await it.deliver("carted", _cart(id="c-2", email="bob@example.com", phone="+14155550101", first_name="Bob"))
         await it.advance(parse_duration_ms("25h"))
         assert sorted(body for _, body in _did(it)) == ["Come back, Bob", "Your cart waits, Ada"]
+
+
+async def test_an_event_without_the_value_that_entries_are_counted_by_starts_nothing_and_says_why(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(TWO_NOTES.replace("steps:", 'entry: {per: "{{ trigger.cart }}"}\nsteps:'))
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.deliver("signed_up", {"id": "s-2", "cart": "c", **ADA})
+        await it.rest()
+        assert len(await it.runs()) == 1
+        async with it.hub.store.read() as c:
+            [row] = await c.all("select outcome, reason from verdict")
+        assert row["outcome"] == "unknown"
+        assert "entry/per" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ['{until: "2027-03-01"}', '{until: {time: "09:00", zone: contact}}', '{until: "{{ trigger.at }}", offset: 2d}'],
+)
+async def test_waiting_until_a_date_or_a_time_of_day(running: Callable[..., Any], sqlite_url: str, wait: str) -> None:
+    from hub.clock import rfc3339
+
+    async with running(sqlite_url) as it:
+        await it.publish(TWO_NOTES.replace("steps:", f"steps:\n  - wait: {wait}"))
+        await it.deliver("signed_up", {"id": "s-1", "at": rfc3339(it.hub.clock.now_ms()), **ADA})
+        await it.rest()
+        assert _did(it) == []
+        await it.advance(parse_duration_ms("200d"))
+        assert len(_did(it)) == 2
