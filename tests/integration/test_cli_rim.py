@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -106,10 +108,9 @@ def test_a_wrong_setting_is_named(empty_cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_defect_is_one_line_and_a_traceback_only_with_debug(cli: Cli) -> None:
-    # Given a file that is no database, which no check foresees
-    (cli.data_dir / "hub.db").write_bytes(b"this is no database, " * 100)
-    for leftover in cli.data_dir.glob("hub.db-*"):
-        leftover.unlink()
+    # Given a database that lost a table, which no check foresees
+    with closing(sqlite3.connect(cli.data_dir / "hub.db")) as database:
+        database.execute("drop table run")
 
     # When a command meets it
     result = cli("runs", "list")
