@@ -122,7 +122,7 @@ def test_a_defect_is_one_line_and_a_traceback_only_with_debug(cli: Cli) -> None:
     assert "Traceback" not in result.output
 
     # And with --debug the error comes out as it is
-    assert "file is not a database" in str(cli("--debug", "runs", "list").exception)
+    assert "no such table: run" in str(cli("--debug", "runs", "list").exception)
 
 
 def test_a_known_error_also_comes_out_as_it_is_with_debug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
