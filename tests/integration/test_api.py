@@ -261,3 +261,14 @@ async def test_what_is_not_there_is_said_plainly(web: Callable[..., Any], sqlite
             status, problem = await w.call("GET", path)
             assert status == 404, path
             assert problem["detail"]
+
+
+async def test_addresses_come_from_the_configured_url_and_never_from_headers(
+    web: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with web(sqlite_url, work=False) as w:
+        forged = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
+        headers = {"Authorization": f"Bearer {w.key}", **forged}
+        async with w.session.get(w.url + "/api/v1/connections", headers=headers) as answer:
+            [shown] = await answer.json()
+        assert shown["webhook_url"].startswith("https://hub.example.com/webhooks/acme/")
