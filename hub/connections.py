@@ -92,19 +92,30 @@ class Connections:
         self._store, self._vault, self._catalogue, self._clock = store, vault, catalogue, clock
         self._transport, self._public_url = transport, public_url
         self._known = _Known()
+        self._reading = asyncio.Lock()
+        self._missed_at = float("-inf")
         self._locks: dict[str, asyncio.Lock] = {}
         self._renewed: dict[str, float] = {}
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
     async def refresh(self, *, force: bool = False) -> None:
-        """Read again what changed, at most once a second."""
-        if not force and time.monotonic() - self._known.looked_at < _LOOK_AGAIN_S:
+        """Read again what changed, at most once a second; callers go on with what is known while somebody reads."""
+        if not force and self._known.generation >= 0 and (self._is_fresh or self._reading.locked()):
             return
+        async with self._reading:
+            if force or self._known.generation < 0 or not self._is_fresh:
+                await self._read()
+
+    @property
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._known.looked_at < _LOOK_AGAIN_S
+
+    async def _read(self) -> None:
         async with self._store.read() as c:
             generation = await rows.generation(c)
-            self._known.looked_at = time.monotonic()
             if generation == self._known.generation:
+                self._known.looked_at = time.monotonic()
                 return
             apps, connections = await rows.everything(c)
         known = _Known(generation, time.monotonic())
@@ -156,6 +167,10 @@ class Connections:
     async def by_inbound_key(self, connector: str, key: str) -> Connection | App | None:
         """What a webhook address belongs to, or None."""
         await self.refresh()
+        if key not in self._known.by_key and time.monotonic() - self._missed_at > _LOOK_AGAIN_S:
+            # Somebody may have connected it a moment ago; guesses at addresses cost one read a second together.
+            self._missed_at = time.monotonic()
+            await self.refresh(force=True)
         found = self._known.by_key.get(key)
         return found if found and found.connector == connector else None
 

@@ -195,3 +195,32 @@ def _broken() -> Any:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     return create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+
+
+async def test_the_first_calls_after_a_start_are_all_accepted(running: Callable[..., Any], database_url: str) -> None:
+    from hub.process import open_hub
+
+    async with running(database_url, work=False) as it:
+        key = (await it.hub.connections.by_name("acme")).inbound_key
+        async with open_hub(it.settings, plugins=it.hub.plugins) as fresh:
+            calls = []
+            for n in range(100):
+                body, headers = signed("signed_up", {"id": f"s-{n}"}, delivery=f"d-{n}")
+                calls.append(fresh.ingest.receive("acme", key, method="POST", query="", headers=headers, body=body))
+            replies = await asyncio.gather(*calls)
+        assert {reply.status for reply in replies} == {200}
+
+
+async def test_a_connection_made_a_moment_ago_in_another_process_is_known_at_its_first_call(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    from hub.process import open_hub
+
+    async with running(database_url, work=False) as it, open_hub(it.settings, plugins=it.hub.plugins) as other:
+        await other.connections.all()
+        made = await it.hub.connections.add("acme", "new", {"account": "other"}, sandbox=True)
+        body, headers = signed("signed_up", {"id": "s-1"}, account="other")
+        reply = await other.ingest.receive(
+            "acme", made.inbound_key, method="POST", query="", headers=headers, body=body
+        )
+        assert reply.status == 200
