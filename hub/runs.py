@@ -136,7 +136,7 @@ class Runner:
         except ConfigError as error:
             await self._park(hand, f"recipe:{hand.row.recipe}", str(error))
             return
-        arrival: Arrival | None
+        arrival: Arrival
         if open_effect is not None:
             arrival = await self._settle(hand, open_effect)
         elif hand.row.stop is not None:
@@ -145,9 +145,12 @@ class Runner:
             await self._arm(hand, program, int(hand.claim.data or NEVER_MS))
             return
         elif hand.row.wake is not None and "effect" in hand.row.wake:
-            arrival = await self._settled(str(hand.row.wake["effect"]))
+            arrival = await self._settled(str(hand.row.wake["effect"])) or engine.Resumed()
         else:
             arrival = _arrival(hand.row)
+        if isinstance(arrival, engine.Resumed):
+            # What was done is never done again, also when only its outcome was written and not what follows from it.
+            arrival = await self._settled(_effect_key(hand.row.id, str(hand.row.position))) or arrival
         while True:
             decision = await self._decide(program, hand, arrival)
             arrival = await self._carry_out(program, hand, decision)
@@ -245,6 +248,7 @@ class Runner:
             # Most runs never waited: there is nothing to remove.
             end_wait=bool(decision.trail) and hand.watches > 0,
             take_stop=hand.row.stop is not None,
+            take_wake=True,
         )
 
     async def _commit(self, hand: Hand, change: Advance) -> Advanced:
@@ -330,11 +334,12 @@ class Runner:
         _log.warning("a run is parked", extra={"what": "run_parked", "run_id": hand.row.id, "parked_on": on})
         raise _LetGo
 
-    async def _settled(self, effect_key: str) -> ActionDone:
-        """What a batch made of this run's effect."""
+    async def _settled(self, effect_key: str) -> ActionDone | None:
+        """The outcome of an effect as stored, or None when it has none."""
         async with self._t.store.read() as c:
             row = await runs.outcome_of(c, effect_key)
-        assert row is not None, "a run is woken by an effect that is stored"
+        if row is None:
+            return None
         response = from_json(row["response"]) if row["response"] else None
         return ActionDone(row["outcome"], response, row["reason"] or "")
 
@@ -387,7 +392,7 @@ class Runner:
     async def _act(self, program: engine.Program, hand: Hand, decision: Decision, act: Act) -> Arrival:
         """Write the intent, make the call, and say what came of it."""
         effect = EffectRow(
-            key=f"{hand.row.id}:{act.step_id}",
+            key=_effect_key(hand.row.id, act.step_id),
             run_id=hand.row.id,
             step_id=act.step_id,
             action=act.action,
@@ -865,6 +870,11 @@ class Runner:
 
 
 # -- small translations ------------------------------------------------------------------------------------------------
+
+
+def _effect_key(run_id: str, step_id: str) -> str:
+    """Names an effect for ever: its run and step."""
+    return f"{run_id}:{step_id}"
 
 
 def _arrival(row: RunRow) -> Arrival:

@@ -157,7 +157,7 @@ class Advance:
 
     `seq` and `first_watch` number the steps and watches added. `due_ms` is when the run is looked at next (None: the same
     worker goes on under its lease); `finished` ends it. With `end_wait` the run's earlier answers are removed. `take_stop`
-    says that this change is the answer to the run's stop.
+    says that this change is the answer to the run's stop, `take_wake` that it is the one to the event that woke it.
     """
 
     run_id: str
@@ -182,6 +182,7 @@ class Advance:
     parked_on: str | None = None
     counted: bool = False
     take_stop: bool = False
+    take_wake: bool = False
     linger: tuple[int, int] | None = None
     """Of a queued effect: when its batch is due, and how many make it full."""
 
@@ -381,12 +382,14 @@ _INTENT_COLUMNS = dict.fromkeys(
 ) | {"attempts": "bigint", "intended_at": "bigint"}
 _RUN = """
 update run set status = r.status, at_step = r.at_step, ctx = r.ctx, reason = r.reason, ended_by = r.ended_by,
-finished_at = r.finished_at, steps = r.steps, watches = r.watches, wake = null, stop = case when r.take_stop = 1 then null else run.stop end
+finished_at = r.finished_at, steps = r.steps, watches = r.watches,
+wake = case when r.take_wake = 1 then null else run.wake end, stop = case when r.take_stop = 1 then null else run.stop end
 from {rows} where run.id = r.run_id
 """
 _RUN_COLUMNS = dict.fromkeys(("run_id", "status", "at_step", "ctx", "reason", "ended_by"), "text") | {
     "finished_at": "bigint",
     "take_stop": "bigint",
+    "take_wake": "bigint",
     "steps": "bigint",
     "watches": "bigint",
 }
@@ -532,8 +535,12 @@ async def queued_in(c: Connection, batch: str) -> int:
 
 
 async def outcome_of(c: Connection, effect_key: str) -> Row | None:
-    """The outcome, reason and response of an effect."""
-    return await c.first("select outcome, reason, response from effect where key = :key", key=effect_key)
+    """The outcome, reason and response of an effect that has one."""
+    return await c.first(
+        "select outcome, reason, response from effect where key = :key "
+        "and state in ('done', 'failed', 'skipped', 'unknown')",
+        key=effect_key,
+    )
 
 
 def _stop(raw: str | None) -> Mapping[str, Json] | None:
@@ -610,6 +617,7 @@ def _run_row(a: Advance) -> dict[str, Any]:
         "ended_by": a.ended_by,
         "finished_at": a.at_ms if a.finished else None,
         "take_stop": int(a.take_stop),
+        "take_wake": int(a.take_wake),
         "steps": a.seq + len(a.steps),
         "watches": a.first_watch + len(a.watches),
     }

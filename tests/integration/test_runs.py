@@ -391,3 +391,91 @@ async def test_waiting_until_a_date_or_a_time_of_day(running: Callable[..., Any]
         assert _did(it) == []
         await it.advance(parse_duration_ms("200d"))
         assert len(_did(it)) == 2
+
+
+class _Missing:
+    """An action whose plugin is gone for a while."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._taken = acme.actions.pop(name)
+
+    async def back(self, it: Any) -> None:
+        from hub.store import work
+
+        acme.actions[self._name] = self._taken
+        async with it.hub.store.write() as c:
+            await work.unpark(c, "plugin:acme", it.hub.clock.now_ms())
+        await it.advance(5_000)
+
+
+async def test_what_was_done_before_a_plugin_went_missing_is_not_done_again(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(
+            TWO_NOTES.replace('acme.put_note, with: {key: "{{ steps', 'acme.charge, with: {key: "{{ steps')
+        )
+        missing = _Missing("charge")
+        try:
+            await it.deliver("signed_up", {"id": "s-1", **ADA})
+            await it.rest()
+            [run] = await it.runs()
+            assert run["status"] == "parked"
+        finally:
+            await missing.back(it)
+        assert _did(it) == [("put_note", "s-1-a"), ("charge", "s-1-a-b")]
+        [run] = await it.runs()
+        assert run["status"] == "done"
+
+
+async def test_an_answer_that_came_while_a_plugin_was_missing_is_not_forgotten(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.advance(25 * HOUR)
+        missing = _Missing("put_note")
+        try:
+            await it.deliver("clicked", {"id": "k-1", "message_id": it.sandbox.texts[0]["id"]})
+            await it.rest()
+            [run] = await it.runs()
+            assert run["status"] == "parked"
+        finally:
+            await missing.back(it)
+        assert _did(it)[1:] == [("put_note", "clicked")]
+
+
+@pytest.mark.parametrize("when", ["after the first action", "after an answer"])
+async def test_a_defect_in_deciding_neither_repeats_an_effect_nor_forgets_an_answer(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    from hub import engine
+
+    decide = engine.decide
+    failures = 1
+
+    def failing(program: Any, run: Any, arrival: Any, facts: Any, now_ms: int) -> Any:
+        nonlocal failures
+        trouble = engine.ActionDone if when == "after the first action" else engine.Answered
+        if isinstance(arrival, trouble) and failures:
+            failures -= 1
+            raise RuntimeError("a defect of the hub")
+        return decide(program, run, arrival, facts, now_ms)
+
+    async with running(database_url) as it:
+        monkeypatch.setattr(engine, "decide", failing)
+        if when == "after the first action":
+            await it.publish(TWO_NOTES.replace("acme.put_note", "acme.charge"))
+            await it.deliver("signed_up", {"id": "s-1", **ADA})
+            await it.advance(60_000)
+            assert _did(it) == [("charge", "s-1-a"), ("charge", "s-1-a-b")]
+        else:
+            await it.publish(REMINDER)
+            await it.deliver("carted", _cart())
+            await it.advance(25 * HOUR)
+            await it.deliver("clicked", {"id": "k-1", "message_id": it.sandbox.texts[0]["id"]})
+            await it.advance(60_000)
+            assert _did(it)[1:] == [("put_note", "clicked")]
+        assert failures == 0
