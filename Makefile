@@ -28,7 +28,7 @@ format: $(VENV)/installed-test  ## Format and mend what can be mended.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed-test  ## Measure speed and memory next to bare floors, in one run.
+bench: $(VENV)/installed-bench  ## Measure speed and memory next to bare floors, in one run.
 	$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove the virtual environment and caches.
@@ -42,6 +42,10 @@ $(VENV)/made:
 $(VENV)/installed: $(VENV)/made $(SOURCES)
 	@echo "installing (once; about a minute)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(PLUGINS:%=-e ./%)
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-test
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

@@ -29,9 +29,6 @@ _PG_OPTIONS = {
     "lock_timeout": "10000",
     "statement_timeout": "60000",
     "jit": "off",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
 }
 
 

@@ -30,12 +30,17 @@ async def claim(
     """T3: take what is due, oldest first, except from the `full` queues."""
     names = {f"q{n}": queue for n, queue in enumerate(full)}
     but = f"and queue not in ({', '.join(':' + n for n in names)})" if names else ""
+    pick = f"where due_at <= :now {but} order by due_at limit :most {c.skip_locked}"
+    # PostgreSQL may run a subselect after `in` once per row, and then claims more than `most`; an array is made once.
+    chosen = (
+        f"ctid = any(array(select ctid from work {pick}))"
+        if c.dialect == "postgresql"
+        else f"(kind, ref) in (select kind, ref from work {pick})"
+    )
     rows = await c.all(
         f"""
         update work set due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
-        where (kind, ref) in (
-            select kind, ref from work where due_at <= :now {but} order by due_at limit :most {c.skip_locked}
-        )
+        where {chosen}
         returning kind, ref, queue, epoch, claims, attempts, data
         """,
         now=now_ms,

@@ -1,0 +1,135 @@
+"""A made-up vendor with nothing in the way: a signed webhook, one trigger, two idempotent HTTP actions.
+
+The real `hub` commands load it as a plugin (see `bench.subject`); `bench.receiver` stands where its API would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+
+from hub import (
+    ActionContext,
+    Concurrency,
+    Connector,
+    Delivery,
+    Effect,
+    Field,
+    Hmac,
+    Identity,
+    RegisterConnector,
+    StaticToken,
+    hookimpl,
+)
+from hub.connector import sandbox_secret
+
+NAME = "bench"
+ACCOUNT = "main"
+TOPIC = "ordered"
+PEOPLE = 10_000
+
+_webhook = Hmac(
+    header="X-Bench-Signature",
+    encoding="hex",
+    delivery_id="X-Bench-Delivery",
+    account="X-Bench-Account",
+    topic="X-Bench-Topic",
+)
+
+bench = Connector(
+    name=NAME,
+    title="Bench",
+    hosts=["api.bench.example"],
+    base_url=lambda fields: "https://api.bench.example",
+    account=lambda fields: fields["account"],
+    auth=[
+        StaticToken(
+            headers=lambda fields: {"Authorization": f"Bearer {fields['token']}"},
+            fields=(Field(name="token", title="API token", secret=True),),
+        )
+    ],
+    fields=[
+        Field(name="account", title="Account"),
+        Field(name="webhook_secret", title="Webhook secret", secret=True),
+    ],
+    webhook=_webhook,
+    budgets=[Concurrency(200)],
+)
+
+
+class Order(BaseModel):
+    """What the vendor says about an order."""
+
+    id: str
+    email: str
+    first_name: str
+    total: int
+    city: str
+
+
+@bench.trigger(
+    "ordered",
+    topic=TOPIC,
+    payload=Order,
+    fact=lambda o: o.id,
+    subject=lambda o: Identity(email=o.email, first_name=o.first_name),
+)
+def ordered(delivery: Delivery) -> Iterable[Order]:
+    """Somebody ordered."""
+    return [Order.model_validate(delivery.json())]
+
+
+class Note(BaseModel):
+    """A note under the order's id."""
+
+    order: str
+    text: str
+
+
+class Noted(BaseModel):
+    """The note as stored."""
+
+    order: str = "rehearsed"
+
+
+@bench.action("put_note", input=Note, output=Noted, effect=Effect.IDEMPOTENT, timeout_s=10)
+async def put_note(ctx: ActionContext, input: Note) -> Noted:
+    """Write a note."""
+    await ctx.http.request("POST", f"/notes/{input.order}", json=input.model_dump())
+    return Noted(order=input.order)
+
+
+@bench.action("put_tag", input=Note, output=Noted, effect=Effect.IDEMPOTENT, timeout_s=10)
+async def put_tag(ctx: ActionContext, input: Note) -> Noted:
+    """Set a tag."""
+    await ctx.http.request("POST", f"/tags/{input.order}", json=input.model_dump())
+    return Noted(order=input.order)
+
+
+@hookimpl
+def hub_register_connectors(register: RegisterConnector) -> None:
+    register(bench)
+
+
+def order(n: int) -> dict[str, str | int]:
+    """The nth order: as floors get it, and as it stands in the webhook."""
+    return {
+        "id": f"o-{n}",
+        "email": f"person-{n % PEOPLE}@example.com",
+        "first_name": f"Person {n % PEOPLE}",
+        "total": n % 100,
+        "city": "Izmir",
+    }
+
+
+def webhook_request(n: int, host: str, path: str) -> bytes:
+    """The nth order's signed webhook as the bytes of one HTTP/1.1 request."""
+    body = json.dumps(order(n)).encode()
+    signature = _webhook.sign(body, sandbox_secret(NAME, ACCOUNT, "webhook_secret"))
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"X-Bench-Signature: {signature}\r\nX-Bench-Delivery: d-{n}\r\nX-Bench-Account: {ACCOUNT}\r\nX-Bench-Topic: {TOPIC}\r\n\r\n"
+    )
+    return head.encode() + body
