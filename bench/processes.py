@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -117,10 +118,19 @@ def wait_until(done: Callable[[], bool], what: str) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, nor on the next one, which `hub up` gives to its sandboxes.
+
+    Below the range that the system takes outgoing connections' ports from, so that none of these gets in the way.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000, 2)
+        try:
+            for wanted in (port, port + 1):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            continue
+        return port
 
 
 def get(url: str) -> Any:  # whatever JSON the address answers

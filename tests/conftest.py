@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
+import socket
 import tempfile
 import uuid
 import warnings
@@ -72,12 +74,19 @@ def redis_url() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    import socket
+    """A port that nobody listens on now, nor on the next one, which `hub up` gives to its sandboxes.
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    Below the range that the system takes outgoing connections' ports from, so that none of these gets in the way.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000, 2)
+        try:
+            for wanted in (port, port + 1):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            continue
+        return port
 
 
 async def _sql(url: str, statement: str) -> None:
