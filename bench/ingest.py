@@ -20,7 +20,7 @@ _NAME = "ingest"
 
 def measure(setting: Setting) -> Iterator[Row]:
     """The floors first, then the hub on both databases."""
-    count = 3_000 if setting.quick else 30_000
+    count = 2_000 if setting.quick else 30_000
     bare: dict[str, Result] = {}
     for kind, arguments in {"nothing": [], "insert": [fresh_database(setting.postgres)]}.items():
         with floor(setting.folder, kind, arguments) as url:

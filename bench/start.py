@@ -18,7 +18,7 @@ _HELP_S, _UP_S = 0.5, 3.0
 
 def measure(setting: Setting) -> Iterator[Row]:
     """The median of several starts; files are in the disk cache, as they are for everybody's second start."""
-    times = 3 if setting.quick else 7
+    times = 1 if setting.quick else 7
     help_s = [_help_s() for _ in range(times + 1)][1:]
     yield Row("start", "hub --help", statistics.median(help_s), "s", target=_HELP_S, less=True)
     up_s = [_up_s(setting.folder / f"start-{n}") for n in range(times)]
