@@ -1,0 +1,391 @@
+"""Effects: from the decision to act to an outcome, whatever was known of earlier attempts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from hub import engine
+from hub.clock import format_duration
+from hub.connections import Connection
+from hub.connector import Action, Effect
+from hub.engine import Act, ActionDone, Arrival, Decision
+from hub.errors import (
+    AuthExpired,
+    ConfigError,
+    OutcomeUnknown,
+    PermanentError,
+    RateLimited,
+    RetryableError,
+    SkipStep,
+    StoreUnavailable,
+)
+from hub.ids import idempotency_key, new_id, reference
+from hub.runs.gate import Gate
+from hub.runs.hand import MARGIN_S, Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
+from hub.runs.writer import Writer
+from hub.store.events import append_consents
+from hub.store.runs import EffectRow
+from hub.store.work import NEVER_MS
+
+MAX_ATTEMPTS = 12
+FEW_ATTEMPTS = 3
+GIVE_UP_MS = 3 * 24 * 3_600_000
+
+_log = logging.getLogger(__name__)
+
+
+class Calls:
+    """Makes the calls of one process's runs."""
+
+    def __init__(self, tools: Tools, writer: Writer, gate: Gate) -> None:
+        self._tools, self._writer, self._gate = tools, writer, gate
+
+    async def act(self, program: engine.Program, hand: Hand, decision: Decision, act: Act) -> Arrival:
+        """Write the intent, make the call, and say what came of it."""
+        effect = EffectRow(
+            key=effect_key(hand.row.id, act.step_id),
+            run_id=hand.row.id,
+            step_id=act.step_id,
+            action=act.action,
+            connection=act.connection,
+            state="planned",
+            token=new_id(),
+            request={
+                "input": act.input,
+                "purpose": act.purpose,
+                "valid_until_ms": act.valid_until_ms,
+                "confirms": act.confirms,
+                "on_error": act.on_error,
+                "path": act.path,
+            },
+            attempts=0,
+            intended_at_ms=self._tools.clock.now_ms(),
+        )
+        prepared = await self._prepare(hand, effect)
+        if isinstance(prepared, ActionDone):
+            await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
+            return prepared
+        action, input_, connection = prepared
+        if action.batch is not None:
+            await self._queue(hand, decision, effect, action, input_, connection)
+        if action.message is None and not decision.exits and not self._gate.vetoing:
+            granted = self._tools.limits.take(
+                connection.name, self._tools.connections.connector(connection.connector), action.cost
+            )
+            if granted == 0.0:
+                return await self._act_in_one(hand, decision, effect, action, input_, connection)
+        # Messages pass the gate in a transaction of their own; so does everything that may still be stopped or has to wait.
+        await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
+        await self._writer.look_back(hand, decision.exits)
+        if hand.row.stop is not None:
+            return stopped(hand.row.stop)
+        return await self._attempt(hand, program, effect, action, input_, connection)
+
+    async def _queue(
+        self,
+        hand: Hand,
+        decision: Decision,
+        effect: EffectRow,
+        action: Action[Any, Any],
+        input_: BaseModel,
+        connection: Connection,
+    ) -> None:
+        """Leave the effect to its batch, which wakes the run. Raises LetGo."""
+        assert action.batch is not None, "asked only for actions that are done in batches"
+        now_ms = self._tools.clock.now_ms()
+        group = action.batch.group_by(input_)
+        change = self._writer.change(
+            hand, decision, status="waiting", reason="waiting for its batch", due_ms=NEVER_MS - 1
+        )
+        queued = replace(effect, state="queued", batch=f"{connection.name}|{action.type}|{group}")
+        await self._writer.commit(
+            hand,
+            replace(change, intent=queued, linger=(now_ms + int(action.batch.linger_s * 1000), action.batch.size)),
+        )
+        await self._writer.look_back(hand, decision.exits)
+        raise LetGo
+
+    async def _act_in_one(
+        self,
+        hand: Hand,
+        decision: Decision,
+        effect: EffectRow,
+        action: Action[Any, Any],
+        input_: BaseModel,
+        connection: Connection,
+    ) -> Arrival:
+        """The steady state: the last result and the next intent in one commit, then the call. The slot is taken already."""
+        try:
+            effect = replace(effect, state="intended", attempts=1)
+            change = replace(self._writer.change(hand, decision, status="acting"), intent=effect)
+            done = await self._writer.commit(hand, change)
+            if done.stop is not None:
+                hand.result = result_of(
+                    effect, "withdrawn", "withdrawn", "the run was stopped", None, self._tools.clock.now_ms()
+                )
+                return stopped(done.stop)
+            return await self._call(hand, effect, action, input_, connection)
+        finally:
+            self._tools.limits.release(connection.name)
+
+    async def _prepare(
+        self, hand: Hand, effect: EffectRow
+    ) -> tuple[Action[Any, Any], BaseModel, Connection] | ActionDone:
+        """The action, its checked input and its connection; or why it cannot be. Parks when the plugin is missing."""
+        action = self._tools.plugins.catalogue.action(effect.action)
+        if action is None:
+            connector = effect.action.partition(".")[0]
+            await self._writer.park(
+                hand, f"plugin:{connector}", f"the plugin of {effect.action} is not loaded; install it"
+            )
+            raise LetGo
+        try:
+            connection = await self._tools.connections.by_name(effect.connection)
+            return action, action.input.model_validate(effect.request["input"]), connection
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            return ActionDone("failed", None, f"the input does not fit {effect.action}: {wrong}")
+        except ConfigError as error:
+            return ActionDone("failed", None, str(error))
+
+    async def settle(self, hand: Hand, effect: EffectRow) -> Arrival:
+        """A claimed run with an effect whose outcome is open: find it out, or make the call (again)."""
+        program = await self._tools.library.program(hand.row.recipe, hand.row.version)
+        stop = hand.row.stop
+        if effect.batch is not None and (effect.state == "intended" or stop is None):
+            # Its batch is being called, or will be; the run goes on when that is settled.
+            await self._writer.give_back(hand, delay_s=1, reason="waiting for its batch")
+        if effect.state in {"planned", "queued"} and stop is not None:
+            hand.result = result_of(
+                effect, "withdrawn", "withdrawn", "the run was stopped", None, self._tools.clock.now_ms()
+            )
+            return stopped(stop)
+        prepared = await self._prepare(hand, effect)
+        if isinstance(prepared, ActionDone):
+            hand.result = result_of(effect, "failed", "failed", prepared.reason, None, self._tools.clock.now_ms())
+            return prepared
+        action, input_, connection = prepared
+        if effect.state == "planned":
+            return await self._attempt(hand, program, effect, action, input_, connection)
+        return await self._reconcile(hand, program, effect, action, input_, connection)
+
+    async def _reconcile(
+        self,
+        hand: Hand,
+        program: engine.Program,
+        effect: EffectRow,
+        action: Action[Any, Any],
+        input_: BaseModel,
+        connection: Connection,
+    ) -> Arrival:
+        """An intent without a result: a call may have been made. The effect class says what to do."""
+        if action.effect is Effect.RECONCILABLE and action.lookup_ is not None:
+            settled_ms = effect.intended_at_ms + int((action.timeout_s + MARGIN_S) * 1000)
+            if (early := settled_ms - self._tools.clock.now_ms()) > 0:
+                await self._writer.give_back(
+                    hand, delay_s=early / 1000, reason="waiting until the last call must have ended"
+                )
+            found = await self._look_up(hand, effect, action, input_, connection)
+            if found is not None:
+                return self._done(hand, effect, found, "found at the vendor after a lost answer")
+        elif action.effect is Effect.AT_MOST_ONCE:
+            return self._unknown(hand, effect, "the answer was lost and this action must not be repeated")
+        if hand.row.stop is not None:
+            if action.effect is Effect.RECONCILABLE:
+                hand.result = result_of(
+                    effect, "withdrawn", "withdrawn", "it had not been done", None, self._tools.clock.now_ms()
+                )
+            else:
+                self._unknown(
+                    hand, effect, "the answer was lost and the run was stopped before it could be asked again"
+                )
+            return stopped(hand.row.stop)
+        return await self._attempt(hand, program, effect, action, input_, connection)
+
+    async def _look_up(
+        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel, connection: Connection
+    ) -> BaseModel | None:
+        assert action.lookup_ is not None, "only reconcilable actions with a look-up are looked up"
+        try:
+            context = await self._tools.connections.context(
+                connection,
+                reference=reference(effect.key),
+                idempotency_key=idempotency_key(effect.key),
+                intended_at_ms=effect.intended_at_ms,
+                total_s=action.timeout_s,
+            )
+            found: BaseModel | None = await action.lookup_(context, input_)
+            return found
+        except AuthExpired as error:
+            await self._expired(hand, connection, error)
+        except Exception as error:  # whatever it was, looking up again is safe
+            if self._tools.clock.now_ms() - effect.intended_at_ms > GIVE_UP_MS:
+                raise
+            delay_s = self._backoff(effect.attempts, getattr(error, "retry_after_s", None))
+            await self._writer.give_back(hand, delay_s=delay_s, reason=f"looking it up failed: {say(error)}")
+        return None
+
+    async def _attempt(
+        self,
+        hand: Hand,
+        program: engine.Program,
+        effect: EffectRow,
+        action: Action[Any, Any],
+        input_: BaseModel,
+        connection: Connection,
+    ) -> Arrival:
+        """Slot, budget, gate, intent, call."""
+        connector = self._tools.connections.connector(connection.connector)
+        wait_s = self._tools.limits.take(connection.name, connector, action.cost)
+        if wait_s > 0:
+            await self._writer.give_back(
+                hand,
+                delay_s=wait_s * (1 + 0.2 * self._tools.jitter()),
+                reason=f"waiting for the budget of {connection.name}",
+                queue=connection.name,
+            )
+        try:
+            passed = await self._gate.passes(hand, program, effect, action, input_)
+            if not isinstance(passed, EffectRow):
+                return passed
+            return await self._call(hand, passed, action, input_, connection)
+        finally:
+            self._tools.limits.release(connection.name)
+
+    async def _call(
+        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel, connection: Connection
+    ) -> Arrival:
+        """Make the call whose intent is committed, and say what came of it."""
+        if self._tools.rehearsal:
+            return self._done(
+                hand,
+                effect,
+                action.rehearse(input_, self._tools.clock.now_ms()),
+                action.dry_run(input_),
+                message=action.message is not None,
+            )
+        if time.monotonic() + action.timeout_s + MARGIN_S > hand.deadline:
+            # Too little of the lease is left to be sure that nobody else calls too. Nothing was sent.
+            hand.result = planned(effect, self._tools.clock.now_ms())
+            await self._writer.give_back(hand, delay_s=0.01, reason="the lease was nearly over")
+        try:
+            context = await self._tools.connections.context(
+                connection,
+                reference=reference(effect.key),
+                idempotency_key=idempotency_key(effect.key),
+                intended_at_ms=effect.intended_at_ms,
+                total_s=action.timeout_s,
+            )
+            output = await action.run(context, input_)
+        except SkipStep as skip:
+            await self._signals(effect, skip)
+            return self._skipped(hand, effect, skip, message=action.message is not None)
+        except AuthExpired as error:
+            hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None)
+            return await self._expired(hand, connection, error)
+        except RetryableError as error:
+            return await self._again(hand, effect, action, connection, error)
+        except PermanentError as error:
+            return self._failed(hand, effect, say(error), message=action.message is not None)
+        except OutcomeUnknown as error:
+            return await self._lost(hand, effect, action, say(error))
+        except (StoreUnavailable, ConfigError) as error:
+            # Raised before the request left: by the token, the host check or the store.
+            hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None)
+            await self._writer.give_back(hand, delay_s=self._backoff(effect.attempts, None), reason=say(error))
+            raise LetGo from error
+        except Exception as error:  # a plugin may raise anything, also after its request was answered
+            _log.exception(
+                "an action raised", extra={"what": "action_raised", "run_id": hand.row.id, "action": effect.action}
+            )
+            return await self._lost(hand, effect, action, f"the connector raised {type(error).__name__}")
+        return self._done(hand, effect, output, "", message=action.message is not None)
+
+    def _done(
+        self, hand: Hand, effect: EffectRow, output: BaseModel, reason: str, *, message: bool = True
+    ) -> ActionDone:
+        data = output.model_dump(mode="json")
+        hand.result = result_of(effect, "done", "done", reason, data, self._tools.clock.now_ms(), message=message)
+        return ActionDone("done", data, reason)
+
+    def _failed(self, hand: Hand, effect: EffectRow, reason: str, *, message: bool = True) -> ActionDone:
+        hand.result = result_of(effect, "failed", "failed", reason, None, self._tools.clock.now_ms(), message=message)
+        return ActionDone("failed", None, reason)
+
+    def _skipped(self, hand: Hand, effect: EffectRow, skip: SkipStep, *, message: bool) -> ActionDone:
+        reason = f"{skip.reason}: {skip}" if str(skip) != skip.reason else skip.reason
+        hand.result = result_of(effect, "skipped", "skipped", reason, None, self._tools.clock.now_ms(), message=message)
+        return ActionDone("skipped", None, reason)
+
+    def _unknown(self, hand: Hand, effect: EffectRow, reason: str) -> ActionDone:
+        hand.result = result_of(effect, "unknown", "unknown", reason, None, self._tools.clock.now_ms(), message=True)
+        return ActionDone("unknown", None, reason)
+
+    async def _again(
+        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], connection: Connection, error: RetryableError
+    ) -> Arrival:
+        """Certainly not done: plan it again, unless it has been tried for long enough."""
+        now_ms = self._tools.clock.now_ms()
+        limited = isinstance(error, RateLimited)
+        if limited and error.retry_after_s:
+            self._tools.limits.push(connection.name, error.retry_after_s)
+        most = MAX_ATTEMPTS if effect.request.get("on_error", "retry") == "retry" else FEW_ATTEMPTS
+        if not limited and (effect.attempts >= most or now_ms - effect.intended_at_ms > GIVE_UP_MS):
+            span = format_duration(max(1000, now_ms - effect.intended_at_ms))
+            return self._failed(hand, effect, f"given up after {effect.attempts} attempts in {span}: {say(error)}")
+        hand.result = planned(effect, now_ms, message=action.message is not None)
+        delay_s = self._backoff(effect.attempts, error.retry_after_s)
+        await self._writer.give_back(hand, delay_s=delay_s, reason=say(error), queue=connection.name)
+        raise LetGo
+
+    async def _lost(self, hand: Hand, effect: EffectRow, action: Action[Any, Any], reason: str) -> Arrival:
+        """The answer was lost: it may have been done. The effect class says what follows."""
+        if action.effect is Effect.AT_MOST_ONCE:
+            return self._unknown(hand, effect, reason)
+        if effect.attempts >= MAX_ATTEMPTS or self._tools.clock.now_ms() - effect.intended_at_ms > GIVE_UP_MS:
+            return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}")
+        delay_s = self._backoff(effect.attempts, None)
+        if action.effect is Effect.RECONCILABLE:
+            delay_s += action.timeout_s + MARGIN_S
+        await self._writer.give_back(hand, delay_s=delay_s, reason=f"the answer was lost ({reason})")
+        raise LetGo
+
+    async def _expired(self, hand: Hand, connection: Connection, error: AuthExpired) -> Arrival:
+        """The credentials are refused: renew what can be renewed, once; else the run waits for a new authorisation."""
+        if await self._tools.connections.renew_refused(connection):
+            await self._writer.give_back(hand, delay_s=0.05, reason="the token was renewed", counted=True)
+        await self._tools.connections.unhealthy(connection, say(error))
+        await self._writer.park(hand, f"connection:{connection.name}", f"{connection.name} needs re-authorisation")
+        raise LetGo
+
+    async def _signals(self, effect: EffectRow, skip: SkipStep) -> None:
+        """What a vendor's refusal says about consent goes to the ledger."""
+        if not skip.signals:
+            return
+        rows = [
+            {
+                "id": new_id(),
+                "channel": s.channel,
+                "address": s.address,
+                "purpose": s.purpose,
+                "state": s.state.value,
+                "reason": s.reason,
+                "source": effect.action,
+                "event_id": None,
+                "at": self._tools.clock.now_ms(),
+            }
+            for s in skip.signals
+        ]
+        async with self._tools.store.write() as c:
+            await append_consents(c, rows)
+
+    def _backoff(self, attempts: int, retry_after_s: float | None) -> float:
+        """The vendor's word with a little jitter, else 2 s doubling to an hour with full jitter."""
+        if retry_after_s is not None:
+            return retry_after_s * (1 + 0.1 * self._tools.jitter())
+        return float(max(0.1, self._tools.jitter() * min(3600.0, 2.0**attempts)))

@@ -1,0 +1,178 @@
+"""T4: the last moment before a call. Is the run still held, wanted and permitted? Then the intent is written."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from hub import engine
+from hub.clock import rfc3339
+from hub.connector import Action
+from hub.engine import ActionDone, Arrival
+from hub.events import ConsentState, e164
+from hub.ids import new_id
+from hub.purposes import LedgerEntry, LegalClass, Purpose, permits
+from hub.runs.hand import Hand, LetGo, Tools, result_of, stopped
+from hub.runs.writer import Writer
+from hub.store import contacts, events, runs
+from hub.store.runs import EffectRow
+from hub.store.session import Connection
+
+_PHONE_CHANNELS = {"sms", "whatsapp", "voice"}
+
+_log = logging.getLogger(__name__)
+
+
+class Gate:
+    """Asks everything that may still hold a call back, under the contact's lock."""
+
+    def __init__(self, tools: Tools, writer: Writer) -> None:
+        self._tools, self._writer = tools, writer
+
+    @property
+    def vetoing(self) -> bool:
+        return bool(self._tools.plugins.manager.hook.hub_before_effect.get_hookimpls())
+
+    async def passes(
+        self, hand: Hand, program: engine.Program, effect: EffectRow, action: Action[Any, Any], input_: BaseModel
+    ) -> EffectRow | Arrival:
+        """The last moment before a call: may it still be made? Writes and returns the intent, or says why not.
+
+        Each call has a token of its own, so that a late answer to an earlier one is never taken for this one's.
+        """
+        veto = await self._ask_plugins(hand, effect)
+        if veto is not None:
+            return veto
+        now_ms = self._tools.clock.now_ms()
+        since_ms = effect.intended_at_ms if effect.attempts else now_ms
+        intent = replace(
+            effect, state="intended", token=new_id(), attempts=effect.attempts + 1, intended_at_ms=since_ms
+        )
+        hold_on = False
+        answer: ActionDone | None = None
+        async with self._tools.store.write() as c:
+            if hand.row.contact_id:
+                await contacts.lock(c, [hand.row.contact_id])
+            held = await runs.hold(c, hand.row.id, hand.claim.epoch)
+            if not held.held:
+                raise LetGo
+            if held.stop is not None:
+                hand.row = replace(hand.row, stop=held.stop)
+            elif action.message is not None and (hold_on := await self._news_waiting(c, hand, program, action, input_)):
+                pass
+            elif action.message is not None:
+                answer = await self._permission(c, hand, effect, action, input_, now_ms)
+            if held.stop is None and not hold_on and answer is None:
+                await runs.intend(c, intent)
+        if hand.row.stop is not None:
+            hand.result = result_of(effect, "withdrawn", "withdrawn", "the run was stopped", None, now_ms)
+            return stopped(hand.row.stop)
+        if hold_on:
+            await self._writer.give_back(hand, delay_s=0.02, reason="news about this person is being sorted first")
+        if answer is None:
+            return intent
+        hand.result = result_of(effect, "skipped", "skipped", answer.reason, None, now_ms)
+        return answer
+
+    async def _ask_plugins(self, hand: Hand, effect: EffectRow) -> ActionDone | None:
+        if not self.vetoing:
+            return None
+        try:
+            vetoes = await self._tools.plugins.gather(
+                "hub_before_effect",
+                limit_s=self._tools.hook_limit_s,
+                action=effect.action,
+                input=effect.request["input"],
+                run_id=hand.row.id,
+                contact_id=hand.row.contact_id,
+            )
+        except Exception as error:  # a plugin may raise anything; an effect is never sent past a broken guard
+            _log.exception("a plugin's guard failed", extra={"what": "hook_failed", "run_id": hand.row.id})
+            await self._writer.give_back(
+                hand, delay_s=30, reason=f"a plugin's guard failed: {type(error).__name__}", counted=True
+            )
+        for veto in vetoes:
+            if veto is not None and veto.delay_s is not None:
+                await self._writer.give_back(hand, delay_s=veto.delay_s, reason=f"a plugin said later: {veto.reason}")
+            if veto is not None:
+                return ActionDone("skipped", None, f"vetoed: {veto.reason}")
+        return None
+
+    async def _news_waiting(
+        self,
+        c: Connection,
+        hand: Hand,
+        program: engine.Program,
+        action: Action[Any, Any],
+        input_: BaseModel,
+    ) -> bool:
+        """Whether an event that may end this run is stored but not routed yet."""
+        if not program.exit_types or hand.row.contact_id is None:
+            return False
+        known = await contacts.identities(c, [hand.row.contact_id])
+        people = [f"{kind}:{value}" for kind, value in known.get(hand.row.contact_id, [])]
+        return any(event.type in program.exit_types for _, event in await events.unrouted_of(c, people))
+
+    async def _permission(
+        self,
+        c: Connection,
+        hand: Hand,
+        effect: EffectRow,
+        action: Action[Any, Any],
+        input_: BaseModel,
+        now_ms: int,
+    ) -> ActionDone | None:
+        """Valid still, consent given, not suppressed: then the message is reserved. Else the reason it stays."""
+        assert action.message is not None, "only messages are asked about"
+        valid_until_ms = effect.request.get("valid_until_ms")
+        if valid_until_ms is not None and now_ms > int(valid_until_ms):
+            return ActionDone("skipped", None, f"too_late: valid until {rfc3339(int(valid_until_ms))}")
+        name = effect.request.get("purpose")
+        purpose = self._tools.library.purpose(str(name)) if name else None
+        if purpose is None:
+            return ActionDone("skipped", None, f"no_consent: there is no purpose {name}; add it to purposes.yaml")
+        if purpose.channel is not None and purpose.channel != action.message.channel:
+            return ActionDone("skipped", None, f"no_consent: the purpose {name} is for {purpose.channel}")
+        missing = await self._unconfirmed(c, hand, effect, purpose)
+        if missing:
+            return ActionDone("skipped", None, missing)
+        address = _address(action, input_)
+        ledger = await contacts.ledger(c, [(action.message.channel, address)])
+        entries = [
+            LedgerEntry(ConsentState(row["state"]), row["purpose"], row["reason"], row["at"])
+            for row in ledger.get((action.message.channel, address), [])
+        ]
+        permission = permits(entries, purpose)
+        if not permission.allowed:
+            return ActionDone("skipped", None, permission.reason)
+        await runs.reserve_message(
+            c,
+            effect.key,
+            contact_id=hand.row.contact_id,
+            channel=action.message.channel,
+            purpose=purpose.name,
+            recipe=hand.row.recipe,
+            at_ms=now_ms,
+        )
+        return None
+
+    async def _unconfirmed(self, c: Connection, hand: Hand, effect: EffectRow, purpose: Purpose) -> str | None:
+        """A service message passes only as the confirmation of a step that was done."""
+        if purpose.legal_class is not LegalClass.SERVICE:
+            return None
+        step = effect.request.get("confirms")
+        if step and await runs.effect_state(c, hand.row.id, str(step)) == "done":
+            return None
+        return f"no_consent: a service message confirms a step that was done, and {step or 'no step'} was not"
+
+
+def _address(action: Action[Any, Any], input_: BaseModel) -> str:
+    """The address as the consent ledger writes it."""
+    assert action.message is not None, "only messages have an address"
+    given = str(action.message.to(input_))
+    if action.message.channel in _PHONE_CHANNELS:
+        return e164(given) or given
+    return given.strip().lower()

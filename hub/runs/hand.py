@@ -1,0 +1,99 @@
+"""A run in hand, what works on it, and the small words that the rooms of this package share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hub import engine
+from hub.clock import Clock
+from hub.connections import Connections
+from hub.engine import Arrival
+from hub.errors import HubError
+from hub.events import Json
+from hub.library import Library
+from hub.limits import Limits
+from hub.plugins import Plugins
+from hub.store.runs import EffectResult, EffectRow, RunRow
+from hub.store.session import Store
+from hub.store.work import Claim
+
+# What a worker needs beyond a call's own limit to write the result before its lease ends.
+MARGIN_S = 3.0
+
+
+class LetGo(Exception):  # (not a failure: the run is somebody else's now, or waits for its next due time)
+    """Stop working on this run; everything that had to be written is written."""
+
+
+@dataclass
+class Hand:
+    """A run in hand. `deadline` is the monotonic instant after which the lease may be somebody else's."""
+
+    claim: Claim
+    row: RunRow
+    deadline: float
+    position: str | None = None
+    ctx: Mapping[str, Json] = field(default_factory=dict)
+    seq: int = 0
+    watches: int = 0
+    result: EffectResult | None = None
+
+    def __post_init__(self) -> None:
+        self.position, self.ctx = self.row.position, self.row.ctx
+        self.seq, self.watches = self.row.steps, self.row.watches
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a runner works with."""
+
+    store: Store
+    library: Library
+    connections: Connections
+    plugins: Plugins
+    clock: Clock
+    limits: Limits
+    zone: str = "UTC"
+    hook_limit_s: float = 2.0
+    lease_s: float = 30.0
+    rehearsal: bool = False
+    """Actions give their simulated output instead of calling anybody."""
+    jitter: Callable[[], float] = random.random
+
+
+def effect_key(run_id: str, step_id: str) -> str:
+    """Names an effect for ever: its run and step."""
+    return f"{run_id}:{step_id}"
+
+
+def stopped(stop: Mapping[str, Json]) -> Arrival:
+    """What a stop says to the engine."""
+    if "cancel" in stop:
+        return engine.Cancelled(str(stop["cancel"]))
+    return engine.Exited(int(stop["name"]), stop["event"])
+
+
+def result_of(
+    effect: EffectRow,
+    state: str,
+    outcome: str,
+    reason: str,
+    response: Mapping[str, Json] | None,
+    at_ms: int,
+    *,
+    message: bool = True,
+) -> EffectResult:
+    """What became of an effect, as T5 writes it."""
+    return EffectResult(effect.key, effect.token, effect.action, state, outcome, reason, response, at_ms, message)
+
+
+def planned(effect: EffectRow, at_ms: int, *, message: bool = True) -> EffectResult:
+    """An effect that certainly was not done and is to be tried again."""
+    return result_of(effect, "planned", "planned", "to be tried again", None, at_ms, message=message)
+
+
+def say(error: Exception) -> str:
+    """An error for a run's trace: our own words, or only the type of somebody else's, which may repeat personal data."""
+    return str(error) if isinstance(error, HubError) else type(error).__name__

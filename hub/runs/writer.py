@@ -1,0 +1,185 @@
+"""T5: what was decided about a run in hand, committed under its lease; a change whose lease is gone touches nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic_core import from_json
+
+from hub.engine import ActionDone, Decision, Watch
+from hub.errors import StoreUnavailable
+from hub.routing import answers_watch, event_scope
+from hub.runs.hand import Hand, LetGo, Tools
+from hub.store import events, runs
+from hub.store.grouped import Grouped
+from hub.store.runs import Advance, Advanced, EffectResult, StepRow, WatchRow
+from hub.store.work import NEVER_MS
+
+_log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Commits what becomes of runs in hand, many of them in one transaction."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._group: Grouped[Advance, Advanced] = Grouped(
+            self._flush, most=50, flushers=2 if tools.store.dialect == "postgresql" else 1, bound=100_000
+        )
+
+    async def _flush(self, group: Sequence[Advance]) -> Sequence[Advanced]:
+        async with self._tools.store.write() as c:
+            return await runs.advance(c, group)
+
+    def change(
+        self,
+        hand: Hand,
+        decision: Decision,
+        *,
+        status: str,
+        reason: str | None = None,
+        due_ms: int | None = None,
+        watches: Sequence[Watch] | None = None,
+    ) -> Advance:
+        """A decision as the change that T5 writes."""
+        added = decision.exits if watches is None else watches
+        return Advance(
+            run_id=hand.row.id,
+            epoch=hand.claim.epoch,
+            at_ms=self._tools.clock.now_ms(),
+            seq=hand.seq,
+            status=status,
+            position=decision.position,
+            ctx=decision.ctx,
+            reason=reason,
+            due_ms=due_ms,
+            steps=[StepRow(s.step_id, s.path, s.kind, s.outcome, s.reason) for s in decision.trail],
+            result=hand.result,
+            watches=[_watch_row(w) for w in added],
+            first_watch=hand.watches,
+            # Most runs never waited: there is nothing to remove.
+            end_wait=bool(decision.trail) and hand.watches > 0,
+            take_stop=hand.row.stop is not None,
+            take_wake=True,
+        )
+
+    async def commit(self, hand: Hand, change: Advance) -> Advanced:
+        """T5. Raises LetGo for a zombie; otherwise the hand stands where the change says."""
+        done = await self._write(hand, change)
+        if hand.result is not None:
+            await self._after_effect(hand, hand.result)
+        if not done.held:
+            raise LetGo
+        hand.result = None
+        hand.position, hand.ctx = change.position, change.ctx
+        hand.seq += len(change.steps)
+        hand.watches += len(change.watches)
+        hand.row = replace(hand.row, stop=done.stop, wake=None)
+        return done
+
+    async def _write(self, hand: Hand, change: Advance) -> Advanced:
+        """Submit a change; while the database is away, one that holds a call's outcome is not given up under the lease."""
+        while True:
+            try:
+                return await self._group.submit(change)
+            except StoreUnavailable:
+                if change.result is None or time.monotonic() > hand.deadline:
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def _after_effect(self, hand: Hand, result: EffectResult) -> None:
+        if result.state == "planned":
+            return
+        await self._tools.plugins.notify(
+            "hub_after_effect",
+            limit_s=self._tools.hook_limit_s,
+            action=result.action,
+            run_id=hand.row.id,
+            outcome=result.outcome,
+        )
+
+    async def give_back(
+        self, hand: Hand, *, delay_s: float, reason: str, queue: str | None = None, counted: bool = False
+    ) -> None:
+        """Return the run to be claimed again later; nothing is decided. Raises LetGo."""
+        change = Advance(
+            run_id=hand.row.id,
+            epoch=hand.claim.epoch,
+            at_ms=self._tools.clock.now_ms(),
+            seq=hand.seq,
+            status="ready",
+            position=hand.position,
+            ctx=hand.ctx,
+            reason=reason,
+            due_ms=self._tools.clock.now_ms() + max(1, int(delay_s * 1000)),
+            result=hand.result,
+            first_watch=hand.watches,
+            queue=queue,
+            counted=counted,
+        )
+        await self.commit(hand, change)
+        raise LetGo
+
+    async def park(self, hand: Hand, on: str, reason: str) -> None:
+        """Set the run aside until what it is parked on is mended. Raises LetGo."""
+        change = Advance(
+            run_id=hand.row.id,
+            epoch=hand.claim.epoch,
+            at_ms=self._tools.clock.now_ms(),
+            seq=hand.seq,
+            status="parked",
+            position=hand.position,
+            ctx=hand.ctx,
+            reason=reason,
+            due_ms=NEVER_MS,
+            parked_on=on,
+            result=hand.result,
+            first_watch=hand.watches,
+        )
+        await self.commit(hand, change)
+        _log.warning("a run is parked", extra={"what": "run_parked", "run_id": hand.row.id, "parked_on": on})
+        raise LetGo
+
+    async def outcome_of(self, effect_key: str) -> ActionDone | None:
+        """The outcome of an effect as stored, or None when it has none."""
+        async with self._tools.store.read() as c:
+            row = await runs.outcome_of(c, effect_key)
+        if row is None:
+            return None
+        response = from_json(row["response"]) if row["response"] else None
+        return ActionDone(row["outcome"], response, row["reason"] or "")
+
+    async def look_back(self, hand: Hand, watches: Sequence[Watch]) -> None:
+        """Find events that came before their watch was committed, and wake or stop the run as routing would have."""
+        for watch in sorted(watches, key=lambda w: w.kind != "exit"):
+            async with self._tools.store.read() as c:
+                if watch.key_field == "contact":
+                    found = await events.of_contact_since(c, watch.key, [watch.type], watch.since_ms)
+                else:
+                    found = await events.found_by_key(c, watch.type, f"{watch.key_field}={watch.key}")
+            for event in found:
+                scope = event_scope(event, self._tools.connections.name_of(event.connection_id))
+                if event.id == hand.row.trigger.get("event_id") or not answers_watch(
+                    scope, event, watch.where, watch.since_ms
+                ):
+                    continue
+                answer = {"name": watch.name, "event": scope}
+                async with self._tools.store.write() as c:
+                    if not (await runs.hold(c, hand.row.id, hand.claim.epoch)).held:
+                        raise LetGo
+                    if watch.kind == "exit":
+                        await runs.stop(c, {hand.row.id: answer}, self._tools.clock.now_ms())
+                    else:
+                        await runs.wake(c, {hand.row.id: answer}, self._tools.clock.now_ms())
+                if watch.kind == "exit" and hand.row.status != "arming":
+                    hand.row = replace(hand.row, stop=answer)
+                    return
+                raise LetGo
+
+
+def _watch_row(w: Watch) -> WatchRow:
+    return WatchRow(w.kind, w.name, w.type, f"{w.key_field}={w.key}", w.where, w.since_ms)
