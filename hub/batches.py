@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hub import seams
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Action, Effect
@@ -98,6 +99,7 @@ class Batches:
             except PermanentError as error:
                 answers = [error] * len(effects)
         await self._settle(claim, action, effects, answers)
+        seams.reach("batch.settled")
 
     async def _answers(
         self, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
@@ -116,7 +118,9 @@ class Batches:
             total_s=action.timeout_s,
         )
         try:
+            seams.reach("batch.frozen")
             answers: Sequence[_Answer] = await action.run_batch(context, inputs)
+            seams.reach("batch.answered")
         except HubError:
             raise
         except Exception as error:  # a plugin may raise anything, also after its request was answered

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from hub import seams
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock
 from hub.connector import Account, ActionContext, Auth, ClientCredentials, Connector, Field, sandbox_secret
@@ -415,6 +416,7 @@ class Connections:
         got = answer.json()
         if not isinstance(got, dict) or "access_token" not in got:
             raise OutcomeUnknown(f"the token answer for {connection.name} holds no access_token")
+        seams.reach("token.answered")
         secrets = self._vault.open(
             bytes(self._known.sealed[connection.id][0]), connection.id, self._known.sealed[connection.id][1]
         )

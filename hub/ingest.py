@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic_core import to_json
 
+from hub import seams
 from hub.catalogue import Catalogue
 from hub.clock import Clock
 from hub.connections import App, Connection, Connections
@@ -190,6 +191,8 @@ class Ingest:
     async def _flush(self, group: Sequence[Incoming]) -> Sequence[Stored]:
         async with self._store.write() as c:
             stored = await ingest(c, group)
+            seams.reach("ingest.commit")
+        seams.reach("ingest.committed")
         if any(s.event_ids for s in stored):
             self._ring()
         return stored

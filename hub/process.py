@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from hub import seams
 from hub.batches import Batches
 from hub.clock import Clock
 from hub.connections import Connections
@@ -118,6 +119,10 @@ async def open_hub(
     """All services, made but not yet running: `serve` and `pump.run` are the caller's to start."""
     plugins = plugins or load_plugins(quarantine=quarantine)
     clock = clock or Clock()
+    if settings.seam:
+        if not settings.development:
+            raise ConfigError("HUB_SEAM is for tests: it needs HUB_DEVELOPMENT=true, never in production")
+        seams.arm(settings.seam)
     async with open_store(settings, upgrade=upgrade, pool=pool) as store:
         transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))
         bell = Bell(settings.redis_url)

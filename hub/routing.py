@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from hub import engine
+from hub import engine, seams
 from hub.clock import Clock, format_duration, rfc3339
 from hub.conditions import Truth, judge
 from hub.connections import Connections
@@ -136,9 +136,12 @@ class Router:
                     return 0
                 # What was published or connected before an event came must count for it: ask where the event is seen.
                 unknown = [e for e in batch if not self._connections.knows(e.connection_id)]
-                if not unknown and not await self._library.stale(c):
+                if ready := not unknown and not await self._library.stale(c):
                     await self._route(c, batch)
-                    return len(batch)
+                    seams.reach("route.commit")
+            if ready:
+                seams.reach("route.committed")
+                return len(batch)
             await self._connections.refresh(force=True)
             if all(not self._connections.knows(e.connection_id) for e in unknown) and unknown:
                 raise ConfigError("the connection of an event is gone")

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
     slots: int = Field(150, description="How many runs a worker has in hand at once.")
     hook_limit_s: float = Field(2, description="How long plugins' hooks may take, in seconds.")
+    seam: str | None = Field(
+        None, description="Kills, freezes or fails the process at a named place, for tests; only in development mode."
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(True, description="Logs as JSON lines; false for reading in a terminal.")
 

@@ -6,7 +6,9 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from hub import seams
 from hub.errors import StoreUnavailable
 from hub.ingest import MAX_BODY_BYTES, Ingest, Refused
 
@@ -50,7 +52,15 @@ async def _receive(request: Request) -> Response:
         return Response(status_code=_REFUSED)
     except StoreUnavailable:
         return Response(status_code=503, headers={"Retry-After": "5"})
-    return Response(reply.body, reply.status, media_type=reply.content_type if reply.body else None)
+    return _Answer(reply.body, reply.status, media_type=reply.content_type if reply.body else None)
+
+
+class _Answer(Response):
+    """The answer to a call that was stored."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        seams.reach("ingest.answered")
 
 
 async def _read(request: Request, headers: dict[str, str]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hub import engine
+from hub import engine, seams
 from hub.clock import format_duration
 from hub.connections import Connection
 from hub.connector import Action, Effect
@@ -281,7 +281,9 @@ class Calls:
                 intended_at_ms=effect.intended_at_ms,
                 total_s=action.timeout_s,
             )
+            seams.reach("call.intended")
             output = await action.run(context, input_)
+            seams.reach("call.answered")
         except SkipStep as skip:
             await self._signals(effect, skip)
             return self._skipped(hand, effect, skip, message=action.message is not None)

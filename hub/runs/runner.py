@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pydantic_core import from_json
 
-from hub import engine
+from hub import engine, seams
 from hub.engine import Act, Arrival, Decision, Facts, Finish, Need, RunState, Sleep, Wait, Watch
 from hub.errors import ConfigError, StoreUnavailable
 from hub.events import Json
@@ -115,6 +115,7 @@ class Runner:
                     hand, decision, status="sleeping", reason=sleep.reason, due_ms=sleep.until_ms
                 )
                 await self._writer.commit(hand, change)
+                seams.reach("sleep.registered")
                 await self._writer.look_back(hand, decision.exits)
                 raise LetGo
             case Wait() as wait:
@@ -125,6 +126,7 @@ class Runner:
                 # The lease's end is when somebody else may finish the arming; what to arm with stands in `data`.
                 lease_end = self._tools.clock.now_ms() + int(self._tools.lease_s * 1000)
                 await self._writer.commit(hand, replace(change, due_ms=lease_end, data=str(due_ms), counted=True))
+                seams.reach("wait.registered")
                 hand.row = replace(hand.row, status="arming")
                 await self._arm(hand, program, due_ms, watches=(*decision.exits, *wait.watches))
                 raise LetGo

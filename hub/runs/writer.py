@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pydantic_core import from_json
 
+from hub import seams
 from hub.engine import ActionDone, Decision, Watch
 from hub.errors import StoreUnavailable
 from hub.routing import answers_watch, event_scope
@@ -33,7 +34,10 @@ class Writer:
 
     async def _flush(self, group: Sequence[Advance]) -> Sequence[Advanced]:
         async with self._tools.store.write() as c:
-            return await runs.advance(c, group)
+            advanced = await runs.advance(c, group)
+            seams.reach("run.commit")
+        seams.reach("run.committed")
+        return advanced
 
     def change(
         self,

@@ -66,6 +66,9 @@ connection = Table(
     _text("key_id"),
     _count("token_epoch"),
     _ms("token_expires_at", null=True),
+    # Who renews the token now, and until when nobody else may (T8).
+    _text("token_lease", null=True),
+    _ms("token_lease_until", null=True),
     _text("health"),
     _text("health_reason", null=True),
     _ms("created_at"),
@@ -154,6 +157,8 @@ event = Table(
     _text("stage"),
     _text("note", null=True),
     _count("duplicates"),
+    # The run of ours that caused it, where the vendor gives our marker back.
+    _text("cause", null=True),
     # Stages in the order of an event's life: enrich, route, routed; or quarantined, with the reason in `note`.
     Index("event_unrouted", "id", postgresql_where=text("stage = 'route'"), sqlite_where=text("stage = 'route'")),
     Index(
@@ -232,6 +237,9 @@ run = Table(
     _ms("finished_at", null=True),
     _count("steps"),
     _count("watches"),
+    # How many runs in a row were started by each other's effects, and which run this one repeats.
+    _count("depth"),
+    _text("retry_of", null=True),
     UniqueConstraint("recipe", "entry_key", name="run_entry"),
     Index("run_of_contact", "contact_id", "id"),
     Index("run_inside", "recipe", "scope", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
@@ -349,4 +357,50 @@ verdict = Table(
     _text("reason"),
     _ms("at"),
     Index("verdict_of_contact", "contact_id", "at"),
+)
+
+# What is held back, by whom and why. Every process reads it each second, before it makes calls.
+pause = Table(
+    "pause",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _text("target"),
+    _text("reason"),
+    _ms("at"),
+    UniqueConstraint("kind", "target", name="pause_target"),
+)
+
+# The breaker of a connection that is not closed. Its times are real time.
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("connection", Text, primary_key=True),
+    _text("state"),
+    _ms("until"),
+    _count("trips"),
+    _text("reason"),
+    _ms("since"),
+)
+
+# What was used of a quota or a spending cap in one period (its start): subjects such as `connection:sms:spend`.
+usage = Table(
+    "usage",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("period", BigInteger, primary_key=True),
+    Column("used", BigInteger, nullable=False, server_default="0"),
+)
+
+# The processes that are at work, by their last sign of life (real time).
+process = Table(
+    "process",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _text("version"),
+    _ms("started_at"),
+    _ms("seen_at"),
+    _count("busy"),
+    _count("slots"),
 )

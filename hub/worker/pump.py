@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+from hub import seams
 from hub.batches import Batches
 from hub.errors import StoreUnavailable
 from hub.ids import new_id
@@ -162,6 +163,8 @@ class Pump:
                 most=most,
                 full=self._full(),
             )
+        if claims:
+            seams.reach("run.claimed")
         ids = [claim.ref for claim in claims if claim.kind == "run"]
         if ids:
             async with self._store.read() as c:

@@ -53,25 +53,15 @@ async def test_a_schema_from_the_future_is_refused(sqlite_url: str) -> None:
     await store.close()
 
 
-async def test_the_embedded_hub_upgrades_its_file_and_keeps_a_copy(
-    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a file that is one revision behind
-    behind = migrate.SchemaStatus("0001", "0002", ("0002",))
-    upgraded: list[Store] = []
-
-    async def status(_: Store) -> migrate.SchemaStatus:
-        return behind
-
-    async def upgrade(store: Store) -> None:
-        upgraded.append(store)
-
-    monkeypatch.setattr(migrate, "status", status)
-    monkeypatch.setattr(migrate, "upgrade", upgrade)
+async def test_the_embedded_hub_upgrades_its_file_and_keeps_a_copy(tmp_path: Path, sqlite_url: str) -> None:
+    # given a file that an earlier release left
+    store = Store(sqlite_url)
+    await migrate.downgrade(store, "0001")
+    await store.close()
     # when the embedded hub opens it
-    async with open_store(load_settings(database_url=sqlite_url, data_dir=tmp_path), upgrade=True):
-        assert upgraded
-    # then the copy is a whole database
+    async with open_store(load_settings(database_url=sqlite_url, data_dir=tmp_path), upgrade=True) as opened:
+        assert (await migrate.status(opened)).ready
+    # then the copy is the whole database as it was
     copy = Store(f"sqlite:///{tmp_path / 'hub.db.before-upgrade'}")
     async with copy.read() as c:
         assert await c.first("select version_num from alembic_version") == {"version_num": "0001"}

@@ -1,0 +1,83 @@
+"""What the engine keeps about itself: pauses, breakers, quotas, processes at work; and where events and runs come from.
+
+Revision 0002.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "breaker",
+        sa.Column("connection", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("trips", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("connection"),
+    )
+    op.create_table(
+        "pause",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("kind", "target", name="pause_target"),
+    )
+    op.create_table(
+        "process",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("busy", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("slots", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "usage",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("period", sa.BigInteger(), nullable=False),
+        sa.Column("used", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("subject", "period"),
+    )
+    with op.batch_alter_table("connection") as batch_op:
+        batch_op.add_column(sa.Column("token_lease", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("token_lease_until", sa.BigInteger(), nullable=True))
+
+    with op.batch_alter_table("event") as batch_op:
+        batch_op.add_column(sa.Column("cause", sa.Text(), nullable=True))
+
+    with op.batch_alter_table("run") as batch_op:
+        batch_op.add_column(sa.Column("depth", sa.Integer(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("retry_of", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("run") as batch_op:
+        batch_op.drop_column("retry_of")
+        batch_op.drop_column("depth")
+
+    with op.batch_alter_table("event") as batch_op:
+        batch_op.drop_column("cause")
+
+    with op.batch_alter_table("connection") as batch_op:
+        batch_op.drop_column("token_lease_until")
+        batch_op.drop_column("token_lease")
+
+    op.drop_table("usage")
+    op.drop_table("process")
+    op.drop_table("pause")
+    op.drop_table("breaker")
