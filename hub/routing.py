@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -24,8 +24,9 @@ from hub.library import Library, Published
 from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
-from hub.store.runs import NewRun, Waiting
+from hub.store.runs import Lease, NewRun, RunRow, Waiting
 from hub.store.session import Connection, Store
+from hub.store.work import Claim
 from hub.text import TextError
 
 BATCH = 200
@@ -53,6 +54,14 @@ class _Outcome:
     answers: dict[str, dict[str, Json]] = field(default_factory=dict)
     verdicts: list[dict[str, str | int | None]] = field(default_factory=list)
     entries: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """How many events were routed, and the new runs that are in hand already."""
+
+    events: int
+    in_hand: Sequence[tuple[Claim, RunRow]] = ()
 
 
 def event_scope(event: StoredEvent, connection: str) -> dict[str, Json]:
@@ -97,27 +106,28 @@ class Router:
         self._plugins, self._catalogue = plugins, plugins.catalogue
         self._hook_limit_s = hook_limit_s
 
-    async def route(self) -> int:
-        """Route one batch; returns how many events it held. Raises StoreUnavailable."""
+    async def route(self, lease: Lease) -> Routed:
+        """Route one batch; new runs are taken in hand under `lease`. Raises StoreUnavailable."""
         await self._library.refresh()
         await self._connections.refresh()
         try:
-            return await self._batch(BATCH, await self._announced())
+            return await self._batch(BATCH, await self._announced(), lease)
         except StoreUnavailable:
             raise
         except Exception:  # whatever it was, one event caused it: find out which, and set that one aside
             _log.exception("a batch could not be routed; trying its events singly", extra={"what": "route_failed"})
-            return await self._singly()
+            return await self._singly(lease)
 
-    async def _singly(self) -> int:
-        done = 0
+    async def _singly(self, lease: Lease) -> Routed:
+        done = Routed(0)
         for _ in range(BATCH):
             async with self._store.read() as c:
                 row = await c.first("select id from event where stage = 'route' order by id limit 1")
             if row is None:
                 break
             try:
-                done += await self._batch(1, None)
+                one = await self._batch(1, None, replace(lease, most=lease.most - len(done.in_hand)))
+                done = Routed(done.events + one.events, [*done.in_hand, *one.in_hand])
             except StoreUnavailable:
                 raise
             except Exception as error:  # the culprit, whatever it raised, is kept with its reason
@@ -125,29 +135,29 @@ class Router:
                 reason = str(error) if isinstance(error, HubError) else type(error).__name__
                 async with self._store.write() as c:
                     await events.quarantine(c, row["id"], f"routing failed: {reason}")
-                done += 1
+                done = replace(done, events=done.events + 1)
         return done
 
-    async def _batch(self, most: int, announced: set[str] | None) -> int:
+    async def _batch(self, most: int, announced: set[str] | None, lease: Lease) -> Routed:
         while True:
             async with self._store.write() as c:
                 batch = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
                 if not batch:
-                    return 0
+                    return Routed(0)
                 # What was published or connected before an event came must count for it: ask where the event is seen.
                 unknown = [e for e in batch if not self._connections.knows(e.connection_id)]
                 if ready := not unknown and not await self._library.stale(c):
-                    await self._route(c, batch)
+                    in_hand = await self._route(c, batch, lease)
                     seams.reach("route.commit")
             if ready:
                 seams.reach("route.committed")
-                return len(batch)
+                return Routed(len(batch), in_hand)
             await self._connections.refresh(force=True)
             if all(not self._connections.knows(e.connection_id) for e in unknown) and unknown:
                 raise ConfigError("the connection of an event is gone")
             await self._library.refresh()
 
-    async def _route(self, c: Connection, batch: Sequence[StoredEvent]) -> None:
+    async def _route(self, c: Connection, batch: Sequence[StoredEvent], lease: Lease) -> list[tuple[Claim, RunRow]]:
         names = {e.connection_id: self._name(e.connection_id) for e in batch}
         contact_of: dict[str, str | None] = {e.id: None for e in batch}
         contact_of |= await contacts.resolve(
@@ -163,8 +173,9 @@ class Router:
         await self._match_waiting(c, batch, contact_of, scopes, outcome)
         await self._match_entries(c, batch, contact_of, scopes, outcome)
         await self._silence(c, batch, names)
-        await self._write(c, outcome)
+        in_hand = await self._write(c, outcome, lease)
         await events.mark_routed(c, contact_of)
+        return in_hand
 
     async def _announced(self) -> set[str] | None:
         """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know."""
@@ -317,11 +328,11 @@ class Router:
             [{"ref": ref} for ref, row in pending.items() if row is None],
         )
 
-    async def _write(self, c: Connection, outcome: _Outcome) -> None:
+    async def _write(self, c: Connection, outcome: _Outcome, lease: Lease) -> list[tuple[Claim, RunRow]]:
         now_ms = self._clock.now_ms()
         await runs.wake(c, outcome.answers, now_ms)
         await runs.stop(c, outcome.stops, now_ms)
-        await runs.start(c, outcome.runs)
+        in_hand = await runs.start(c, outcome.runs, lease)
         await runs.write_entries(c, outcome.entries)
         await c.group(
             "insert into verdict (event_id, recipe, contact_id, outcome, reason, at) "
@@ -329,6 +340,7 @@ class Router:
             {**dict.fromkeys(("event_id", "recipe", "contact_id", "outcome", "reason"), "text"), "at": "bigint"},
             outcome.verdicts,
         )
+        return in_hand
 
 
 def _refusal(

@@ -1,7 +1,7 @@
 """The two database drivers, spoken to directly: statements with named parameters go in, plain rows come out.
 
-Connections come from SQLAlchemy's pools and go back there. Statements do not go through it: that costs three times the
-processor time and, on SQLite, four times the changes of thread (docs/performance.md).
+Neither they nor the pools of `hub.store.pools` go through SQLAlchemy: that costs three times the processor time and, on
+SQLite, four times the changes of thread (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from hub.errors import StoreError
 from hub.store.schema import metadata
-from hub.store.session import Store
+from hub.store.session import Store, guard
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -36,8 +42,8 @@ class SchemaStatus:
 
 async def status(store: Store) -> SchemaStatus:
     """Where the database stands. Raises StoreUnavailable; StoreError when it belongs to a newer release."""
-    async with store.read() as connection:
-        current = await connection.raw.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+    async with guard(), connected(store) as connection:
+        current = await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
     scripts = ScriptDirectory.from_config(_config())
     known = [s.revision for s in reversed(list(scripts.walk_revisions()))]
     if current is not None and current not in known:
@@ -74,8 +80,11 @@ async def downgrade(store: Store, revision: str = "base") -> None:
 
 async def create_in_memory(store: Store) -> None:
     """The newest schema at once, for databases that live in memory and have no past."""
-    async with store.writer.begin() as connection:
-        await connection.run_sync(metadata.create_all)
+    async with store.write() as c:
+        for table in metadata.sorted_tables:
+            made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, table.indexes)]
+            for element in made:
+                await c.run(str(element.compile(dialect=sqlite.dialect())))
 
 
 async def _run(store: Store, act: Any) -> None:
@@ -85,10 +94,28 @@ async def _run(store: Store, act: Any) -> None:
         act(config)
 
     try:
-        async with store.writer.begin() as connection:
+        async with guard(), connected(store) as connection, connection.begin():
             await connection.run_sync(run)
     except CommandError as error:
         raise StoreError(f"the schema stays as it is: {error}") from error
+
+
+@asynccontextmanager
+async def connected(store: Store) -> AsyncIterator[AsyncConnection]:
+    """A connection as Alembic wants it, of its own: migrations do not come through the pools."""
+    driver = "sqlite+aiosqlite" if store.dialect == "sqlite" else "postgresql+asyncpg"
+    engine = create_async_engine(store.url.set(drivername=driver), poolclass=NullPool)
+    if store.dialect == "sqlite":
+        # Python's driver commits before it changes a table; a migration is whole or not at all.
+        event.listen(engine.sync_engine, "connect", lambda c, _: setattr(c, "isolation_level", None))
+        event.listen(engine.sync_engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise error.orig or error from error
+    finally:
+        await engine.dispose()
 
 
 def _config() -> Config:

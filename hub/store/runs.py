@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Json
 from hub.store.session import Connection, Row
+from hub.store.work import Claim
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,29 @@ class NewRun:
     trigger: Mapping[str, Json]
     started_at_ms: int
     queue: str = "runs"
+
+    def row(self) -> RunRow:
+        """The run as it is stored when it has just started."""
+        return RunRow(
+            id=self.id,
+            recipe=self.recipe,
+            version=self.version,
+            contact_id=self.contact_id,
+            entry_key=self.entry_key,
+            scope=self.scope,
+            status="ready",
+            position=None,
+            trigger=self.trigger,
+            ctx={},
+            wake=None,
+            stop=None,
+            reason=None,
+            ended_by=None,
+            started_at_ms=self.started_at_ms,
+            finished_at_ms=None,
+            steps=0,
+            watches=0,
+        )
 
 
 @dataclass(frozen=True)
@@ -198,8 +222,20 @@ class Advanced:
 # -- starting ----------------------------------------------------------------------------------------------------------
 
 
-async def start(c: Connection, runs: Sequence[NewRun]) -> set[str]:
-    """Insert runs with their work; returns the ids of those whose entry key is new."""
+@dataclass(frozen=True)
+class Lease:
+    """Who takes up to `most` pieces of work in hand, until when."""
+
+    owner: str
+    until_ms: int
+    most: int
+
+
+async def start(c: Connection, runs: Sequence[NewRun], lease: Lease) -> list[tuple[Claim, RunRow]]:
+    """Insert runs with their work, except those whose entry key is known. Returns the ones that are born in hand.
+
+    A run that its router can take at once is claimed as it is made: that saves a claim, which is a transaction.
+    """
     rows = await c.group(
         """
         insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at)
@@ -230,13 +266,22 @@ async def start(c: Connection, runs: Sequence[NewRun]) -> set[str]:
             for r in runs
         ],
     )
-    started = {row["id"] for row in rows}
+    new = {row["id"] for row in rows}
+    started = [r for r in runs if r.id in new]
+    kept, left = started[: lease.most], started[lease.most :]
     await c.group(
-        "insert into work (kind, ref, queue, due_at) select 'run', ref, queue, due_at from {rows} where true",
-        {"ref": "text", "queue": "text", "due_at": "bigint"},
-        [{"ref": r.id, "queue": r.queue, "due_at": r.started_at_ms} for r in runs if r.id in started],
+        "insert into work (kind, ref, queue, due_at, owner, epoch, claims) "
+        "select 'run', ref, queue, due_at, owner, epoch, epoch from {rows} where true",
+        {"ref": "text", "queue": "text", "due_at": "bigint", "owner": "text", "epoch": "bigint"},
+        [
+            *(
+                {"ref": r.id, "queue": r.queue, "due_at": lease.until_ms, "owner": lease.owner, "epoch": 1}
+                for r in kept
+            ),
+            *({"ref": r.id, "queue": r.queue, "due_at": r.started_at_ms, "epoch": 0} for r in left),
+        ],
     )
-    return started
+    return [(Claim("run", r.id, r.queue, epoch=1, claims=1, attempts=0, data=None), r.row()) for r in kept]
 
 
 async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:

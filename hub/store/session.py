@@ -14,14 +14,12 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
 from pydantic_core import to_json
-from sqlalchemy import event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import make_url
 
 from hub.errors import StoreError, StoreUnavailable
-from hub.store.drivers import Driver, Postgres, Sqlite
+from hub.store.drivers import Driver
 from hub.store.drivers import Row as Row
+from hub.store.pools import Pool, PostgresPool, SqlitePool
 
 _PG_OPTIONS = {
     # A worker that hangs inside a transaction must not hold its locks for ever.
@@ -36,50 +34,36 @@ class Store:
     """The database. `dialect` is `sqlite` or `postgresql`. Make it with `open_store`, close it at the end."""
 
     def __init__(self, url: str, *, pool: int = 6) -> None:
-        parsed = make_url(url)
-        self.dialect = parsed.get_backend_name()
+        self.url = make_url(url)
+        self.dialect = self.url.get_backend_name()
         self.file: str | None = None
+        self._writer: Pool
+        self._reader: Pool
         if self.dialect == "sqlite":
-            self.file = None if parsed.database in {None, "", ":memory:"} else parsed.database
-            self._writer = _sqlite_engine(self.file, size=1, begin="BEGIN IMMEDIATE")
+            self.file = None if self.url.database in {None, "", ":memory:"} else self.url.database
+            self._writer = SqlitePool(self.file, 1)
             # A database in memory lives in its one connection, so readers share it.
-            self._reader = self._writer if self.in_memory else _sqlite_engine(self.file, size=4, begin="BEGIN")
+            self._reader = self._writer if self.in_memory else SqlitePool(self.file, 4)
             self._lock: asyncio.Lock | None = asyncio.Lock()
         elif self.dialect == "postgresql":
-            self._writer = self._reader = create_async_engine(
-                parsed.set(drivername="postgresql+asyncpg"),
-                pool_size=pool,
-                max_overflow=0,
-                pool_timeout=15,
-                pool_pre_ping=False,
-                # A connection left inside a transaction is thrown away instead (see `_in_hand`).
-                pool_reset_on_return=None,
-                connect_args={"server_settings": _PG_OPTIONS, "timeout": 5, "statement_cache_size": 500},
-            )
+            plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+            self._writer = self._reader = PostgresPool(plain, pool, _PG_OPTIONS)
             self._lock = None
         else:
-            raise StoreError(f"the database {parsed.drivername} is not supported; use sqlite:///FILE or postgresql://…")
+            raise StoreError(
+                f"the database {self.url.drivername} is not supported; use sqlite:///FILE or postgresql://…"
+            )
 
     @property
     def in_memory(self) -> bool:
         """Whether this is a database that lives in memory only: rehearsals and tests."""
         return self.dialect == "sqlite" and not self.file
 
-    @property
-    def writer(self) -> AsyncEngine:
-        """The engine that writes: migrations need it."""
-        return self._writer
-
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Connection]:
         """One write transaction, committed at the end. Raises StoreUnavailable when the database cannot be written."""
-        async with (
-            self._lock or nullcontext(),
-            _guard(),
-            self._in_hand(self._writer) as connection,
-            connection.driver.transaction(),
-        ):
-            yield connection
+        async with self._lock or nullcontext(), guard(), self._writer.lend() as driver, driver.transaction():
+            yield Connection(driver, self.dialect)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -88,33 +72,20 @@ class Store:
             async with self.write() as connection:
                 yield connection
         else:
-            async with _guard(), self._in_hand(self._reader) as connection:
-                yield connection
-
-    @asynccontextmanager
-    async def _in_hand(self, engine: AsyncEngine) -> AsyncIterator[Connection]:
-        """A connection out of a pool; one that is closed or not clean afterwards does not go back."""
-        async with engine.connect() as raw:
-            inner = raw.sync_connection.connection.driver_connection  # type: ignore[union-attr]  # it is connected
-            driver: Driver = Postgres(inner) if self.dialect == "postgresql" else Sqlite(inner)  # type: ignore[arg-type]
-            try:
-                yield Connection(raw, driver, self.dialect)
-            finally:
-                if driver.is_spoilt:
-                    await raw.invalidate()
+            async with guard(), self._reader.lend() as driver:
+                yield Connection(driver, self.dialect)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._writer.dispose()
-        if self._reader is not self._writer:
-            await self._reader.dispose()
+        await self._writer.close()
+        await self._reader.close()
 
 
 class Connection:
     """A connection in hand: executes statements of this package. Rows come back as mappings."""
 
-    def __init__(self, raw: AsyncConnection, driver: Driver, dialect: str) -> None:
-        self.raw, self.driver, self.dialect = raw, driver, dialect
+    def __init__(self, driver: Driver, dialect: str) -> None:
+        self.driver, self.dialect = driver, dialect
 
     async def all(self, statement: str, **parameters: Any) -> Sequence[Row]:
         """Every row."""
@@ -172,51 +143,18 @@ def _relation(dialect: str, columns: tuple[tuple[str, str], ...]) -> str:
     return f"(select {picked} from json_each(:rows)) as r"
 
 
-def _sqlite_engine(file: str | None, *, size: int, begin: str) -> AsyncEngine:
-    if file:
-        sizes: dict[str, Any] = {"pool_size": size, "max_overflow": 0, "pool_timeout": 30, "pool_reset_on_return": None}
-        engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args={"timeout": 10}, **sizes)
-    else:
-        engine = create_async_engine("sqlite+aiosqlite:///:memory:")
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def set_up(dbapi_connection: Any, _: object) -> None:
-        # The driver's own BEGIN is deferred, which fails under two writers; ours is explicit (see below).
-        dbapi_connection.isolation_level = None
-        cursor = dbapi_connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "busy_timeout=10000",
-            "cache_size=-65536",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin_explicitly(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
 @asynccontextmanager
-async def _guard() -> AsyncIterator[None]:
+async def guard() -> AsyncIterator[None]:
     """Tell "the database cannot be used now" from every other error."""
     try:
         yield
-    except (OSError, PoolTimeout) as error:
+    except OSError as error:
         raise StoreUnavailable(f"the database cannot be reached: {type(error).__name__}") from error
-    except DBAPIError as error:
-        if error.connection_invalidated or _is_outage(error.orig):
-            raise StoreUnavailable(f"the database cannot be used now: {_reason(error.orig)}") from error
-        raise
     except (asyncpg.PostgresError, sqlite3.Error) as error:
         if _is_outage(error):
             raise StoreUnavailable(f"the database cannot be used now: {_reason(error)}") from error
         raise
-    except (SQLAlchemyError, asyncpg.InterfaceError) as error:
+    except asyncpg.InterfaceError as error:
         if "closed" in str(error):
             raise StoreUnavailable("the connection to the database was lost") from error
         raise

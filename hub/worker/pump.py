@@ -19,6 +19,7 @@ from hub.routing import BATCH, Router
 from hub.runs import Hand, Runner
 from hub.sources import Sources
 from hub.store import runs, work
+from hub.store.runs import EffectRow, Lease
 from hub.store.session import Store
 from hub.store.work import Claim
 from hub.timetravel import HubTime
@@ -60,6 +61,8 @@ class Pump:
         self._hands: dict[tuple[str, str], Hand] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_route, self._to_claim = asyncio.Event(), asyncio.Event()
+        # Whether the last claim took all that was due; new runs must not overtake what waits longer.
+        self._calm = True
         self._stopping = False
 
     @property
@@ -68,16 +71,16 @@ class Pump:
         return len(self._tasks)
 
     def wake(self) -> None:
-        """Look now."""
+        """Look now: first for what to route, then for what is due."""
         self._to_route.set()
-        self._to_claim.set()
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
         """Work until `stop` is set, then let what is in hand finish for at most `drain_s` seconds."""
         loops = [asyncio.create_task(loop) for loop in (self._routing(), self._claiming(), self._renewing())]
         await stop.wait()
         self._stopping = True
-        self.wake()
+        self._to_route.set()
+        self._to_claim.set()
         await asyncio.wait(loops[:2], timeout=drain_s)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=drain_s)
@@ -93,11 +96,15 @@ class Pump:
     async def _routing(self) -> None:
         async def look() -> float | None:
             await self._time.sync()
-            routed = await self._router.route()
-            if routed:
-                self._to_claim.set()
+            # A process that has room takes new runs in hand as they are made; while it has not, they queue up.
+            deadline, most = time.monotonic() + self._lease_s, self._slots - len(self._tasks) if self._calm else 0
+            routed = await self._router.route(Lease(self._owner, self._lease_end_ms(), max(0, most)))
+            for claim, row in routed.in_hand:
+                self._take(Hand(claim, row, deadline), None)
+            self._to_claim.set()
+            if routed.events:
                 self._share()
-            return 0.0 if routed >= BATCH else None
+            return 0.0 if routed.events >= BATCH else None
 
         await self._forever(look, self._to_route)
 
@@ -109,8 +116,10 @@ class Pump:
                 return None
             # Most looks find nothing due; this read costs a third of a claim that finds nothing.
             if (early_s := await self._until_due()) != 0.0:
+                self._calm = True
                 return early_s
             claimed = await self._claim(most)
+            self._calm = claimed < most
             if claimed == most:
                 self._share()
             return 0.0 if claimed else _BUSY_S
@@ -150,6 +159,9 @@ class Pump:
             due_ms = await work.next_due_ms(c)
         return None if due_ms is None else max(0.0, (due_ms - self._time.clock.now_ms()) / 1000)
 
+    def _lease_end_ms(self) -> int:
+        return self._time.clock.now_ms() + int(self._lease_s * 1000)
+
     # -- claiming --------------------------------------------------------------------------------------------------
 
     async def _claim(self, most: int) -> int:
@@ -169,15 +181,19 @@ class Pump:
         if ids:
             async with self._store.read() as c:
                 rows = await runs.load(c, ids)
-                open_effects = await runs.open_effects(c, ids)
+                # A run claimed for the first time has no effects yet.
+                again = [claim.ref for claim in claims if claim.kind == "run" and claim.epoch > 1]
+                open_effects = await runs.open_effects(c, again)
         for claim in claims:
             if claim.kind != "run":
                 self._start(claim, self._others.get(claim.kind, self._sources.handle)(claim))
             elif claim.ref in rows:
-                hand = Hand(claim, rows[claim.ref], deadline)
-                self._hands[(claim.kind, claim.ref)] = hand
-                self._start(claim, self._runner.advance(hand, open_effects.get(claim.ref)))
+                self._take(Hand(claim, rows[claim.ref], deadline), open_effects.get(claim.ref))
         return len(claims)
+
+    def _take(self, hand: Hand, open_effect: EffectRow | None) -> None:
+        self._hands[(hand.claim.kind, hand.claim.ref)] = hand
+        self._start(hand.claim, self._runner.advance(hand, open_effect))
 
     def _start(self, claim: Claim, doing: Awaitable[None]) -> None:
         self._claims[(claim.kind, claim.ref)] = claim
@@ -212,7 +228,7 @@ class Pump:
                     kept = await work.renew(
                         c,
                         owner=self._owner,
-                        until_ms=self._time.clock.now_ms() + int(self._lease_s * 1000),
+                        until_ms=self._lease_end_ms(),
                         held=[(*key, claim.epoch) for key, claim in held.items()],
                     )
             except StoreUnavailable:

@@ -13,7 +13,7 @@ from hub.process import open_store
 from hub.settings import load_settings
 from hub.store import contacts, deliveries, events, runs
 from hub.store.events import Incoming, NewEvent
-from hub.store.runs import Advance, EffectResult, EffectRow, NewRun, StepRow, WatchRow
+from hub.store.runs import Advance, EffectResult, EffectRow, Lease, NewRun, StepRow, WatchRow
 from tests.integration.conftest import Cli
 
 _AT_MS = 1_767_603_600_000  # 2026-01-05T09:00:00Z
@@ -49,7 +49,7 @@ async def _store(data_dir: Path) -> Known:
         made = [
             NewRun(f"r{n}", "thanks", 1, who, f"ev:{new.id}:{n}", who, {"total": "50.00 EUR"}, _AT_MS) for n in (1, 2)
         ]
-        await runs.start(c, made)
+        await runs.start(c, made, Lease("", 0, 0))
         waits = Advance(
             run_id="r1", epoch=0, at_ms=_AT_MS, seq=0, status="waiting", position="w", ctx={},
             reason="waits for twilio.sms_received until its timeout", due_ms=_AT_MS + 86_400_000,

@@ -12,6 +12,7 @@ import pytest
 from hub.errors import StoreUnavailable
 from hub.ingest import Refused
 from hub.store import deliveries, views
+from hub.store.pools import PostgresPool
 from tests.acme import signed
 
 SIGN_UP = {"id": "s-1", "email": "Ada@Example.com", "phone": "+14155550100", "first_name": "Ada"}
@@ -186,15 +187,9 @@ async def test_it_answers_only_after_the_commit_and_503_when_the_store_is_away(
 ) -> None:
     async with running(sqlite_url, work=False) as it:
         await it.hub.store.close()
-        it.hub.store._writer = it.hub.store._reader = _broken()
+        it.hub.store._writer = it.hub.store._reader = PostgresPool("postgresql://nobody@127.0.0.1:1/nothing", 1, {})
         with pytest.raises(StoreUnavailable):
             await it.deliver("signed_up", SIGN_UP)
-
-
-def _broken() -> Any:
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    return create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
 
 
 async def test_the_first_calls_after_a_start_are_all_accepted(running: Callable[..., Any], database_url: str) -> None:

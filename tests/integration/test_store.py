@@ -26,10 +26,8 @@ async def test_migrations_go_up_and_down_and_match_the_tables(database_url: str)
         assert (await migrate.status(store)).current is None
         await migrate.upgrade(store)
         assert (await migrate.status(store)).ready
-        async with store.read() as c:
-            difference = await c.raw.run_sync(
-                lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
-            )
+        async with migrate.connected(store) as connection:
+            difference = await connection.run_sync(lambda c: compare_metadata(MigrationContext.configure(c), metadata))
         assert difference == []
     finally:
         await store.close()

@@ -1,0 +1,96 @@
+"""Connections kept open: a pool for each database. One that is of no use to anybody else afterwards is not kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import aiosqlite
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
+
+from hub.store.drivers import Driver, Postgres, Sqlite
+
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "cache_size=-65536")
+
+
+class Pool(Protocol):
+    """Lends connections."""
+
+    def lend(self) -> AbstractAsyncContextManager[Driver]:
+        """A connection for the time of the block; waits for one to come back when all are lent."""
+
+    async def close(self) -> None:
+        """Close all connections. The pool may be used again."""
+
+
+class PostgresPool:
+    """At most `size` connections to a PostgreSQL server."""
+
+    def __init__(self, url: str, size: int, options: Mapping[str, str]) -> None:
+        self._url, self._size, self._options = url, size, options
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Driver]:
+        async with (await self._opened()).acquire(timeout=15) as connection:
+            driver = Postgres(connection)
+            try:
+                yield driver
+            finally:
+                if driver.is_spoilt:
+                    connection.terminate()
+
+    async def _opened(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size,
+                    # What a session was told it keeps; one left inside a transaction does not come back.
+                    reset=_leave,
+                    timeout=5,
+                    server_settings=dict(self._options),
+                    statement_cache_size=500,
+                )
+            return self._pool
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+
+async def _leave(connection: asyncpg.Connection) -> None:
+    """Nothing to reset: every statement of ours leaves the session as it was."""
+
+
+class SqlitePool:
+    """At most `size` connections to a SQLite file; without a file the one connection is the database."""
+
+    def __init__(self, file: str | None, size: int) -> None:
+        self._file, self._room = file, asyncio.Semaphore(size)
+        self._idle: list[aiosqlite.Connection] = []
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Driver]:
+        async with self._room:
+            connection = self._idle.pop() if self._idle else await self._open()
+            try:
+                yield Sqlite(connection)
+            finally:
+                self._idle.append(connection)
+
+    async def _open(self) -> aiosqlite.Connection:
+        # The driver's own BEGIN is deferred, which fails under two writers; ours is explicit.
+        connection = await aiosqlite.connect(self._file or ":memory:", timeout=10, isolation_level=None)
+        for pragma in _PRAGMAS:
+            await connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
