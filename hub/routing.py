@@ -25,7 +25,7 @@ from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
-from hub.store.session import Connection, Store
+from hub.store.session import Change, Connection, Store
 from hub.store.work import Claim
 from hub.text import TextError
 
@@ -173,9 +173,7 @@ class Router:
         await self._match_waiting(c, batch, contact_of, scopes, outcome)
         await self._match_entries(c, batch, contact_of, scopes, outcome)
         await self._silence(c, batch, names)
-        in_hand = await self._write(c, outcome, lease)
-        await events.mark_routed(c, contact_of)
-        return in_hand
+        return await self._write(c, outcome, lease, contact_of)
 
     async def _announced(self) -> set[str] | None:
         """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know."""
@@ -328,19 +326,21 @@ class Router:
             [{"ref": ref} for ref, row in pending.items() if row is None],
         )
 
-    async def _write(self, c: Connection, outcome: _Outcome, lease: Lease) -> list[tuple[Claim, RunRow]]:
+    async def _write(
+        self, c: Connection, outcome: _Outcome, lease: Lease, contact_of: Mapping[str, str | None]
+    ) -> list[tuple[Claim, RunRow]]:
         now_ms = self._clock.now_ms()
         await runs.wake(c, outcome.answers, now_ms)
         await runs.stop(c, outcome.stops, now_ms)
-        in_hand = await runs.start(c, outcome.runs, lease)
-        await runs.write_entries(c, outcome.entries)
-        await c.group(
+        verdicts = Change(
             "insert into verdict (event_id, recipe, contact_id, outcome, reason, at) "
             "select event_id, recipe, contact_id, outcome, reason, at from {rows} where true on conflict do nothing",
             {**dict.fromkeys(("event_id", "recipe", "contact_id", "outcome", "reason"), "text"), "at": "bigint"},
             outcome.verdicts,
         )
-        return in_hand
+        return await runs.start(
+            c, outcome.runs, lease, runs.write_entries(outcome.entries), verdicts, events.mark_routed(contact_of)
+        )
 
 
 def _refusal(

@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Event, Identity, Json
 from hub.ids import new_id
-from hub.store.session import Connection, Row
+from hub.store.session import Change, Connection, Row
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,12 @@ async def ingest(c: Connection, deliveries: Sequence[Incoming]) -> list[Stored]:
         stored.append(Stored(ids, len(delivery.events) - len(ids), duplicate))
     rows = [(d, e) for d in fresh for e in d.events if e.id in new]
     await c.many(_DELIVERY, [_delivery_row(d) for d in fresh if d.body is not None])
-    await c.group(_EVENT, _EVENT_COLUMNS, [_event_row(d, e) for d, e in rows])
-    await c.group(_KEY, _KEY_COLUMNS, [key for _, e in rows for key in event_keys(e)])
-    await c.group(_CONSENT, _CONSENT_COLUMNS, [row for _, e in rows for row in consent_rows(e)])
-    await c.group(
-        _ENRICH,
-        {"ref": "text", "queue": "text", "due_at": "bigint"},
-        {(e.connection, e.event.type): _enrich_row(d, e) for d, e in rows if e.stage == "enrich"}.values(),
+    enriched = {(e.connection, e.event.type): _enrich_row(d, e) for d, e in rows if e.stage == "enrich"}
+    await c.together(
+        Change(_EVENT, _EVENT_COLUMNS, [_event_row(d, e) for d, e in rows]),
+        Change(_KEY, _KEY_COLUMNS, [key for _, e in rows for key in event_keys(e)]),
+        Change(_CONSENT, _CONSENT_COLUMNS, [row for _, e in rows for row in consent_rows(e)]),
+        Change(_ENRICH, {"ref": "text", "queue": "text", "due_at": "bigint"}, list(enriched.values())),
     )
     await _note_duplicates(c, deliveries, new)
     return stored
@@ -295,9 +294,9 @@ async def unrouted(c: Connection, most: int) -> list[StoredEvent]:
     return [StoredEvent.of(row) for row in rows]
 
 
-async def mark_routed(c: Connection, contacts: Mapping[str, str | None]) -> None:
+def mark_routed(contacts: Mapping[str, str | None]) -> Change:
     """Events (id to contact id) are routed."""
-    await c.group(
+    return Change(
         "update event set stage = 'routed', contact_id = r.contact_id from {rows} where event.id = r.id",
         {"id": "text", "contact_id": "text"},
         [{"id": id_, "contact_id": contact_id} for id_, contact_id in contacts.items()],

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from hub.events import Json
-from hub.store.session import Connection, Row
+from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
 
 
@@ -231,10 +231,11 @@ class Lease:
     most: int
 
 
-async def start(c: Connection, runs: Sequence[NewRun], lease: Lease) -> list[tuple[Claim, RunRow]]:
+async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Change) -> list[tuple[Claim, RunRow]]:
     """Insert runs with their work, except those whose entry key is known. Returns the ones that are born in hand.
 
-    A run that its router can take at once is claimed as it is made: that saves a claim, which is a transaction.
+    A run that its router can take at once is claimed as it is made: that saves a claim, which is a transaction. Changes
+    that go `along` cost no round trip of their own.
     """
     rows = await c.group(
         """
@@ -269,7 +270,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease) -> list[tup
     new = {row["id"] for row in rows}
     started = [r for r in runs if r.id in new]
     kept, left = started[: lease.most], started[lease.most :]
-    await c.group(
+    work = Change(
         "insert into work (kind, ref, queue, due_at, owner, epoch, claims) "
         "select 'run', ref, queue, due_at, owner, epoch, epoch from {rows} where true",
         {"ref": "text", "queue": "text", "due_at": "bigint", "owner": "text", "epoch": "bigint"},
@@ -281,6 +282,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease) -> list[tup
             *({"ref": r.id, "queue": r.queue, "due_at": r.started_at_ms, "epoch": 0} for r in left),
         ],
     )
+    await c.together(work, *along)
     return [(Claim("run", r.id, r.queue, epoch=1, claims=1, attempts=0, data=None), r.row()) for r in kept]
 
 
@@ -317,9 +319,9 @@ async def entries(c: Connection, scopes: Sequence[tuple[str, str]]) -> dict[tupl
     return {(row["recipe"], row["scope"]): from_json(row["times"]) for row in rows}
 
 
-async def write_entries(c: Connection, times: Mapping[tuple[str, str], Sequence[int]]) -> None:
+def write_entries(times: Mapping[tuple[str, str], Sequence[int]]) -> Change:
     """Replace the recorded entry times."""
-    await c.group(
+    return Change(
         "update entry set times = r.times from {rows} where entry.recipe = r.recipe and entry.scope = r.scope",
         {"recipe": "text", "scope": "text", "times": "text"},
         [{"recipe": r, "scope": s, "times": to_json(list(t)).decode()} for (r, s), t in times.items()],
@@ -460,68 +462,70 @@ update work set due_at = r.due_at, owner = null, queue = coalesce(r.queue, work.
 claims = case when r.counted = 1 then work.claims else 0 end, parked_on = r.parked_on
 from {rows} where work.kind = 'run' and work.ref = r.run_id
 """
+_DUE_COLUMNS = dict.fromkeys(("run_id", "queue", "data", "parked_on"), "text") | {
+    "due_at": "bigint",
+    "counted": "bigint",
+}
 
 
 async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
     """T5 for a group of runs: outcomes of calls always, everything else only where the epoch still holds."""
-    await c.group(
-        _RESULT,
-        _RESULT_COLUMNS,
-        [_result_row(a.result) for a in group if a.result],
-    )
     messages = [a.result for a in group if a.result and a.result.message]
-    await c.group(
-        "update message set sent_at = r.at from {rows} where message.effect_key = r.key",
-        {"key": "text", "at": "bigint"},
-        [{"key": m.key, "at": m.at_ms} for m in messages if m.state == "done"],
-    )
-    # What certainly was not sent gives its reservation back; what may have been sent keeps it.
-    await c.group(
-        "delete from message where effect_key in (select key from {rows})",
-        {"key": "text"},
-        [{"key": m.key} for m in messages if m.state not in {"done", "unknown"}],
-    )
     lock = "for update of w, run" if c.dialect == "postgresql" else ""
-    held_rows = await c.group(
-        f"{_FENCE} {lock}",
-        {"run_id": "text", "epoch": "bigint"},
-        [{"run_id": a.run_id, "epoch": a.epoch} for a in sorted(group, key=lambda a: a.run_id)],
+    held_rows = await c.together(
+        Change(_RESULT, _RESULT_COLUMNS, [_result_row(a.result) for a in group if a.result]),
+        Change(
+            "update message set sent_at = r.at from {rows} where message.effect_key = r.key",
+            {"key": "text", "at": "bigint"},
+            [{"key": m.key, "at": m.at_ms} for m in messages if m.state == "done"],
+        ),
+        # What certainly was not sent gives its reservation back; what may have been sent keeps it.
+        Change(
+            "delete from message where effect_key in (select key from {rows})",
+            {"key": "text"},
+            [{"key": m.key} for m in messages if m.state not in {"done", "unknown"}],
+        ),
+        Change(
+            f"{_FENCE} {lock}",
+            {"run_id": "text", "epoch": "bigint"},
+            [{"run_id": a.run_id, "epoch": a.epoch} for a in sorted(group, key=lambda a: a.run_id)],
+        ),
     )
     stops = {row["run_id"]: row["stop"] for row in held_rows}
     held = [a for a in group if a.run_id in stops]
-    await c.group(_INTENT, _INTENT_COLUMNS, [_intent_row(a.intent) for a in held if a.intent])
-    await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
-    await c.group(_STEP, _STEP_COLUMNS, [row for a in held for row in _step_rows(a)])
     ended = [{"run_id": a.run_id} for a in held if a.finished]
+    # A run that never waited has no waiters, and what it added just now is not seen by what happens at once.
+    waited = [{"run_id": a.run_id} for a in held if a.finished and a.first_watch]
     answered = [{"run_id": a.run_id} for a in held if a.end_wait and not a.finished]
-    await c.group("delete from waiter where run_id in (select run_id from {rows})", {"run_id": "text"}, ended)
-    await c.group(
-        "delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})",
-        {"run_id": "text"},
-        answered,
+    await c.together(
+        Change(_INTENT, _INTENT_COLUMNS, [_intent_row(a.intent) for a in held if a.intent]),
+        Change(_STEP, _STEP_COLUMNS, [row for a in held for row in _step_rows(a)]),
+        Change("delete from waiter where run_id in (select run_id from {rows})", {"run_id": "text"}, waited),
+        Change(
+            "delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})",
+            {"run_id": "text"},
+            answered,
+        ),
+        Change(_WATCH, _WATCH_COLUMNS, [row for a in held if not a.finished for row in _watch_rows(a)]),
+        Change(_RUN, _RUN_COLUMNS, [_run_row(a) for a in held]),
+        Change("delete from work where kind = 'run' and ref in (select run_id from {rows})", {"run_id": "text"}, ended),
+        Change(
+            _DUE, _DUE_COLUMNS, [_due_row(a, stops[a.run_id]) for a in held if a.due_ms is not None and not a.finished]
+        ),
     )
-    await c.group(_WATCH, _WATCH_COLUMNS, [row for a in held for row in _watch_rows(a)])
-    await c.group(_RUN, _RUN_COLUMNS, [_run_row(a) for a in held])
-    await c.group(
-        "delete from work where kind = 'run' and ref in (select run_id from {rows})", {"run_id": "text"}, ended
-    )
-    await c.group(
-        _DUE,
-        dict.fromkeys(("run_id", "queue", "data", "parked_on"), "text") | {"due_at": "bigint", "counted": "bigint"},
-        [
-            {
-                "run_id": a.run_id,
-                "due_at": a.at_ms if stops[a.run_id] and not a.take_stop else a.due_ms,
-                "queue": a.queue,
-                "data": a.data,
-                "parked_on": a.parked_on,
-                "counted": int(a.counted),
-            }
-            for a in held
-            if a.due_ms is not None and not a.finished
-        ],
-    )
+    await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
     return [Advanced(a.run_id in stops, _stop(stops.get(a.run_id)) if not a.take_stop else None) for a in group]
+
+
+def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
+    return {
+        "run_id": a.run_id,
+        "due_at": a.at_ms if stop and not a.take_stop else a.due_ms,
+        "queue": a.queue,
+        "data": a.data,
+        "parked_on": a.parked_on,
+        "counted": int(a.counted),
+    }
 
 
 async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:

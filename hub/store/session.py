@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -81,6 +82,15 @@ class Store:
         await self._reader.close()
 
 
+@dataclass(frozen=True)
+class Change:
+    """A statement on a group of rows, as for `Connection.group`."""
+
+    statement: str
+    columns: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]]
+
+
 class Connection:
     """A connection in hand: executes statements of this package. Rows come back as mappings."""
 
@@ -112,11 +122,27 @@ class Connection:
         `{rows}` in the statement stands for a relation `r` with `columns` (name to `text`, `bigint` or `boolean`), one
         row per mapping; `parameters` are the same for all. Returns what the statement returns.
         """
-        given = [{name: row.get(name) for name in columns} for row in rows]
+        given = list(rows)
         if not given:
             return []
-        whole = statement.replace("{rows}", _relation(self.dialect, tuple(columns.items())))
+        whole = statement.replace("{rows}", _relation(self.dialect, tuple(columns.items()), "rows"))
         return await self.driver.rows(whole, {"rows": to_json(given).decode(), **parameters})
+
+    async def together(self, *changes: Change) -> Sequence[Row]:
+        """Execute several changes as one: none of them sees what another does, and no two touch the same row.
+
+        Returns what the last one returns, which may be a select. On PostgreSQL it is one round trip.
+        """
+        wanted = [change for change in changes if change.rows]
+        if self.dialect == "postgresql" and wanted:
+            whole = _as_one(tuple((change.statement, tuple(change.columns.items())) for change in wanted))
+            return await self.driver.rows(
+                whole, {f"rows_{n}": to_json(change.rows).decode() for n, change in enumerate(wanted)}
+            )
+        returned: Sequence[Row] = []
+        for change in wanted:
+            returned = await self.group(change.statement, change.columns, change.rows)
+        return returned
 
     @property
     def within_a_second(self) -> str:
@@ -135,12 +161,23 @@ class Connection:
 
 
 @cache
-def _relation(dialect: str, columns: tuple[tuple[str, str], ...]) -> str:
+def _as_one(changes: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]) -> str:
+    """PostgreSQL's way to execute several changes at once: all but the last stand before it as `with`."""
+    parts = [
+        text.replace("{rows}", _relation("postgresql", columns, f"rows_{n}"))
+        for n, (text, columns) in enumerate(changes)
+    ]
+    before = ", ".join(f"c{n} as ({part})" for n, part in enumerate(parts[:-1]))
+    return f"with {before} {parts[-1]}" if before else parts[-1]
+
+
+@cache
+def _relation(dialect: str, columns: tuple[tuple[str, str], ...], parameter: str) -> str:
     if dialect == "postgresql":
         typed = ", ".join(f"{name} {kind}" for name, kind in columns)
-        return f"jsonb_to_recordset(cast(:rows as jsonb)) as r({typed})"
+        return f"jsonb_to_recordset(cast(:{parameter} as jsonb)) as r({typed})"
     picked = ", ".join(f"value ->> '{name}' as {name}" for name, _ in columns)
-    return f"(select {picked} from json_each(:rows)) as r"
+    return f"(select {picked} from json_each(:{parameter})) as r"
 
 
 @asynccontextmanager
