@@ -132,8 +132,8 @@ async def test_when_nothing_can_be_stored_the_vendor_is_asked_to_come_again(
         async with w.it.hub.store.read() as c:
             assert await c.all("select id from event") == []
         # when it can be written again, the vendor's retry is stored
-        async with w.it.hub.store._in_hand(w.it.hub.store._writer) as c:
-            await c.run("pragma query_only = off")
+        async with w.it.hub.store._writer.lend() as driver:
+            await driver.run("pragma query_only = off", {})
         assert await w.webhook(body, headers) == 200
 
 

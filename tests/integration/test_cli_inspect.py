@@ -45,7 +45,7 @@ async def _store(data_dir: Path) -> Known:
     async with open_store(load_settings(data_dir=data_dir)) as store, store.write() as c:
         await events.ingest(c, [good, odd])
         who = (await contacts.resolve(c, [contacts.Sighting(new.id, "my-shop", subject, _AT_MS)]))[new.id]
-        await events.mark_routed(c, {new.id: who})
+        await c.together(events.mark_routed({new.id: who}))
         made = [
             NewRun(f"r{n}", "thanks", 1, who, f"ev:{new.id}:{n}", who, {"total": "50.00 EUR"}, _AT_MS) for n in (1, 2)
         ]

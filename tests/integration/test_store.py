@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from alembic.migration import MigrationContext
 from hub.errors import StoreError, StoreUnavailable
 from hub.process import open_store
 from hub.settings import load_settings
-from hub.store import migrate, work
+from hub.store import migrate, runs, work
 from hub.store.grouped import Full, Grouped
+from hub.store.runs import NewRun
 from hub.store.schema import metadata
-from hub.store.session import Store
+from hub.store.session import Change, Store
 
 
 async def test_migrations_go_up_and_down_and_match_the_tables(database_url: str) -> None:
@@ -182,6 +184,44 @@ async def test_full_queues_are_passed_over(store: Store) -> None:
     async with store.write() as c:
         claims = await work.claim(c, now_ms=5, lease_ms=1, owner="w", most=5, full=["shop"])
     assert [c_.ref for c_ in claims] == ["quick"]
+
+
+async def test_a_run_born_in_hand_is_somebody_elses_when_its_lease_ends(store: Store) -> None:
+    new = [NewRun(f"r{n}", "welcome", 1, None, f"ev:{n}:", "", {}, 1_000) for n in range(3)]
+    async with store.write() as c:
+        born = await runs.start(c, [*new, replace(new[0], id="r9")], runs.Lease("w-1", 31_000, most=2))
+    assert [(claim.ref, row) for claim, row in born] == [("r0", new[0].row()), ("r1", new[1].row())]
+    async with store.read() as c:
+        assert (await runs.load(c, ["r0"]))["r0"] == new[0].row()
+    assert [claim.ref for claim in await _claim(store, "w-2", 2_000)] == ["r2"]
+    assert {(c.ref, c.epoch, c.claims) for c in await _claim(store, "w-2", 31_001)} == {("r0", 2, 2), ("r1", 2, 2)}
+
+
+# -- changes that go together ------------------------------------------------------------------------------------------
+
+
+def _entry(recipe: str, times: str) -> dict[str, str]:
+    return {"recipe": recipe, "scope": "s", "times": times}
+
+
+async def test_changes_that_go_together_are_all_made_and_the_last_one_answers(store: Store) -> None:
+    columns = dict.fromkeys(("recipe", "scope", "times"), "text")
+    insert = (
+        "insert into entry (recipe, scope, times) select recipe, scope, times from {rows} where true returning recipe"
+    )
+    async with store.write() as c:
+        await c.together(Change(insert, columns, [_entry("a", "1"), _entry("b", "1")]))
+        update = "update entry set times = r.times from {rows} where entry.recipe = r.recipe"
+        answer = await c.together(
+            Change(update, columns, [_entry("a", "2")]),
+            Change("delete from entry where recipe in (select recipe from {rows})", columns, [_entry("b", "")]),
+            Change(update, columns, []),
+            Change(insert, columns, [_entry("c", "1")]),
+        )
+        assert [row["recipe"] for row in answer] == ["c"]
+        assert await c.together() == []
+        rows = await c.all("select recipe, times from entry order by recipe")
+    assert [(row["recipe"], row["times"]) for row in rows] == [("a", "2"), ("c", "1")]
 
 
 # -- group commit ------------------------------------------------------------------------------------------------------
