@@ -87,8 +87,13 @@ class SqlitePool:
     async def _open(self) -> aiosqlite.Connection:
         # The driver's own BEGIN is deferred, which fails under two writers; ours is explicit.
         connection = await aiosqlite.connect(self._file or ":memory:", timeout=10, isolation_level=None)
-        for pragma in _PRAGMAS:
-            await connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in _PRAGMAS:
+                await connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            # Its thread would keep the process from ending.
+            await connection.close()
+            raise
         return connection
 
     async def close(self) -> None:
