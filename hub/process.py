@@ -9,27 +9,33 @@ import logging
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hub import seams
+from hub import __version__, seams
 from hub.batches import Batches
+from hub.breaker import Breakers
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.errors import ConfigError, HubError
 from hub.http import Transport
+from hub.ids import new_id
 from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
+from hub.limits.shared import Shared
 from hub.plugins import Plugins, load_plugins
+from hub.presence import present
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
 from hub.store import migrate, work
+from hub.store.processes import Process
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub.timetravel import HubTime
@@ -51,6 +57,7 @@ class Hub:
     plugins: Plugins
     connections: Connections
     library: Library
+    limits: Limits
     bell: Bell
     ingest: Ingest
     pump: Pump
@@ -126,11 +133,23 @@ async def open_hub(
     async with open_store(settings, upgrade=upgrade, pool=pool) as store:
         transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))
         bell = Bell(settings.redis_url)
+        limits = _limits(settings, store, clock)
         try:
-            yield await _assemble(settings, store, clock, plugins, transport, bell, rehearsal=rehearsal)
+            yield await _assemble(settings, store, clock, plugins, transport, bell, limits, rehearsal=rehearsal)
         finally:
+            await limits.close()
             await bell.close()
             await transport.close()
+
+
+def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:
+    def now() -> float:
+        """Budgets live in real time, but a clock that jumps refills them too."""
+        return time.monotonic() + clock.offset_ms / 1000
+
+    shared = Shared(settings.redis_url, new_id(), lambda: clock.offset_ms) if settings.redis_url else None
+    breakers = Breakers(store, clock, monotonic=now)
+    return Limits(now, breakers=breakers, shared=shared, alone=settings.embedded)
 
 
 async def _assemble(
@@ -140,6 +159,7 @@ async def _assemble(
     plugins: Plugins,
     transport: Transport,
     bell: Bell,
+    limits: Limits,
     *,
     rehearsal: bool,
 ) -> Hub:
@@ -150,12 +170,16 @@ async def _assemble(
         for one in rung:
             one()
 
-    # Budgets live in real time, but a clock that jumps refills them too.
-    limits = Limits(lambda: asyncio.get_running_loop().time() + clock.offset_ms / 1000)
-    time = HubTime(store, clock, development=settings.development, held=limits.held)
-    await time.sync()
+    hub_time = HubTime(store, clock, development=settings.development, held=limits.held)
+    await hub_time.sync()
     connections = Connections(
-        store, make_vault(settings), plugins.catalogue, clock, transport=transport, public_url=public_url(settings)
+        store,
+        make_vault(settings),
+        plugins.catalogue,
+        clock,
+        transport=transport,
+        public_url=public_url(settings),
+        noted=limits.noted,
     )
     library = Library(store, plugins.catalogue, connections, clock)
     router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
@@ -173,25 +197,46 @@ async def _assemble(
     )
     pump = Pump(
         store,
-        time,
+        hub_time,
         router,
         Runner(tools),
-        Sources(store, connections, plugins, clock, ring=ring, rehearsal=rehearsal),
+        Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal),
         Batches(store, connections, plugins, clock, limits, rehearsal=rehearsal, jitter=tools.jitter),
         slots=settings.slots,
         lease_s=settings.lease_s,
-        full=limits.full,
+        limits=limits,
         ring=bell.ring,
     )
     ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
-    hub = Hub(settings, store, clock, time, plugins, connections, library, bell, ingest, pump)
+    hub = Hub(settings, store, clock, hub_time, plugins, connections, library, limits, bell, ingest, pump)
     rung.append(hub.ring)
     return hub
 
 
+def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
+    """The process shows itself to the others while this lasts; `kind` as in `hub.store.processes`."""
+    started_ms = hub.clock.now_ms() - hub.clock.offset_ms
+    process = Process(new_id(), kind, __version__, started_ms)
+    calling = kind != "api"
+    return present(
+        hub.store,
+        hub.clock,
+        process,
+        slots=hub.settings.slots if calling else 0,
+        busy=lambda: hub.pump.busy,
+        heard=hub.limits.heard,
+    )
+
+
 @asynccontextmanager
-async def working(hub: Hub) -> AsyncIterator[None]:
+async def working(hub: Hub, kind: str = "worker") -> AsyncIterator[None]:
     """The pump runs and hears the bell; at the end it drains."""
+    async with here(hub, kind), hub.limits.kept(), _pumping(hub):
+        yield
+
+
+@asynccontextmanager
+async def _pumping(hub: Hub) -> AsyncIterator[None]:
     stop = asyncio.Event()
     async with hub.store.write() as c:
         for name in hub.plugins.catalogue.connectors:

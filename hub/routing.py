@@ -24,6 +24,7 @@ from hub.library import Library, Published
 from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
+from hub.store.lanes import Lane
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
 from hub.store.session import Change, Connection, Store
 from hub.store.work import Claim
@@ -312,7 +313,7 @@ class Router:
                     {
                         "kind": "debounce",
                         "ref": ref,
-                        "queue": names[event.connection_id],
+                        "queue": str(Lane(connection=names[event.connection_id])),
                         "due_at": event.received_at_ms + quiet.after_s * 1000,
                         "data": to_json({"event_id": event.id}).decode(),
                     }

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from hub.clock import Clock
 from hub.errors import ConfigError
-from hub.store.session import Store
+from hub.store.lanes import Lane
+from hub.store.session import Row, Store
 from hub.store.work import NEVER_MS
 
 _KEY = "clock_offset_ms"
@@ -87,8 +88,8 @@ class HubTime:
                 return None
             # Of a connection that is held nothing starts before its vendor's time is up, whatever is due.
             now_ms, held = self.clock.now_ms(), self._held()
-            free_ms = {queue: now_ms + int(seconds * 1000) for queue, seconds in held.items()}
-            due_ms = min((max(row["due"], free_ms.get(row["queue"], 0)) for row in rows), default=NEVER_MS)
+            free_ms = {connection: now_ms + int(seconds * 1000) + 1 for connection, seconds in held.items()}
+            due_ms = min((max(row["due"], free_ms.get(_waits_for(row), 0)) for row in rows), default=NEVER_MS)
             ahead_ms = min(due_ms, to_ms) - now_ms
             if ahead_ms > 0:
                 offset_ms = self.clock.offset_ms + ahead_ms
@@ -117,7 +118,7 @@ class HubTime:
                     now=self.clock.now_ms(),
                 )
             held = self._held()
-            if not any(row["in_hand"] or row["queue"] not in held for row in rows):
+            if not any(row["in_hand"] or _waits_for(row) not in held for row in rows):
                 return
             if time.monotonic() > until:
                 raise ConfigError(
@@ -125,3 +126,8 @@ class HubTime:
                 )
             ring()
             await asyncio.sleep(_LOOK_S)
+
+
+def _waits_for(row: Row) -> str:
+    """The connection that a row of work waits for, or ''."""
+    return Lane.of(row["queue"]).connection

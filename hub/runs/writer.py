@@ -17,6 +17,7 @@ from hub.routing import answers_watch, event_scope
 from hub.runs.hand import Hand, LetGo, Tools
 from hub.store import events, runs
 from hub.store.grouped import Grouped
+from hub.store.lanes import Lane
 from hub.store.runs import Advance, Advanced, EffectResult, StepRow, WatchRow
 from hub.store.work import NEVER_MS
 
@@ -61,6 +62,7 @@ class Writer:
             ctx=decision.ctx,
             reason=reason,
             due_ms=due_ms,
+            lane=Lane(hand.row.recipe),
             steps=[StepRow(s.step_id, s.path, s.kind, s.outcome, s.reason) for s in decision.trail],
             result=hand.result,
             watches=[_watch_row(w) for w in added],
@@ -107,9 +109,9 @@ class Writer:
         )
 
     async def give_back(
-        self, hand: Hand, *, delay_s: float, reason: str, queue: str | None = None, counted: bool = False
+        self, hand: Hand, *, delay_s: float, reason: str, lane: Lane | None = None, counted: bool = False
     ) -> None:
-        """Return the run to be claimed again later; nothing is decided. Raises LetGo."""
+        """Return the run to be claimed again later, from its recipe's lane or from `lane`; nothing is decided. Raises LetGo."""
         change = Advance(
             run_id=hand.row.id,
             epoch=hand.claim.epoch,
@@ -122,13 +124,13 @@ class Writer:
             due_ms=self._tools.clock.now_ms() + max(1, int(delay_s * 1000)),
             result=hand.result,
             first_watch=hand.watches,
-            queue=queue,
+            lane=lane or Lane(hand.row.recipe),
             counted=counted,
         )
         await self.commit(hand, change)
         raise LetGo
 
-    async def park(self, hand: Hand, on: str, reason: str) -> None:
+    async def park(self, hand: Hand, on: str, reason: str, lane: Lane | None = None) -> None:
         """Set the run aside until what it is parked on is mended. Raises LetGo."""
         change = Advance(
             run_id=hand.row.id,
@@ -141,6 +143,7 @@ class Writer:
             reason=reason,
             due_ms=NEVER_MS,
             parked_on=on,
+            lane=lane or Lane(hand.row.recipe),
             result=hand.result,
             first_watch=hand.watches,
         )

@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Event, Identity, Json
 from hub.ids import new_id
+from hub.store.lanes import Lane
 from hub.store.session import Change, Connection, Row
 
 
@@ -133,7 +134,7 @@ async def ingest(c: Connection, deliveries: Sequence[Incoming]) -> list[Stored]:
 def _enrich_row(delivery: Incoming, new: NewEvent) -> dict[str, Any]:
     return {
         "ref": f"{new.connection}|{new.event.type}",
-        "queue": new.connection,
+        "queue": str(Lane(connection=new.connection)),
         "due_at": delivery.received_at_ms,
     }
 

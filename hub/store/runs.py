@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from hub.events import Json
+from hub.store.lanes import Lane, Rank
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
 
@@ -29,7 +30,11 @@ class NewRun:
     scope: str
     trigger: Mapping[str, Json]
     started_at_ms: int
-    queue: str = "runs"
+
+    @property
+    def queue(self) -> str:
+        """Where it stands at first."""
+        return str(Lane(self.recipe))
 
     def row(self) -> RunRow:
         """The run as it is stored when it has just started."""
@@ -150,6 +155,8 @@ class EffectResult:
     response: Mapping[str, Json] | None
     at_ms: int
     message: bool = False
+    unspent: bool = False
+    """The attempt does not count: the credentials were refused, not the call."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ class Advance:
     watches: Sequence[WatchRow] = ()
     first_watch: int = 0
     end_wait: bool = False
-    queue: str | None = None
+    lane: Lane
     data: str | None = None
     parked_on: str | None = None
     counted: bool = False
@@ -371,15 +378,19 @@ _LOCK_WORK = "select ref, owner from work where kind = 'run' and ref in (select 
 
 
 async def wake(c: Connection, answers: Mapping[str, Mapping[str, Json]], now_ms: int) -> None:
-    """T10: these runs' waits are answered (run id to answer). Whoever was arming the wait is fenced off."""
+    """T10: these runs' waits are answered (run id to answer). Whoever was arming the wait is fenced off.
+
+    They stand in their recipe's own lane again, whatever they waited for before.
+    """
     given = [{"run_id": run_id, "wake": to_json(answer).decode()} for run_id, answer in sorted(answers.items())]
     columns = {"run_id": "text", "wake": "text"}
     await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
     await c.group("update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id", columns, given)
     await c.group("delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})", columns, given)
     await c.group(
-        "update work set due_at = :now, epoch = epoch + 1, owner = null from {rows} "
-        "where work.kind = 'run' and work.ref = r.run_id and work.parked_on is null",
+        "update work set due_at = :now, epoch = epoch + 1, owner = null, queue = run.recipe "
+        "from run join {rows} on run.id = r.run_id "
+        "where work.kind = 'run' and work.ref = run.id and work.parked_on is null",
         columns,
         given,
         now=now_ms,
@@ -398,8 +409,9 @@ async def stop(c: Connection, stops: Mapping[str, Mapping[str, Json]], now_ms: i
     )
     await c.group("delete from waiter where run_id in (select run_id from {rows})", columns, given)
     await c.group(
-        "update work set due_at = :now, epoch = epoch + 1, parked_on = null from {rows} "
-        "where work.kind = 'run' and work.ref = r.run_id and work.owner is null",
+        "update work set due_at = :now, epoch = epoch + 1, parked_on = null, queue = run.recipe "
+        "from run join {rows} on run.id = r.run_id "
+        "where work.kind = 'run' and work.ref = run.id and work.owner is null",
         columns,
         given,
         now=now_ms,
@@ -414,10 +426,13 @@ join run on run.id = w.ref where w.kind = 'run' order by w.ref
 """
 _RESULT = """
 update effect set state = r.state, outcome = r.outcome, reason = r.reason, response = r.response,
-finished_at = case when r.state = 'planned' then null else r.at end
+finished_at = case when r.state = 'planned' then null else r.at end, attempts = effect.attempts - r.unspent
 from {rows} where effect.key = r.key and effect.token = r.token
 """
-_RESULT_COLUMNS = dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {"at": "bigint"}
+_RESULT_COLUMNS = dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {
+    "at": "bigint",
+    "unspent": "bigint",
+}
 _INTENT = """
 insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch)
 select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch from {rows} where true
@@ -458,7 +473,7 @@ _WATCH_COLUMNS = dict.fromkeys(("run_id", "kind", "name", "type", "key", "condit
 }
 # A stop that arrived while the run was in hand makes it due at once instead of putting it to sleep.
 _DUE = """
-update work set due_at = r.due_at, owner = null, queue = coalesce(r.queue, work.queue), data = r.data,
+update work set due_at = r.due_at, owner = null, queue = r.queue, data = r.data,
 claims = case when r.counted = 1 then work.claims else 0 end, parked_on = r.parked_on
 from {rows} where work.kind = 'run' and work.ref = r.run_id
 """
@@ -521,7 +536,8 @@ def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
     return {
         "run_id": a.run_id,
         "due_at": a.at_ms if stop and not a.take_stop else a.due_ms,
-        "queue": a.queue,
+        # Who was stopped waits for nothing any more.
+        "queue": None if a.lane is None or (stop and not a.take_stop) else str(a.lane),
         "data": a.data,
         "parked_on": a.parked_on,
         "counted": int(a.counted),
@@ -542,7 +558,7 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
             "insert into work (kind, ref, queue, due_at) values ('batch', :ref, :queue, :due) "
             "on conflict (kind, ref) do update set queue = excluded.queue",
             ref=a.intent.batch,
-            queue=a.intent.connection,
+            queue=str(Lane(connection=a.intent.connection, rank=Rank.BULK)),
             due=due_ms,
         )
         await c.run(
@@ -554,13 +570,23 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
         )
 
 
-async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms: int) -> list[EffectRow]:
+@dataclass(frozen=True)
+class Frozen:
+    """The effects of a batch's next call; `begun` says that it may have been made already."""
+
+    effects: Sequence[EffectRow]
+    begun: bool
+
+
+async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms: int) -> Frozen:
     """The effects of a batch's next call: those of a call that was begun, exactly, else the oldest queued ones."""
     begun = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
     if begun:
-        return [EffectRow.of(row) for row in begun]
+        return Frozen([EffectRow.of(row) for row in begun], begun=True)
     await c.run(
-        "update effect set state = 'intended', token = :token, attempts = attempts + 1, intended_at = :now where key in "
+        "update effect set state = 'intended', token = :token, attempts = attempts + 1, "
+        # How long it has been tried counts from the first time.
+        "intended_at = case when attempts = 0 then :now else intended_at end where key in "
         "(select key from effect where batch = :batch and state = 'queued' order by intended_at, key limit :size)",
         token=token,
         now=now_ms,
@@ -568,7 +594,12 @@ async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms:
         size=size,
     )
     fresh = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
-    return [EffectRow.of(row) for row in fresh]
+    return Frozen([EffectRow.of(row) for row in fresh], begun=False)
+
+
+async def thaw_batch(c: Connection, batch: str) -> None:
+    """A batch's call certainly did nothing: its effects are queued as before."""
+    await c.run("update effect set state = 'queued' where batch = :batch and state = 'intended'", batch=batch)
 
 
 async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: Mapping[str, str], now_ms: int) -> None:
@@ -605,6 +636,7 @@ def _result_row(r: EffectResult) -> dict[str, Any]:
         "reason": r.reason,
         "response": to_json(r.response).decode() if r.response is not None else None,
         "at": r.at_ms,
+        "unspent": int(r.unspent),
     }
 
 

@@ -177,13 +177,32 @@ async def test_parked_work_is_due_again_when_its_reason_is_gone(store: Store) ->
     assert [c.ref for c in await _claim(store, "w-1", 51_001)] == ["a"]
 
 
-async def test_full_queues_are_passed_over(store: Store) -> None:
+async def test_a_crowded_claim_takes_so_many_from_each_lane(store: Store) -> None:
     async with store.write() as c:
-        await work.add_if_absent(c, "run", "slow", "shop", 0)
-        await work.add_if_absent(c, "run", "quick", "sms", 1)
+        for n in range(5):
+            await work.add_if_absent(c, "run", f"slow-{n}", "slow|shop|1", n)
+            await work.add_if_absent(c, "run", f"quick-{n}", "quick", n)
+        await work.add_if_absent(c, "run", "later", "quick", 900)
+        await work.add_if_absent(c, "run", "parked", "parked", work.NEVER_MS)
+        assert await work.lanes(c) == {"slow|shop|1": 0, "quick": 0}
+        claims = await work.claim_from(c, {"slow|shop|1": 2, "quick": 9, "gone": 3}, now_ms=5, lease_ms=9, owner="w")
+        assert {claim.ref for claim in claims} == {"slow-0", "slow-1", *(f"quick-{n}" for n in range(5))}
+        assert await work.lanes(c) == {"slow|shop|1": 2, "quick": 14}
+
+
+async def test_crowded_claims_of_several_workers_never_take_the_same(store: Store) -> None:
     async with store.write() as c:
-        claims = await work.claim(c, now_ms=5, lease_ms=1, owner="w", most=5, full=["shop"])
-    assert [c_.ref for c_ in claims] == ["quick"]
+        for n in range(200):
+            await work.add_if_absent(c, "run", f"r-{n}", f"lane-{n % 4}", 0)
+
+    async def claim(n: int) -> list[work.Claim]:
+        async with store.write() as c:
+            portions = {f"lane-{lane}": 4 for lane in range(4)}
+            return await work.claim_from(c, portions, now_ms=1, lease_ms=30_000, owner=f"w-{n}")
+
+    claimed = await asyncio.gather(*[claim(n) for n in range(20)])
+    refs = [c.ref for group in claimed for c in group]
+    assert len(refs) == len(set(refs)) == 200
 
 
 async def test_a_run_born_in_hand_is_somebody_elses_when_its_lease_ends(store: Store) -> None:
