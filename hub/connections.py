@@ -14,14 +14,14 @@ from pydantic_core import from_json, to_json
 
 from hub import seams
 from hub.catalogue import Catalogue, nearest
-from hub.clock import Clock
+from hub.clock import Clock, rfc3339
 from hub.connector import Account, ActionContext, Auth, ClientCredentials, Connector, Field, sandbox_secret
 from hub.errors import AuthExpired, ConnectionConfigError, NotSent, OutcomeUnknown
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport, error_for, sandbox_headers
 from hub.ids import new_id, new_inbound_key
+from hub.store import breakers, events, work
 from hub.store import connections as rows
-from hub.store import events, work
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Row, Store
 from hub.vault import Vault
@@ -149,6 +149,13 @@ class Connections:
         """Every app, by name."""
         await self.refresh()
         return list(self._known.apps.values())
+
+    async def healths(self) -> dict[str, tuple[str, str | None]]:
+        """The health of every connection that is not quite well, by name, and why: it needs somebody, or rests."""
+        async with self._store.read() as c:
+            rests = await breakers.everything(c)
+        found = {r.connection: ("resting", f"until {rfc3339(r.until_ms)}: {r.reason}") for r in rests.values()}
+        return found | {c.name: (c.health, c.health_reason) for c in await self.all() if c.health != "ok"}
 
     async def by_name(self, name: str) -> Connection:
         """One connection. Raises ConnectionConfigError with the nearest name."""

@@ -167,8 +167,9 @@ async def _connections(settings: Settings, store: Store, plugins: Plugins) -> As
     sealed = [finding for owner in owners if (finding := await _opens(connections, owner))]
     for finding in sealed or [Finding("keys", State.OK, f"they open all of {len(owners)} connections and apps")]:
         yield finding
+    healths = await connections.healths()
     for connection in await connections.all():
-        yield _health(connection, plugins)
+        yield _health(connection, plugins, healths.get(connection.name))
 
 
 async def _opens(connections: Connections, owner: Connection | App) -> Finding | None:
@@ -179,7 +180,7 @@ async def _opens(connections: Connections, owner: Connection | App) -> Finding |
     return None
 
 
-def _health(connection: Connection, plugins: Plugins) -> Finding:
+def _health(connection: Connection, plugins: Plugins, health: tuple[str, str | None] | None) -> Finding:
     check = f"connection {connection.name}"
     if connection.connector not in plugins.catalogue.connectors:
         missing = f"its connector {connection.connector} is not installed"
@@ -187,4 +188,6 @@ def _health(connection: Connection, plugins: Plugins) -> Finding:
     if connection.health != "ok":
         reason = f"{connection.health}{f': {connection.health_reason}' if connection.health_reason else ''}"
         return Finding(check, State.WRONG, reason, f"hub connections reauthorise {connection.name}")
+    if health is not None:
+        return Finding(check, State.WARNING, f"{health[0]} {health[1]}", f"hub connections test {connection.name}")
     return Finding(check, State.OK, f"{connection.mode}, account {connection.account}")

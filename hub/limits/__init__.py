@@ -76,11 +76,12 @@ class _Use:
     declared: Sequence[Rate] | None = None
     # When the bucket of each rate is full again.
     full_at: dict[str, float] = field(default_factory=dict)
-    # Tokens in hand and until when; how many to ask for next; until when there are none to be had.
+    # Tokens in hand and until when; how many to ask for next; until when so many are not to be had.
     tokens: float = 0.0
     tokens_until: float = 0.0
     batch: float = 0.0
     none_until: float = 0.0
+    none_cost: float = 0.0
     # Slots that Redis gave us, how many were used at once lately, and until when there are no more.
     slots: int = 0
     peak: int = 0
@@ -237,7 +238,8 @@ class Limits:
         slowest = min((rate.per_s for rate in use.rates), default=None)
         if slowest is None:
             return Refusal(wait_s * (1 + 0.2 * self._draw()), why)
-        step_s = cost / slowest * (1 if self._alone else max(1, self.processes))
+        asking = self._shared is not None and not self._shared.is_away
+        step_s = cost / (slowest * (1 / self.processes if asking else self._share))
         return Refusal(use.turns.give(rank, now, wait_s, step_s, self._draw()), why)
 
     # -- calls in flight -------------------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ class Limits:
             now = self._now()
             if self._spend(use, cost, now):
                 return None
-            if use.none_until > now:
+            if use.none_until > now and cost >= use.none_cost:
                 return use.none_until - now
             try:
                 return await self._take_shared(self._shared, connection, use, connector, cost)
@@ -346,7 +348,7 @@ class Limits:
         use.full_at = {rate.name: asked + in_s for rate, in_s in zip(use.rates, taken.full_in_s, strict=True)}
         if taken.tokens < cost:
             use.tokens = 0.0
-            use.none_until = asked + taken.wait_s
+            use.none_until, use.none_cost = asked + taken.wait_s, cost
             return taken.wait_s
         use.tokens, use.tokens_until = taken.tokens - cost, asked + rates.HOLD_S
         return None

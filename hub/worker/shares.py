@@ -59,7 +59,9 @@ def _fill(
         each = max(1, free // len(taking))
         for lane in list(taking):
             space = rooms.get(lane.connection)
-            most = min(each, free, allowance[lane.owner], each if space is None else space)
+            beside = sum(other.connection == lane.connection for other in taking)
+            fair = each if space is None else min(space, max(1, space // beside))
+            most = min(each, free, allowance[lane.owner], fair)
             if most <= 0:
                 taking.remove(lane)
                 continue
