@@ -62,7 +62,6 @@ class Writer:
             ctx=decision.ctx,
             reason=reason,
             due_ms=due_ms,
-            lane=Lane(hand.row.recipe),
             steps=[StepRow(s.step_id, s.path, s.kind, s.outcome, s.reason) for s in decision.trail],
             result=hand.result,
             watches=[_watch_row(w) for w in added],
@@ -124,7 +123,7 @@ class Writer:
             due_ms=self._tools.clock.now_ms() + max(1, int(delay_s * 1000)),
             result=hand.result,
             first_watch=hand.watches,
-            lane=lane or Lane(hand.row.recipe),
+            lane=lane,
             counted=counted,
         )
         await self.commit(hand, change)
@@ -143,7 +142,7 @@ class Writer:
             reason=reason,
             due_ms=NEVER_MS,
             parked_on=on,
-            lane=lane or Lane(hand.row.recipe),
+            lane=lane,
             result=hand.result,
             first_watch=hand.watches,
         )

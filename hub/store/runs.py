@@ -208,7 +208,8 @@ class Advance:
     watches: Sequence[WatchRow] = ()
     first_watch: int = 0
     end_wait: bool = False
-    lane: Lane
+    lane: Lane | None = None
+    """Where the run stands until it is due; None: with its recipe's others."""
     data: str | None = None
     parked_on: str | None = None
     counted: bool = False
@@ -473,7 +474,8 @@ _WATCH_COLUMNS = dict.fromkeys(("run_id", "kind", "name", "type", "key", "condit
 }
 # A stop that arrived while the run was in hand makes it due at once instead of putting it to sleep.
 _DUE = """
-update work set due_at = r.due_at, owner = null, queue = r.queue, data = r.data,
+update work set due_at = r.due_at, owner = null, data = r.data,
+queue = coalesce(r.queue, (select recipe from run where run.id = r.run_id)),
 claims = case when r.counted = 1 then work.claims else 0 end, parked_on = r.parked_on
 from {rows} where work.kind = 'run' and work.ref = r.run_id
 """

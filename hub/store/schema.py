@@ -371,7 +371,7 @@ pause = Table(
     UniqueConstraint("kind", "target", name="pause_target"),
 )
 
-# The breaker of a connection that is not closed. Its times are real time.
+# The breaker of a connection that is not closed: who rests, until when, or who is being tried. In hub time.
 breaker = Table(
     "breaker",
     metadata,
