@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub import seams
+from hub.backoff import backoff_s, is_over
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Action, Effect
@@ -25,7 +26,6 @@ from hub.errors import (
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Limits
 from hub.plugins import Plugins
-from hub.retries import backoff_s, is_over
 from hub.store import runs, work
 from hub.store.lanes import Rank
 from hub.store.runs import EffectResult, EffectRow

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from hub.backoff import backoff_s
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Poll, Trigger
@@ -18,7 +19,6 @@ from hub.errors import AuthExpired, ConfigError, HubError, OutcomeUnknown, RateL
 from hub.events import Event
 from hub.limits import Limits
 from hub.plugins import Plugins
-from hub.retries import backoff_s
 from hub.store import events, work
 from hub.store.events import Incoming, NewEvent, StoredEvent
 from hub.store.lanes import Lane

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hub import engine, seams
+from hub.backoff import FEW_ATTEMPTS, GIVE_UP_MS, backoff_s, is_over
 from hub.clock import format_duration
 from hub.connections import Connection
 from hub.connector import Action, Effect
@@ -26,7 +27,6 @@ from hub.errors import (
 )
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Refusal
-from hub.retries import FEW_ATTEMPTS, GIVE_UP_MS, backoff_s, is_over
 from hub.runs.gate import Gate
 from hub.runs.hand import MARGIN_S, Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
 from hub.runs.writer import Writer

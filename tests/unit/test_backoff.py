@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.retries import GIVE_UP_MS, MIN_ATTEMPTS, backoff_s, is_over
+from hub.backoff import GIVE_UP_MS, MIN_ATTEMPTS, backoff_s, is_over
 
 draws = st.floats(0, 1)
 
