@@ -9,8 +9,8 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -29,6 +29,7 @@ from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
+from hub.spool import Spool, replaying
 from hub.store import migrate, work
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
@@ -154,8 +155,9 @@ async def _assemble(
     limits = Limits(lambda: asyncio.get_running_loop().time() + clock.offset_ms / 1000)
     time = HubTime(store, clock, development=settings.development, held=limits.held)
     await time.sync()
+    vault = make_vault(settings)
     connections = Connections(
-        store, make_vault(settings), plugins.catalogue, clock, transport=transport, public_url=public_url(settings)
+        store, vault, plugins.catalogue, clock, transport=transport, public_url=public_url(settings)
     )
     library = Library(store, plugins.catalogue, connections, clock)
     router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
@@ -183,7 +185,16 @@ async def _assemble(
         full=limits.full,
         ring=bell.ring,
     )
-    ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
+    folder = settings.spool_folder()
+    ingest = Ingest(
+        store,
+        connections,
+        plugins.catalogue,
+        clock,
+        public_url=public_url(settings),
+        ring=ring,
+        spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
+    )
     hub = Hub(settings, store, clock, time, plugins, connections, library, bell, ingest, pump)
     rung.append(hub.ring)
     return hub
@@ -206,22 +217,39 @@ async def working(hub: Hub) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def counting_refusals(hub: Hub) -> AsyncIterator[None]:
-    """Refused calls are written down each second, and at the end."""
-
-    async def flush() -> None:
-        while True:
-            await asyncio.sleep(1)
-            await _flush_refusals(hub)
-
-    flushing = asyncio.create_task(flush())
+async def receiving(hub: Hub) -> AsyncIterator[None]:
+    """Everything that taking calls needs beside the door: the spool is open and replayed, refusals are written down each
+    second, and hub time follows the database's. Raises ConfigError when the spool's folder cannot be used.
+    """
+    spool = hub.ingest.spool
+    doing = [_each_second(lambda: _flush_refusals(hub)), _each_second(lambda: _sync_time(hub))]
+    if spool is not None:
+        await spool.open()
+        doing.append(replaying(spool, hub.ingest.store_kept))
+    tasks = [asyncio.create_task(one) for one in doing]
     try:
         yield
     finally:
-        flushing.cancel()
-        with suppress(asyncio.CancelledError):
-            await flushing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if spool is not None:
+            spool.close()
         await _flush_refusals(hub)
+
+
+async def _each_second(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        await act()
+
+
+async def _sync_time(hub: Hub) -> None:
+    try:
+        await hub.time.sync()
+    except HubError as error:
+        # The clock goes on as it was.
+        _log.warning("the database's clock cannot be read now", extra={"what": "clock_kept", "error": str(error)})
 
 
 async def _flush_refusals(hub: Hub) -> None:

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     lease_s: float = Field(30, description="How long a worker may hold a run without a sign of life, in seconds.")
     drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
     slots: int = Field(150, description="How many runs a worker has in hand at once.")
+    spool_dir: Path | None = Field(
+        None,
+        description="Where deliveries wait while the database is away. Default: spool in the data directory for `hub up`, "
+        "none for `hub api`.",
+    )
+    spool_mb: int = Field(512, ge=0, description="How much may wait there, in megabytes; 0 for no spool.")
     hook_limit_s: float = Field(2, description="How long plugins' hooks may take, in seconds.")
     seam: str | None = Field(
         None, description="Kills, freezes or fails the process at a named place, for tests; only in development mode."
@@ -52,6 +58,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The database's URL, the default filled in."""
         return self.database_url or f"sqlite:///{self.data_dir / 'hub.db'}"
+
+    def spool_folder(self) -> Path | None:
+        """Where deliveries wait while the database is away, the default filled in; None for nowhere."""
+        folder = self.spool_dir or (self.data_dir / "spool" if self.embedded else None)
+        return folder if self.spool_mb else None
 
     @property
     def embedded(self) -> bool:

@@ -224,7 +224,7 @@ class Pump:
                 continue
             asked = time.monotonic()
             try:
-                async with self._store.write() as c:
+                async with self._store.write(urgent=True) as c:
                     kept = await work.renew(
                         c,
                         owner=self._owner,

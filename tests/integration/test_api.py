@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from hub.api.app import make_app
-from hub.process import counting_refusals, create_api_key
+from hub.process import create_api_key, receiving
 from tests.acme import signed
 from tests.conftest import free_port
 from tests.integration.test_runs import REMINDER, TWO_NOTES
@@ -49,7 +49,7 @@ def web(running: Callable[..., Any]) -> Callable[..., Any]:
 
     @asynccontextmanager
     async def start(database_url: str, **how: Any) -> AsyncIterator[Web]:
-        async with running(database_url, **how) as it, counting_refusals(it.hub), aiohttp.ClientSession() as session:
+        async with running(database_url, **how) as it, receiving(it.hub), aiohttp.ClientSession() as session:
             port = free_port()
             server = uvicorn.Server(
                 uvicorn.Config(make_app(it.hub), port=port, log_config=None, access_log=False, lifespan="off")
