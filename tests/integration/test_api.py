@@ -121,7 +121,7 @@ async def test_other_methods_are_refused(web: Callable[..., Any], sqlite_url: st
 async def test_when_nothing_can_be_stored_the_vendor_is_asked_to_come_again(
     web: Callable[..., Any], sqlite_url: str
 ) -> None:
-    async with web(sqlite_url, work=False) as w:
+    async with web(sqlite_url, work=False, spool_mb=0) as w:
         async with w.it.hub.store.write() as c:
             await c.run("pragma query_only = on")
         body, headers = signed("signed_up", {"id": "s-1"}, delivery="d-1")
