@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 import signal
+import socket
 import sqlite3
 import stat
 import time
@@ -26,8 +27,10 @@ from hub.process import receiving
 from hub.segments import survey
 from hub.spool import Spool, SpoolShut
 from hub.store.events import Incoming, NewEvent
+from hub.store.session import Store
 from hub.vault import Vault, generate_key
 from tests.acme import signed
+from tests.proxy import Proxy
 
 BACK_S = 20.0
 
@@ -416,3 +419,72 @@ async def test_bodies_in_hand_have_a_bound(
         body, _ = signed("signed_up", {"id": "s-1"})
         assert len(body) < 100
         assert await it.deliver("signed_up", {"id": "s-1"}, delivery="d-1") == 200
+
+
+# -- PostgreSQL behind a bad network -----------------------------------------------------------------------------------
+
+
+async def _timed(it: Any, n: int) -> float:
+    began = time.monotonic()
+    assert await _sign_up(it, n) == 200
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("how", ["freeze", "cut"])
+async def test_a_network_that_fails_under_load_costs_no_delivery_and_nobody_waits_long(
+    taking: Callable[..., Any], postgres_url: str, how: str
+) -> None:
+    async with Proxy.to(postgres_url) as network, taking(network.url) as it:
+        answered: list[float] = []
+
+        async def caller(first: int) -> None:
+            for n in range(first, first + 1_000_000, 8):
+                if stop.is_set():
+                    return
+                answered.append(await _timed(it, n))
+                await asyncio.sleep(0.005)
+
+        # given deliveries that come all the time
+        stop = asyncio.Event()
+        callers = [asyncio.create_task(caller(n)) for n in range(8)]
+        await _until(lambda: len(answered) > 50, "no delivery was taken")
+        # when the database is out of reach for a while
+        getattr(network, how)()
+        await _until(lambda: it.hub.ingest.spool.depth.records > 50, "nothing went to the spool")
+        network.mend()
+        await _replayed(it)
+        stop.set()
+        await asyncio.gather(*callers)
+        await _replayed(it)
+        # then each was answered in time, and each is stored, once
+        assert max(answered) < 5
+        events = await _events(it)
+        assert len(events) == len(answered)
+        assert sum(event["duplicates"] for event in events) == 0
+
+
+async def test_a_dead_connection_is_noticed_by_the_system(postgres_url: str) -> None:
+    async with Proxy.to(postgres_url) as network:
+        store = Store(network.url)
+        async with store.read() as c:
+            end = c.driver._connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        await store.close()
+
+
+async def test_a_transaction_that_hears_nothing_ends_at_its_limit_and_the_next_one_works(postgres_url: str) -> None:
+    async with Proxy.to(postgres_url) as network:
+        store = Store(network.url, pool=1)
+        async with store.write() as c:
+            await c.run("select 1")
+        network.freeze()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            async with store.write(limit_s=0.3) as c:
+                await c.run("select 1")
+        assert time.monotonic() - began < 3
+        network.mend()
+        async with store.write() as c:
+            assert await c.first("select 1 as one") == {"one": 1}
+        await store.close()
