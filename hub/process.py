@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hub import seams
+from hub import retention, seams
 from hub.batches import Batches
 from hub.clock import Clock
 from hub.connections import Connections
@@ -25,6 +25,7 @@ from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
 from hub.plugins import Plugins, load_plugins
+from hub.retention import Retention
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
@@ -37,6 +38,8 @@ from hub.timetravel import HubTime
 from hub.vault import Vault, keys_from_file
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
+
+_UPKEEP_AFTER_MS = 600_000
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Hub:
     library: Library
     bell: Bell
     ingest: Ingest
+    retention: Retention
     pump: Pump
 
     def ring(self) -> None:
@@ -173,6 +177,7 @@ async def _assemble(
         lease_s=settings.lease_s,
         rehearsal=rehearsal,
     )
+    upkeep = Retention(store, library, clock, settings)
     pump = Pump(
         store,
         time,
@@ -180,6 +185,7 @@ async def _assemble(
         Runner(tools),
         Sources(store, connections, plugins, clock, ring=ring, rehearsal=rehearsal),
         Batches(store, connections, plugins, clock, limits, rehearsal=rehearsal, jitter=tools.jitter),
+        upkeep,
         slots=settings.slots,
         lease_s=settings.lease_s,
         full=limits.full,
@@ -195,7 +201,7 @@ async def _assemble(
         ring=ring,
         spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
     )
-    hub = Hub(settings, store, clock, time, plugins, connections, library, bell, ingest, pump)
+    hub = Hub(settings, store, clock, time, plugins, connections, library, bell, ingest, upkeep, pump)
     rung.append(hub.ring)
     return hub
 
@@ -207,6 +213,10 @@ async def working(hub: Hub) -> AsyncIterator[None]:
     async with hub.store.write() as c:
         for name in hub.plugins.catalogue.connectors:
             await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+        if not hub.store.in_memory:
+            # Not at once: a process that starts has other things to do.
+            first_ms = hub.clock.now_ms() + _UPKEEP_AFTER_MS
+            await work.add_if_absent(c, retention.KIND, retention.REF, retention.KIND, first_ms)
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
     try:

@@ -88,7 +88,8 @@ class HubTime:
         async with self._store.write() as c:
             rows = await c.all(
                 "select queue, owner is not null as in_hand, min(due_at) as due from work "
-                "where due_at < :never or owner is not null group by queue, owner is not null",
+                # Hours of upkeep are nothing to stop at; it is done wherever the clock comes to.
+                "where (due_at < :never and kind <> 'upkeep') or owner is not null group by queue, owner is not null",
                 never=NEVER_MS - 1,
             )
             if any(row["in_hand"] for row in rows):

@@ -15,6 +15,8 @@ from hub import seams
 from hub.batches import Batches
 from hub.errors import StoreUnavailable
 from hub.ids import new_id
+from hub.retention import KIND as UPKEEP
+from hub.retention import Retention
 from hub.routing import BATCH, Router
 from hub.runs import Hand, Runner
 from hub.sources import Sources
@@ -46,6 +48,7 @@ class Pump:
         runner: Runner,
         sources: Sources,
         batches: Batches,
+        retention: Retention,
         *,
         slots: int,
         lease_s: float,
@@ -53,7 +56,7 @@ class Pump:
         ring: Callable[[], None],
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
-        self._others = {"batch": batches.handle}
+        self._others = {"batch": batches.handle, UPKEEP: retention.handle}
         self._sources = sources
         self._slots, self._lease_s, self._full, self._ring = slots, lease_s, full, ring
         self._owner = f"w-{new_id()}"
