@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import resource
 import signal
@@ -19,14 +20,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from hub import seams
+from hub.api.app import make_app
+from hub.api.health import ready
+from hub.cli.checkup import State
+from hub.cli.checkup import _spool as _spool_finding
 from hub.errors import ConfigError, StoreUnavailable
 from hub.events import ConsentSignal, ConsentState, Event, Identity
 from hub.process import receiving
 from hub.segments import survey
 from hub.spool import Spool, SpoolShut
 from hub.store.events import Incoming, NewEvent
+from hub.store.pools import PostgresPool
 from hub.store.session import Store
 from hub.vault import Vault, generate_key
 from tests.acme import signed
@@ -376,8 +383,8 @@ async def test_a_full_database_keeps_deliveries_in_the_spool_and_its_runs_go_on_
         replies = [await it.deliver("signed_up", _large(n), delivery=f"d-{n}") for n in range(30)]
         assert set(replies) == {200}
         await _until(lambda: it.hub.ingest.spool.depth.records > 0, "nothing went to the spool")
-        async with it.hub.store._in_hand(it.hub.store._writer) as c:
-            await c.run("pragma max_page_count = 1000000")
+        async with it.hub.store._writer.lend() as driver:
+            await driver.run("pragma max_page_count = 1000000", {})
         # then, when there is room, all of it is stored and done
         await _replayed(it)
         until = time.monotonic() + BACK_S
@@ -419,6 +426,35 @@ async def test_bodies_in_hand_have_a_bound(
         body, _ = signed("signed_up", {"id": "s-1"})
         assert len(body) < 100
         assert await it.deliver("signed_up", {"id": "s-1"}, delivery="d-1") == 200
+
+
+async def test_readiness_and_doctor_say_what_waits(taking: Callable[..., Any], sqlite_url: str) -> None:
+    async with taking(sqlite_url) as it:
+        request = Request({"type": "http", "app": make_app(it.hub)})
+        with _away():
+            await _sign_up(it, 1)
+            body = json.loads(bytes((await ready(request)).body))
+            assert (body["status"], body["spool"]["records"]) == ("ok", 1)
+            assert body["spool"]["oldest"] is not None
+            # and when the database cannot be asked either, the process is ready all the same, for it takes deliveries
+            with _unreachable(it.hub.store):
+                answer = await ready(request)
+            assert (answer.status_code, json.loads(bytes(answer.body))["status"]) == (200, "spooling")
+            found = _spool_finding(it.settings)
+            assert (found.state, "stored: 1 (" in found.message) == (State.WARNING, True)
+        await _replayed(it)
+        assert _spool_finding(it.settings).state is State.OK
+    (it.settings.spool_folder() / "x.bad").write_bytes(b"")
+    assert "x.bad" in _spool_finding(it.settings).message
+
+
+@contextmanager
+def _unreachable(store: Store) -> Iterator[None]:
+    reader, store._reader = store._reader, PostgresPool("postgresql://nobody@127.0.0.1:1/nothing", 1, {})
+    try:
+        yield
+    finally:
+        store._reader = reader
 
 
 # -- PostgreSQL behind a bad network -----------------------------------------------------------------------------------
