@@ -35,6 +35,8 @@ _SAMPLES = 3
 _STORE_PATIENCE_S, _SPOOL_PATIENCE_S = 2.0, 2.0
 # How long a group may take before its connection is thought to be dead.
 _FLUSH_LIMIT_S = 4.0
+# Replay sees an outage every few seconds; if it stopped looking, deliveries look for themselves again.
+_OUTAGE_SEEN_S = 10.0
 # Bodies in hand at once; more is turned away, since memory is where they are until they are stored.
 _MOST_IN_HAND_BYTES = 256_000_000
 
@@ -59,9 +61,10 @@ class _Refusals:
 
 @dataclass
 class _Outage:
-    """Since when the database takes nothing, and what became of the deliveries that came meanwhile."""
+    """Since when the database takes nothing, when that was last seen, and what became of the deliveries meanwhile."""
 
     since: float = field(default_factory=time.monotonic)
+    seen: float = field(default_factory=time.monotonic)
     spooled: int = 0
     turned_away: int = 0
 
@@ -135,8 +138,10 @@ class Ingest:
 
     @property
     def is_spooling(self) -> bool:
-        """Whether deliveries go to the spool without asking the database first: it failed, and replay has not got through."""
-        return self._outage is not None and self.spool is not None and self.spool.depth.records > 0
+        """Whether deliveries go to the spool without asking the database first: it failed lately, and replay asks for all."""
+        if self._outage is None or self.spool is None or not self.spool.depth.records:
+            return False
+        return time.monotonic() - self._outage.seen < _OUTAGE_SEEN_S
 
     @property
     def accepts(self) -> bool:
@@ -154,7 +159,7 @@ class Ingest:
                 try:
                     return await self._commit(incoming, patience_s=_STORE_PATIENCE_S)
                 except StoreUnavailable as error:
-                    self._begin_outage(error)
+                    self._see_outage(error)
             await self._keep(incoming)
         finally:
             self._in_hand_bytes -= size
@@ -183,15 +188,18 @@ class Ingest:
         """T1 for deliveries out of the spool. Raises StoreUnavailable."""
         try:
             await self._flush(group, urgent=False)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            self._see_outage(error)
             raise
         except Exception:  # whatever it was, one of them caused it
             _log.exception("a group of the spool cannot be stored", extra={"what": "spool_odd"})
             for one in group:
                 await self._commit(one)
 
-    def _begin_outage(self, error: StoreUnavailable) -> None:
-        if self._outage is None:
+    def _see_outage(self, error: StoreUnavailable) -> None:
+        if self._outage is not None:
+            self._outage.seen = time.monotonic()
+        else:
             self._outage = _Outage()
             _log.warning("deliveries cannot be stored now", extra={"what": "ingest_outage", "error": str(error)})
 
@@ -210,7 +218,7 @@ class Ingest:
     def _turned_away(self, error: StoreUnavailable) -> StoreUnavailable:
         """Count a delivery that its vendor is told to repeat; the first one of an outage is logged."""
         self.turned_away += 1
-        self._begin_outage(error)
+        self._see_outage(error)
         assert self._outage is not None, "it was just begun, if it was not yet"
         self._outage.turned_away += 1
         if self._outage.turned_away == 1:

@@ -31,7 +31,8 @@ async def live() -> dict[str, str]:
 async def ready(request: Request) -> Response:
     """Deliveries are taken: the database answers and has the schema this release needs, or the spool keeps them.
 
-    Else 503 and the reason. `spool` says how much waits there: records, bytes, and the start of the oldest file.
+    Else 503 and the reason. `spool` says how much waits there: records, bytes, and the start of the oldest file;
+    `turned_away` how many deliveries were answered 503 since the start.
     """
     hub = get_hub(request)
     waiting = _waiting(hub)
@@ -49,11 +50,12 @@ async def ready(request: Request) -> Response:
 
 
 def _waiting(hub: Hub) -> dict[str, Json]:
+    counted: dict[str, Json] = {"turned_away": hub.ingest.turned_away}
     if hub.ingest.spool is None:
-        return {}
+        return counted
     depth = hub.ingest.spool.depth
     since = rfc3339(depth.oldest_ms) if depth.oldest_ms is not None else None
-    return {"spool": {"records": depth.records, "bytes": depth.bytes, "oldest": since}}
+    return counted | {"spool": {"records": depth.records, "bytes": depth.bytes, "oldest": since}}
 
 
 @router.get("/api/v1/plugins")

@@ -1,7 +1,7 @@
 """Removing what is old enough, a small step at a time, without an index that only this would need.
 
 Ids are UUIDs of version 7, so what is old lies at the beginning of a primary key; the row's own time decides. Tables with
-other keys are walked as they lie on disk (docs/decisions/0008-retention.md).
+other keys are walked as they lie on disk (docs/decisions/0008-spool-and-retention.md).
 """
 
 from __future__ import annotations
