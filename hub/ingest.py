@@ -31,8 +31,8 @@ MAX_EVENTS = 1_000
 # Kept with a delivery for re-verification; credentials of the caller never are.
 _UNKEPT_HEADERS = {"authorization", "cookie", "proxy-authorization"}
 _SAMPLES = 3
-# Vendors wait for five seconds; both together leave one for everything else.
-_STORE_PATIENCE_S, _SPOOL_PATIENCE_S = 2.0, 2.0
+# Vendors wait for five seconds; both together leave the rest for everything else.
+_STORE_PATIENCE_S, _SPOOL_PATIENCE_S = 2.0, 1.5
 # How long a group may take before its connection is thought to be dead.
 _FLUSH_LIMIT_S = 4.0
 # Replay sees an outage every few seconds; if it stopped looking, deliveries look for themselves again.
@@ -164,13 +164,14 @@ class Ingest:
         finally:
             self._in_hand_bytes -= size
 
-    async def _commit(self, incoming: Incoming, *, patience_s: float | None = None) -> None:
+    async def _commit(self, incoming: Incoming, *, patience_s: float) -> None:
+        until = time.monotonic() + patience_s
         try:
             await self._group.submit(incoming, patience_s=patience_s)
         except StoreUnavailable:
             raise
         except Exception as error:  # something in it that the database cannot hold, such as a NUL: keep the call itself
-            await self._group.submit(_without_events(incoming, error), patience_s=patience_s)
+            await self._group.submit(_without_events(incoming, error), patience_s=max(0.0, until - time.monotonic()))
 
     async def _keep(self, incoming: Incoming) -> None:
         if self.spool is None:
@@ -194,7 +195,7 @@ class Ingest:
         except Exception:  # whatever it was, one of them caused it
             _log.exception("a group of the spool cannot be stored", extra={"what": "spool_odd"})
             for one in group:
-                await self._commit(one)
+                await self._commit(one, patience_s=_FLUSH_LIMIT_S)
 
     def _see_outage(self, error: StoreUnavailable) -> None:
         if self._outage is not None:

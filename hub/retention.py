@@ -108,13 +108,13 @@ class Retention:
             spare = await self._spared(now_ms - rule.keep_ms) if rule.table is rows.EVENTS else _nothing
             following: str | None = place
             while following is not None:
-                if time.monotonic() > until:
-                    return number, following
                 began = time.monotonic()
                 async with self._store.read() if dry else self._store.write() as c:
                     step = await rule.table.step(c, following, now_ms - rule.keep_ms, spare=spare, dry=dry)
                 note(rule.name, step.removed)
                 following = step.after
+                if time.monotonic() > until:
+                    return (number, following) if following is not None else (number + 1, "")
                 await asyncio.sleep((time.monotonic() - began) * _REST)
         return None
 

@@ -89,14 +89,18 @@ class Spool:
     @property
     def accepts(self) -> bool:
         """Whether a delivery would be taken now, as far as is known."""
-        return self._is_open and self.depth.bytes < self._most_bytes and time.monotonic() >= self._shut_until
+        return self._is_open and self._bytes < self._most_bytes and time.monotonic() >= self._shut_until
+
+    @property
+    def _bytes(self) -> int:
+        return sum(one.size for one in self._segments) + self._coming
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
     async def keep(self, delivery: Incoming, *, patience_s: float | None = None) -> None:
         """Write a delivery and sync it, together with those that come at the same moment. Raises StoreUnavailable."""
         sealed = self._seal(delivery)
-        if not self.accepts or self.depth.bytes + self._coming + len(sealed) > self._most_bytes:
+        if not self.accepts or self._bytes + len(sealed) > self._most_bytes:
             raise SpoolShut()
         self._coming += len(sealed)
         try:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hub.clock import FrozenClock
 from hub.errors import ConfigError
 from hub.events import Event
-from hub.retention import Retention
+from hub.retention import KIND, REF, Retention
 from hub.settings import load_settings
+from hub.store import work
 from hub.store.events import Incoming, NewEvent, ingest
 from hub.store.retention import first_id_at
 from hub.store.session import Store
@@ -155,6 +156,30 @@ async def test_an_event_whose_silence_is_waited_for_stays(running: Callable[...,
         it.hub.clock.offset_ms = 60 * DAY
         removed = await it.hub.retention.prune(dry=False, progress=lambda name, count: None)
         assert (removed["events"], await _count(it.hub.store, "event")) == (0, 1)
+
+
+async def test_a_turn_does_a_little_and_the_next_one_goes_on(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.retention._TURN_S", 0.0)
+    monkeypatch.setattr("hub.store.retention.STEP_ROWS", 3)
+    async with running(database_url, work=False) as it:
+        for n in range(10):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+        async with it.hub.store.write() as c:
+            await c.run("update event set stage = 'routed'")
+            await work.add_if_absent(c, KIND, REF, KIND, 0)
+        it.hub.clock.offset_ms = 100 * DAY
+        left, turns = [10], 0
+        while await _count(it.hub.store, "event") or await _count(it.hub.store, "dedupe"):
+            async with it.hub.store.write() as c:
+                [claim] = await work.claim(c, now_ms=10**14, lease_ms=30_000, owner="me", most=10)
+            await it.hub.retention.handle(claim)
+            turns += 1
+            left.append(await _count(it.hub.store, "event"))
+            assert left[-2] - left[-1] <= 3
+            assert turns < 50
+        assert turns > 4
 
 
 # -- whatever comes when -----------------------------------------------------------------------------------------------
