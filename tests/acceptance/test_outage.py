@@ -160,3 +160,33 @@ async def test_killed_while_the_spool_is_written_and_replayed(tmp_path: Path, pl
     with closing(sqlite3.connect(file)) as database:
         _once_each([data for (data,) in database.execute("select data from event")], acked)
     assert len(acked) >= 20
+
+
+@pytest.mark.parametrize("place", ["ingest.commit#3", "ingest.committed#3", "ingest.answered#3"])
+async def test_killed_around_the_commit_and_the_answer(tmp_path: Path, place: str) -> None:
+    acked: list[int] = []
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = environment(tmp_path, port=str(port), development="true", seam=f"{place}=kill")
+    file = tmp_path / "data" / "hub.db"
+    async with aiohttp.ClientSession() as session:
+        first = Process("up-1", ["up", "--no-sandbox"], settings, tmp_path)
+        with started(first):
+            await until_live(session, f"{url}/health/ready", first)
+            address = await _connect(Api(session, url, (tmp_path / "data" / "api-key").read_text().strip()))
+            async with _calling(session, address, acked):
+                await _until(lambda: not first.running)
+        assert await asyncio.to_thread(first.wait) == -signal.SIGKILL
+        del settings["HUB_SEAM"]
+        second = Process("up-2", ["up", "--no-sandbox"], settings, tmp_path)
+        with started(second):
+            await until_live(session, f"{url}/health/ready", second)
+            # when the vendor repeats everything, the answered and the unanswered alike
+            sent = range(max(acked, default=0) + 8)
+            assert {await send_order(session, address, n) for n in sent} == {200}
+            # then each is there once, and is routed although nobody may have rung for it
+            with closing(sqlite3.connect(file)) as database:
+                await _until(lambda: not database.execute("select 1 from event where stage <> 'routed'").fetchall())
+                stored = [data for (data,) in database.execute("select data from event")]
+    _once_each(stored, sent)
+    assert len(stored) == len(sent)
