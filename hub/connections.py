@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from hub import seams
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock, rfc3339
 from hub.connector import Account, ActionContext, Auth, ClientCredentials, Connector, Field, sandbox_secret
-from hub.errors import AuthExpired, ConnectionConfigError, NotSent, OutcomeUnknown
+from hub.errors import AuthExpired, ConnectionConfigError, NotSent, OutcomeUnknown, StoreUnavailable
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport, error_for, sandbox_headers
 from hub.ids import new_id, new_inbound_key
@@ -27,12 +28,16 @@ from hub.store.session import Row, Store
 from hub.vault import Vault
 
 _LOOK_AGAIN_S = 1.0
+# A webhook is verified with what is known rather than wait longer than this for what may have changed.
+_READ_PATIENCE_S = 0.5
 _RENEW_EARLY_MS = 120_000
 _RENEWED_LATELY_S = 60.0
 # Longer than the exchange may take. Others look so often, so many times, for what came of it.
 _RENEW_LEASE_S = 22.0
 _RENEW_LOOK_S = 0.2
 _RENEW_LOOKS = 30
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Connections:
         self._transport, self._public_url = transport, public_url
         self._known = _Known()
         self._reading = asyncio.Lock()
+        self._rereading: asyncio.Future[None] | None = None
         self._missed_at = float("-inf")
         self._locks: dict[str, asyncio.Lock] = {}
         self._renewed: dict[str, float] = {}
@@ -112,11 +118,22 @@ class Connections:
 
     async def refresh(self, *, force: bool = False) -> None:
         """Read again what changed, at most once a second; callers go on with what is known while somebody reads."""
-        if not force and self._known.generation >= 0 and (self._is_fresh or self._reading.locked()):
-            return
+        if force or self._known.generation < 0:
+            async with self._reading:
+                if force or not self._is_fresh:
+                    await self._read()
+        elif not self._is_fresh and not self._reading.locked():
+            self._rereading = asyncio.ensure_future(self._read_again())
+            await asyncio.wait((self._rereading,), timeout=_READ_PATIENCE_S)
+
+    async def _read_again(self) -> None:
+        """Read what is known already, in case it changed; while the database is away what was known stays true."""
         async with self._reading:
-            if force or self._known.generation < 0 or not self._is_fresh:
+            try:
                 await self._read()
+            except StoreUnavailable as error:
+                self._known.looked_at = time.monotonic()
+                _log.warning("connections stay as known", extra={"what": "connections_kept", "error": str(error)})
 
     @property
     def _is_fresh(self) -> bool:

@@ -10,13 +10,13 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hub import __version__, seams
+from hub import __version__, retention, seams
 from hub.batches import Batches
 from hub.breaker import Breakers
 from hub.clock import Clock
@@ -30,10 +30,12 @@ from hub.limits import Limits
 from hub.limits.shared import Shared
 from hub.plugins import Plugins, load_plugins
 from hub.presence import present
+from hub.retention import Retention
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
+from hub.spool import Spool, replaying
 from hub.store import migrate, work
 from hub.store.processes import Process
 from hub.store.session import Store
@@ -42,6 +44,8 @@ from hub.timetravel import HubTime
 from hub.vault import Vault, keys_from_file
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
+
+_UPKEEP_AFTER_MS = 600_000
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class Hub:
     limits: Limits
     bell: Bell
     ingest: Ingest
+    retention: Retention
     pump: Pump
 
     def ring(self) -> None:
@@ -172,9 +177,10 @@ async def _assemble(
 
     hub_time = HubTime(store, clock, development=settings.development, held=limits.held)
     await hub_time.sync()
+    vault = make_vault(settings)
     connections = Connections(
         store,
-        make_vault(settings),
+        vault,
         plugins.catalogue,
         clock,
         transport=transport,
@@ -195,6 +201,7 @@ async def _assemble(
         lease_s=settings.lease_s,
         rehearsal=rehearsal,
     )
+    upkeep = Retention(store, library, clock, settings)
     pump = Pump(
         store,
         hub_time,
@@ -202,13 +209,23 @@ async def _assemble(
         Runner(tools),
         Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal),
         Batches(store, connections, plugins, clock, limits, rehearsal=rehearsal, jitter=tools.jitter),
+        upkeep,
         slots=settings.slots,
         lease_s=settings.lease_s,
         limits=limits,
         ring=bell.ring,
     )
-    ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
-    hub = Hub(settings, store, clock, hub_time, plugins, connections, library, limits, bell, ingest, pump)
+    folder = settings.spool_folder()
+    ingest = Ingest(
+        store,
+        connections,
+        plugins.catalogue,
+        clock,
+        public_url=public_url(settings),
+        ring=ring,
+        spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
+    )
+    hub = Hub(settings, store, clock, hub_time, plugins, connections, library, limits, bell, ingest, upkeep, pump)
     rung.append(hub.ring)
     return hub
 
@@ -241,6 +258,10 @@ async def _pumping(hub: Hub) -> AsyncIterator[None]:
     async with hub.store.write() as c:
         for name in hub.plugins.catalogue.connectors:
             await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+        if not hub.store.in_memory:
+            # Not at once: a process that starts has other things to do.
+            first_ms = hub.clock.now_ms() + _UPKEEP_AFTER_MS
+            await work.add_if_absent(c, retention.KIND, retention.REF, retention.KIND, first_ms)
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
     try:
@@ -251,22 +272,39 @@ async def _pumping(hub: Hub) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def counting_refusals(hub: Hub) -> AsyncIterator[None]:
-    """Refused calls are written down each second, and at the end."""
-
-    async def flush() -> None:
-        while True:
-            await asyncio.sleep(1)
-            await _flush_refusals(hub)
-
-    flushing = asyncio.create_task(flush())
+async def receiving(hub: Hub) -> AsyncIterator[None]:
+    """Everything that taking calls needs beside the door: the spool is open and replayed, refusals are written down each
+    second, and hub time follows the database's. Raises ConfigError when the spool's folder cannot be used.
+    """
+    spool = hub.ingest.spool
+    doing = [_each_second(lambda: _flush_refusals(hub)), _each_second(lambda: _sync_time(hub))]
+    if spool is not None:
+        await spool.open()
+        doing.append(replaying(spool, hub.ingest.store_kept))
+    tasks = [asyncio.create_task(one) for one in doing]
     try:
         yield
     finally:
-        flushing.cancel()
-        with suppress(asyncio.CancelledError):
-            await flushing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if spool is not None:
+            spool.close()
         await _flush_refusals(hub)
+
+
+async def _each_second(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        await act()
+
+
+async def _sync_time(hub: Hub) -> None:
+    try:
+        await hub.time.sync()
+    except HubError as error:
+        # The clock goes on as it was.
+        _log.warning("the database's clock cannot be read now", extra={"what": "clock_kept", "error": str(error)})
 
 
 async def _flush_refusals(hub: Hub) -> None:

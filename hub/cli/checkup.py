@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hub.cli.entry import bare_store, current_settings, database_file
-from hub.clock import Clock, format_duration
+from hub.clock import Clock, format_duration, rfc3339
 from hub.connections import App, Connection, Connections
 from hub.errors import ConfigError, HubError
 from hub.plugins import Plugins, load_plugins
 from hub.process import OneProcess, make_vault, public_url
+from hub.segments import survey
 from hub.settings import Settings
 from hub.store import migrate
 from hub.store.session import Store
@@ -53,6 +54,7 @@ async def examine() -> list[Finding]:
         findings.append(await _redis(settings.redis_url))
     if settings.embedded:
         findings.append(_lock(settings))
+    findings.append(_spool(settings))
     async with bare_store(settings) as store:
         findings += [finding async for finding in _database(settings, store, plugins)]
     return findings
@@ -114,6 +116,25 @@ def _lock(settings: Settings) -> Finding:
         return Finding(
             "process", State.WRONG, f"the lock file cannot be opened: {error}", f"make {settings.data_dir} writable"
         )
+
+
+def _spool(settings: Settings) -> Finding:
+    folder = settings.spool_folder()
+    if folder is None:
+        return Finding("spool", State.OK, "there is none: while the database is away, vendors are told to repeat")
+    try:
+        depth = survey(folder)
+    except OSError as error:
+        return Finding("spool", State.WRONG, f"{folder} cannot be read: {error.strerror}", "make it readable")
+    if depth.bad:
+        found = f"{len(depth.bad)} files hold deliveries that could not be read: {', '.join(depth.bad)}"
+        mend = f"add the key they were sealed with to HUB_KEYS and rename them in {folder} to end in .spool, or delete them"
+        return Finding("spool", State.WRONG, found, mend)
+    if depth.records:
+        since = f", since {rfc3339(depth.oldest_ms)}" if depth.oldest_ms is not None else ""
+        waits = f"deliveries that wait to be stored: {depth.records} ({depth.bytes:,} bytes{since})"
+        return Finding("spool", State.WARNING, waits, "start the hub, and the database if it is down")
+    return Finding("spool", State.OK, "nothing waits")
 
 
 async def _database(settings: Settings, store: Store, plugins: Plugins) -> AsyncIterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,14 +64,17 @@ on conflict do nothing returning scope, id
 """
 _CLAIM_COLUMNS = {"scope": "text", "id": "text", "event_id": "text", "seen_at": "bigint"}
 
+# An event that meets itself, out of the spool or after a commit of which nobody heard, is no duplicate.
 _DUPLICATE = """
-update event set duplicates = event.duplicates + r.n
-from {rows} join dedupe d on d.scope = r.scope and d.id = r.id where event.id = d.event_id
+update event set duplicates = event.duplicates + again.n
+from (select d.event_id as event_id, count(*) as n from {rows} join dedupe d on d.scope = r.scope and d.id = r.id
+where d.event_id <> r.event_id group by d.event_id) as again where event.id = again.event_id
 """
 
 _DELIVERY = """
 insert into delivery (id, connector, connection_id, topic, received_at, request, body, state, note)
 values (:id, :connector, :connection_id, :topic, :received_at, :request, :body, :state, :note)
+on conflict (id) do nothing
 """
 
 _EVENT = """
@@ -184,11 +186,11 @@ def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
 
 async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: set[str]) -> None:
     """Count what was known already on the event that was first."""
-    seen = Counter(_fact_key(d, e) for d in deliveries for e in d.events if e.id not in new)
+    seen = sorted((*_fact_key(d, e), e.id) for d in deliveries for e in d.events if e.id not in new)
     await c.group(
         _DUPLICATE,
-        {"scope": "text", "id": "text", "n": "bigint"},
-        [{"scope": scope, "id": fact, "n": n} for (scope, fact), n in sorted(seen.items())],
+        {"scope": "text", "id": "text", "event_id": "text"},
+        [{"scope": scope, "id": fact, "event_id": event_id} for scope, fact, event_id in seen],
     )
 
 

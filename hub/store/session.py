@@ -29,6 +29,9 @@ _PG_OPTIONS = {
     "statement_timeout": "60000",
     "jit": "off",
 }
+# The longest that anybody waits for one transaction, its connection and its turn included; longer than a lock's 10 s, so
+# that the database's own word comes first, and short enough for a lease to be renewed twice.
+LIMIT_S = 12.0
 
 
 class Store:
@@ -45,11 +48,12 @@ class Store:
             self._writer = SqlitePool(self.file, 1)
             # A database in memory lives in its one connection, so readers share it.
             self._reader = self._writer if self.in_memory else SqlitePool(self.file, 4)
-            self._lock: asyncio.Lock | None = asyncio.Lock()
+            # Who is not urgent waits for the first one and then for the second: of these only one at a time is ever in the
+            # way of those who are urgent.
+            self._queue, self._turn = asyncio.Lock(), asyncio.Lock()
         elif self.dialect == "postgresql":
             plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
             self._writer = self._reader = PostgresPool(plain, pool, _PG_OPTIONS)
-            self._lock = None
         else:
             raise StoreError(
                 f"the database {self.url.drivername} is not supported; use sqlite:///FILE or postgresql://…"
@@ -61,10 +65,27 @@ class Store:
         return self.dialect == "sqlite" and not self.file
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Connection]:
-        """One write transaction, committed at the end. Raises StoreUnavailable when the database cannot be written."""
-        async with self._lock or nullcontext(), guard(), self._writer.lend() as driver, driver.transaction():
+    async def write(self, *, urgent: bool = False, limit_s: float = LIMIT_S) -> AsyncIterator[Connection]:
+        """One write transaction, committed at the end. Raises StoreUnavailable when it cannot be, or not within the limit.
+
+        On SQLite, which has one writer, `urgent` ones wait for two others at most, however many are queued.
+        """
+        async with (
+            guard(),
+            asyncio.timeout(limit_s),
+            self._in_turn(urgent),
+            self._writer.lend() as driver,
+            driver.transaction(),
+        ):
             yield Connection(driver, self.dialect)
+
+    @asynccontextmanager
+    async def _in_turn(self, urgent: bool) -> AsyncIterator[None]:
+        if self.dialect == "postgresql":
+            yield
+        else:
+            async with nullcontext() if urgent else self._queue, self._turn:
+                yield
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -73,7 +94,7 @@ class Store:
             async with self.write() as connection:
                 yield connection
         else:
-            async with guard(), self._reader.lend() as driver:
+            async with guard(), asyncio.timeout(LIMIT_S), self._reader.lend() as driver:
                 yield Connection(driver, self.dialect)
 
     async def close(self) -> None:

@@ -19,6 +19,8 @@ from hub.batches import Batches
 from hub.errors import StoreUnavailable
 from hub.ids import new_id
 from hub.limits import Limits
+from hub.retention import KIND as UPKEEP
+from hub.retention import Retention
 from hub.routing import BATCH, Router
 from hub.runs import Hand, Runner
 from hub.sources import Sources
@@ -55,6 +57,7 @@ class Pump:
         runner: Runner,
         sources: Sources,
         batches: Batches,
+        retention: Retention,
         *,
         slots: int,
         lease_s: float,
@@ -62,7 +65,7 @@ class Pump:
         ring: Callable[[], None],
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
-        self._others = {"batch": batches.handle}
+        self._others = {"batch": batches.handle, UPKEEP: retention.handle}
         self._sources = sources
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._owner = f"w-{new_id()}"
@@ -288,7 +291,7 @@ class Pump:
                 continue
             asked = time.monotonic()
             try:
-                async with self._store.write() as c:
+                async with self._store.write(urgent=True) as c:
                     kept = await work.renew(
                         c,
                         owner=self._owner,

@@ -15,7 +15,7 @@ from hub.errors import StoreError, StoreUnavailable
 from hub.process import open_store
 from hub.settings import load_settings
 from hub.store import migrate, runs, work
-from hub.store.grouped import Full, Grouped
+from hub.store.grouped import Full, Grouped, Late
 from hub.store.runs import NewRun
 from hub.store.schema import metadata
 from hub.store.session import Change, Store
@@ -302,3 +302,49 @@ async def test_beyond_its_bound_it_says_so_at_once() -> None:
                 waiting[-1].result()
     release.set()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_whoever_is_urgent_waits_for_two_others_at_most(sqlite_url: str) -> None:
+    # given a database with one writer and many who want to write
+    store = Store(sqlite_url)
+    order: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(name: str, *, urgent: bool = False) -> None:
+        async with store.write(urgent=urgent) as c:
+            begun.set()
+            await go_on.wait()
+            await c.run("update meta set value = value")
+            order.append(name)
+
+    others = [asyncio.create_task(write(f"other-{n}")) for n in range(30)]
+    await begun.wait()
+    # when somebody comes who is urgent
+    urgent = asyncio.create_task(write("urgent", urgent=True))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(urgent, *others)
+    # then the others wait
+    assert order.index("urgent") <= 2
+    assert len(order) == 31
+    await store.close()
+
+
+async def test_who_waits_too_long_is_told_and_what_was_not_begun_is_not_written() -> None:
+    written: list[int] = []
+    go_on = asyncio.Event()
+
+    async def flush(group: Sequence[int]) -> Sequence[int]:
+        await go_on.wait()
+        written.extend(group)
+        return group
+
+    grouped = Grouped(flush, most=1)
+    first = asyncio.create_task(grouped.submit(1))
+    await asyncio.sleep(0.01)
+    with pytest.raises(Late):
+        await grouped.submit(2, patience_s=0.01)
+    go_on.set()
+    assert await first == 1
+    assert await grouped.submit(3) == 3
+    assert written == [1, 3]
