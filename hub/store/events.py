@@ -370,9 +370,8 @@ async def unrouted_of(c: Connection, identities: Sequence[str]) -> list[tuple[st
     """Unrouted events about one of these identities (`email:…`), each with the identity that matched."""
     rows = await c.group(
         f"select k.key as identity, {', '.join('e.' + f for f in _FIELDS.split(', '))} from event e "
-        "join event_key k on k.event_id = e.id and k.type = 'identity' join {rows} on r.key = k.key "
-        "where e.stage = 'route'",
-        {"key": "text"},
-        [{"key": identity} for identity in identities],
+        "join event_key k on k.event_id = e.id join {rows} on r.type = k.type and r.key = k.key where e.stage = 'route'",
+        {"key": "text", "type": "text"},
+        [{"type": "identity", "key": identity} for identity in identities],
     )
     return [(row["identity"], StoredEvent.of(row)) for row in rows]

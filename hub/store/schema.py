@@ -303,11 +303,12 @@ effect = Table(
     _text("batch", null=True),
     Index("effect_of_run", "run_id"),
     Index(
-        "effect_queued",
+        "effect_of_batch",
         "batch",
+        "state",
         "key",
-        postgresql_where=text("state = 'queued'"),
-        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("batch is not null"),
+        sqlite_where=text("batch is not null"),
     ),
 )
 

@@ -53,6 +53,14 @@ def upgrade() -> None:
         sa.Column("used", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("subject", "period"),
     )
+    op.drop_index("effect_queued", "effect")
+    op.create_index(
+        "effect_of_batch",
+        "effect",
+        ["batch", "state", "key"],
+        postgresql_where=sa.text("batch is not null"),
+        sqlite_where=sa.text("batch is not null"),
+    )
     with op.batch_alter_table("connection") as batch_op:
         batch_op.add_column(sa.Column("token_lease", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("token_lease_until", sa.BigInteger(), nullable=True))
@@ -77,6 +85,14 @@ def downgrade() -> None:
         batch_op.drop_column("token_lease_until")
         batch_op.drop_column("token_lease")
 
+    op.drop_index("effect_of_batch", "effect")
+    op.create_index(
+        "effect_queued",
+        "effect",
+        ["batch", "key"],
+        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text("state = 'queued'"),
+    )
     op.drop_table("usage")
     op.drop_table("process")
     op.drop_table("pause")
