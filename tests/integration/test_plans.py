@@ -202,3 +202,27 @@ async def test_no_hot_statement_reads_a_table_when_very_many_wait(
             await stale.prepare("force_generic_plan")
             faults["fresh"] = await stale.faults()
         assert not any(faults.values()), "\n".join(f"{title}: {one}" for title in faults for one in faults[title])
+
+
+# -- SQLite ------------------------------------------------------------------------------------------------------------
+
+
+# The group itself, a subselect with a limit, and an index that holds only what is not routed yet.
+SMALL = ("SCAN json_each", "SCAN q", "SCAN event USING INDEX event_unrouted")
+
+
+async def test_no_hot_statement_reads_a_table_on_sqlite(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await _waiting_run(it)
+        # when the hub lives
+        with recorded(it.hub.store) as statements:
+            await _live(it)
+        assert len(statements) > 50, "the hub did not do what it was to be watched at"
+        # then SQLite, which keeps no statistics here, looks everything up
+        read = [(line, s) for s in statements for line in await _plan(it.hub.store, s) if line.startswith("SCAN")]
+        assert [(line, statement) for line, statement in read if not line.startswith(SMALL)] == []
+
+
+async def _plan(store: Store, statement: str) -> list[str]:
+    async with store.read() as c:
+        return [row["detail"] for row in await c.all(f"explain query plan {statement}")]
