@@ -11,10 +11,11 @@ from hub.clock import Clock
 from hub.connections import Connections
 from hub.engine import Program
 from hub.engine import compile as compile_program
-from hub.errors import ConfigError, RecipeError, RecipeErrors
+from hub.errors import ConfigError, NewerRelease, RecipeError, RecipeErrors
 from hub.events import Json
 from hub.purposes import Purpose, load_purposes
 from hub.recipes import Recipe, bind, load
+from hub.recipes.form import RecipeForm
 from hub.store import recipes as rows
 from hub.store.session import Connection, Row, Store
 
@@ -76,14 +77,14 @@ class Library:
         return self._published.get(type_, [])
 
     async def program(self, recipe: str, version: int) -> Program:
-        """A version ready to decide with. Raises ConfigError when there is none."""
+        """A version ready to decide with. Raises ConfigError when there is none, NewerRelease."""
         found = self._programs.get((recipe, version))
         if found is None:
             async with self._store.read() as c:
                 row = await rows.version(c, recipe, version)
             if row is None:
                 raise ConfigError(f"there is no version {version} of the recipe {recipe}")
-            found = self._programs[(recipe, version)] = compile_program(rows.definition_of(row))
+            found = self._programs[(recipe, version)] = _compiled(recipe, version, rows.definition_of(row))
         return found
 
     def purpose(self, name: str) -> Purpose | None:
@@ -187,6 +188,23 @@ class Library:
                 f"there is no recipe {name}{nearest(name, every)}; `hub recipes list` shows what there is"
             )
         return every[name]
+
+
+def _compiled(recipe: str, version: int, definition: Mapping[str, Json]) -> Program:
+    """A stored definition as a program. It was checked when it was stored: what is wrong with it now is news to us."""
+    unknown = sorted(definition.keys() - RecipeForm.model_fields.keys())
+    try:
+        if not unknown:
+            return compile_program(definition)
+    except Exception as error:  # whatever a step that we do not know makes of our model of it
+        raise NewerRelease(
+            f"version {version} of the recipe {recipe} has steps that this release does not know ({type(error).__name__}); "
+            "upgrade this process"
+        ) from error
+    raise NewerRelease(
+        f"version {version} of the recipe {recipe} has {', '.join(unknown)}, which this release does not know; "
+        "upgrade this process"
+    )
 
 
 def recipe_files(paths: Iterable[Path]) -> list[Path]:

@@ -29,7 +29,7 @@ from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
-from hub.store import migrate, work
+from hub.store import events, migrate, work
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub.timetravel import HubTime
@@ -190,19 +190,46 @@ async def _assemble(
 
 
 @asynccontextmanager
-async def working(hub: Hub) -> AsyncIterator[None]:
-    """The pump runs and hears the bell; at the end it drains."""
+async def working(hub: Hub, *, resume_s: float = 15.0) -> AsyncIterator[None]:
+    """The pump runs and hears the bell; at the end it drains.
+
+    What another process set aside for want of a plugin that this one has is taken up at the start and each `resume_s`
+    seconds.
+    """
     stop = asyncio.Event()
-    async with hub.store.write() as c:
-        for name in hub.plugins.catalogue.connectors:
-            await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+    await _resume(hub)
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
+    resuming = asyncio.create_task(_resuming(hub, resume_s))
     try:
         yield
     finally:
+        resuming.cancel()
+        with suppress(asyncio.CancelledError):
+            await resuming
         stop.set()
         await running
+
+
+async def _resume(hub: Hub) -> None:
+    async with hub.store.write() as c:
+        found = 0
+        for name in hub.plugins.catalogue.connectors:
+            found += await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+            found += await events.take_up(c, name)
+    if found:
+        hub.ring()
+
+
+async def _resuming(hub: Hub, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await _resume(hub)
+        except HubError as error:
+            _log.warning(
+                "what waits for plugins is looked at later", extra={"what": "resume_failed", "error": str(error)}
+            )
 
 
 @asynccontextmanager

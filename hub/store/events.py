@@ -303,6 +303,24 @@ def mark_routed(contacts: Mapping[str, str | None]) -> Change:
     )
 
 
+async def set_aside(c: Connection, waiting: Mapping[str, str]) -> None:
+    """These events (id to connector) are routed when the connector's plugin is loaded again."""
+    await c.group(
+        "update event set stage = 'plugin', note = r.note from {rows} where event.id = r.id",
+        {"id": "text", "note": "text"},
+        [{"id": id_, "note": f"the plugin of {name} is not loaded; install it"} for id_, name in waiting.items()],
+    )
+
+
+async def take_up(c: Connection, connector: str) -> int:
+    """What was set aside for want of a connector's plugin is routed next; returns how many."""
+    return await c.run(
+        "update event set stage = 'route', note = null where stage = 'plugin' "
+        "and substr(type, 1, length(cast(:prefix as text))) = :prefix",
+        prefix=f"{connector}.",
+    )
+
+
 async def to_enrich(c: Connection, connection_id: str, type_: str, most: int) -> list[StoredEvent]:
     """The oldest events of a connection and type that wait to be filled in."""
     rows = await c.all(
