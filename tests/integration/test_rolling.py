@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_core import from_json, to_json
 
+from hub.clock import Clock
 from hub.errors import StoreError
 from hub.plugins import load_plugins
 from hub.process import open_hub, open_store, working
+from hub.settings import load_settings
 from hub.store import migrate, work
 from hub.store.session import Store
+from hub.testing.sandbox import SandboxServer
 from tests import acme
+from tests.conftest import Running
 
 JOURNEY = """
 recipe: journey
@@ -321,3 +328,90 @@ async def test_a_worker_that_has_the_plugin_takes_over_what_another_one_sets_asi
 async def _counted(it: Any, what: str, count: int) -> bool:
     found = await _row(it.hub.store, f"select count(*) as n from {what}")
     return bool(found["n"] == count)
+
+
+# -- half-finished runs of the release before --------------------------------------------------------------------------
+
+RELEASE_0001 = Path(__file__).parent / "fixtures" / "release_0001.json"
+# Its processes died with these in hand, and their leases have ended since.
+LEASE_MS = 31_000
+
+
+async def _as_it_was_left(database_url: str) -> Any:
+    """A database at revision 0001 with what that release wrote; returns what is known about it."""
+    left = json.loads(RELEASE_0001.read_text(), object_hook=lambda o: b64decode(o["base64"]) if "base64" in o else o)
+    store = Store(database_url)
+    await migrate.downgrade(store)
+    await migrate.upgrade(store, "0001")
+    async with store.write() as c:
+        for table, rows in left["rows"].items():
+            names = ", ".join(rows[0])
+            await c.many(f"insert into {table} ({names}) values ({', '.join(':' + n for n in rows[0])})", rows)
+    await store.close()
+    return left
+
+
+@asynccontextmanager
+async def _next_one(database_url: str, left: Any, folder: Path) -> AsyncIterator[Running]:
+    """This release on what an earlier one left, its time a little later."""
+    store = Store(database_url)
+    await migrate.upgrade(store)
+    offset_ms = left["now_ms"] + LEASE_MS - int(time.time() * 1000)
+    async with store.write() as c:
+        await c.run("insert into meta (key, value) values ('clock_offset_ms', :offset)", offset=str(offset_ms))
+    await store.close()
+    clock = Clock()
+    sandbox = acme.AcmeSandbox(clock)
+    sandbox.leads = {"late": {"id": "late", "email": "late@example.com"}}
+    async with SandboxServer({"acme": sandbox}) as server:
+        settings = load_settings(
+            database_url=database_url,
+            development=True,
+            keys=[left["key"]],
+            sandbox_url=server.url,
+            public_url="https://hub.example.com",
+            data_dir=folder,
+        )
+        async with open_hub(settings, plugins=load_plugins(extra=[acme]), clock=clock) as hub, working(hub):
+            yield Running(hub, sandbox, server, settings)
+
+
+async def test_half_finished_runs_of_the_release_before_go_on_with_each_effect_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    # given what revision 0001 left: runs ready, asleep, waiting, in a call, in a batch and parked; events on their way
+    left = await _as_it_was_left(database_url)
+    assert {r["status"] for r in left["rows"]["run"]} == {"ready", "sleeping", "waiting", "acting", "parked"}
+    assert {e["state"] for e in left["rows"]["effect"]} == {"done", "queued", "intended"}
+    assert {e["stage"] for e in left["rows"]["event"]} == {"routed", "route", "enrich"}
+    # when this release goes on from there
+    async with _next_one(database_url, left, tmp_path) as it:
+        await it.rest()
+        await it.deliver("clicked", {"id": "click", "cart": "cart-waiter-1", "phone": "+14155550303", "sms_ok": True})
+        for n, name in enumerate(("waiter-2", "sleeper-2")):
+            await it.deliver("purchased", {"id": f"p-{n}", "email": f"{name}@example.com", "cart": f"cart-{name}"})
+        await it.rest()
+        await it.advance(2 * 86_400_000)
+        # then every run has ended, by what it waited for
+        ended = {r["trigger"]["id"] + ":" + r["recipe"]: r["ended_by"] for r in await it.runs()}
+        assert {name: by for name, by in ended.items() if by != "done"} == {
+            "waiter-2:waiting": "acme.purchased",
+            "sleeper-2:sleeping": "acme.purchased",
+        }
+        # and what it had to do was done once, be it by that release or by this one
+        keys = [r.data["key"] for r in it.sandbox.log if "key" in r.data] + left["done"]
+        assert sorted(keys) == sorted(
+            [f"{name}:begun" for name in ("sleeper-1", "sleeper-2", "waiter-1", "waiter-2", "waiter-3")]
+            + ["sleeper-1:slept", "waiter-1:clicked", "waiter-3:silent", "member-1:joined", "member-2:joined"]
+            + ["call-note:note", "call-keyed:keyed", "cart-sleeper-1:idle", "cart-ready:idle"]
+            + [f"call-{name}:end" for name in ("text", "note", "keyed", "charge")]
+            + ["ready:begun", "ready:slept", "unrouted:begun", "unrouted:silent", "late:end"]
+        )
+        assert sorted(text["body"] for text in it.sandbox.texts) == ["call-text", "click", "parker"]
+        assert [sorted(r.data["people"]) for r in it.sandbox.log if r.operation == "add_members"] == [
+            ["member-1@example.com", "member-2@example.com"]
+        ]
+        # and what nobody can know is said to be unknown
+        async with it.hub.store.read() as c:
+            assert await c.all("select state from effect where action = 'acme.charge'") == [{"state": "unknown"}]
+            assert await c.all("select 1 from waiter") == []
