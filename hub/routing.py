@@ -20,7 +20,8 @@ from hub.connector import Trigger
 from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.events import Event, Json
 from hub.ids import new_id
-from hub.library import Library, Published
+from hub.library import Library
+from hub.listening import Published
 from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
@@ -245,7 +246,7 @@ class Router:
         candidates = [
             candidate
             for event in batch
-            for published in self._library.listening(event.type)
+            for published in self._library.listening(scopes[event.id])
             if (candidate := self._candidate(event, contact_of[event.id], published, scopes[event.id], outcome))
         ]
         ruled = [(x.published.name, x.scope) for x in candidates if x.rule]
