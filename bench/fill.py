@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.dialects import postgresql, sqlite
+
 from hub.store.schema import metadata
 from hub.store.session import Connection, Row, Store
 
 _CHUNK = 50_000
+_DIALECTS = {"postgresql": postgresql.dialect(), "sqlite": sqlite.dialect()}
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # What belongs to a run, from its own row outwards; each statement may use what those before it found.
 _PARTS = {
@@ -87,7 +90,7 @@ async def _copy(
         if table == "work" and name == "due_at" and copies.due_ms is not None:
             return f"{copies.due_ms} + (n - {copies.first}) * {copies.spread_ms} / {copies.count}"
         if not isinstance(value, str):
-            return parameter(value, str(metadata.tables[table].c[name].type.compile(dialect=c.raw.dialect)))
+            return parameter(value, str(metadata.tables[table].c[name].type.compile(_DIALECTS[c.dialect])))
         pieces = (piece for piece in re.split("({})".format("|".join(map(re.escape, varied))), value) if piece)
         return (
             " || ".join(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import event
-
+from hub.store.drivers import Driver, Postgres
+from hub.store.pools import Pool
 from hub.store.session import Store
 
 Statements = dict[str, tuple[Any, ...]]
@@ -23,34 +23,43 @@ _CLOCK = "in_hand"
 
 @contextmanager
 def recorded(store: Store) -> Iterator[Statements]:
-    """What is executed over connections that are taken from the pools from now on."""
+    """What is executed over connections that are lent from now on."""
     found: Statements = {}
-    heard: set[int] = set()
-
-    def keep(statement: str, parameters: tuple[Any, ...]) -> None:
-        if not statement.lstrip().upper().startswith(_NOT_OURS) and _CLOCK not in statement:
-            found.setdefault(statement, parameters)
-
-    def listen(dbapi_connection: Any, *_: object) -> None:
-        driver = dbapi_connection.driver_connection
-        if id(driver) in heard:
-            return
-        heard.add(id(driver))
-        if store.dialect == "postgresql":
-            driver.add_query_logger(lambda record: keep(record.query, _one(record.args)))
-        else:
-            dbapi_connection.run_async(lambda c: c.set_trace_callback(lambda text: keep(text, ())))
-
-    engines = {id(e): e.sync_engine for e in (store.writer, store._reader)}.values()
-    for engine in engines:
-        event.listen(engine, "checkout", listen)
+    lending = store._writer, store._reader
+    store._writer, store._reader = (_Heard(pool, found) for pool in lending)
     try:
         yield found
     finally:
-        for engine in engines:
-            event.remove(engine, "checkout", listen)
+        store._writer, store._reader = lending
 
 
-def _one(parameters: Any) -> tuple[Any, ...]:
-    """One execution's parameters: of a statement for many rows, the first's."""
-    return tuple(parameters[0] if isinstance(parameters, list) else parameters)
+class _Heard:
+    """A pool whose connections tell what they execute."""
+
+    def __init__(self, pool: Pool, found: Statements) -> None:
+        self._pool, self._found = pool, found
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Driver]:
+        async with self._pool.lend() as driver:
+            connection: Any = driver._connection  # type: ignore[attr-defined]  # both kinds have one
+            if isinstance(driver, Postgres):
+                connection.add_query_logger(self._said)
+                yield driver
+                connection.remove_query_logger(self._said)
+            else:
+                await connection.set_trace_callback(lambda text: self._keep(text, ()))
+                yield driver
+                await connection.set_trace_callback(None)
+
+    def _said(self, record: Any) -> None:
+        # Of a statement for many rows the first execution's.
+        first = record.args[0] if isinstance(record.args, list) else record.args
+        self._keep(record.query, tuple(first))
+
+    def _keep(self, statement: str, parameters: tuple[Any, ...]) -> None:
+        if not statement.lstrip().upper().startswith(_NOT_OURS) and _CLOCK not in statement:
+            self._found.setdefault(statement, parameters)
+
+    async def close(self) -> None:
+        await self._pool.close()

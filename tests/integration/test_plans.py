@@ -6,6 +6,7 @@ that time.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -116,7 +117,7 @@ class Planner:
             return {"Node Type": "Insert"}
         finally:
             await attempt.rollback()
-        plan: dict[str, Any] = shown[0]["Plan"]
+        plan: dict[str, Any] = json.loads(shown)[0]["Plan"]
         return plan
 
     def _execution(self, n: int) -> str:
@@ -161,10 +162,11 @@ def _faults(plan: dict[str, Any]) -> Iterator[str]:
 
 @asynccontextmanager
 async def _session(store: Store) -> AsyncIterator[asyncpg.Connection]:
-    """One of the hub's own connections, thrown away afterwards."""
+    """One of the hub's own connections."""
     async with store.read() as c:
-        yield (await c.raw.get_raw_connection()).driver_connection
-        await c.raw.invalidate()
+        connection = c.driver._connection  # type: ignore[attr-defined]  # what the driver speaks to
+        yield connection
+        await connection.execute("reset plan_cache_mode")
 
 
 async def _do(store: Store, *statements: str) -> None:
