@@ -176,7 +176,7 @@ class Batches:
             # Takes the lock on the work row before counting: see `runs.advance`.
             if not await work.give_back(c, claim, due_ms=now_ms + int(action.batch.linger_s * 1000)):
                 return
-            left = await runs.queued_in(c, claim.ref)
+            left = await runs.queued_in(c, claim.ref, action.batch.size)
             if left == 0:
                 await work.finish(c, claim)
             elif left >= action.batch.size:

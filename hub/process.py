@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -36,7 +36,7 @@ from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
 from hub.spool import Spool, replaying
-from hub.store import migrate, work
+from hub.store import events, migrate, work
 from hub.store.processes import Process
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
@@ -246,29 +246,57 @@ def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
 
 
 @asynccontextmanager
-async def working(hub: Hub, kind: str = "worker") -> AsyncIterator[None]:
-    """The pump runs and hears the bell; at the end it drains."""
-    async with here(hub, kind), hub.limits.kept(), _pumping(hub):
+async def working(hub: Hub, kind: str = "worker", *, resume_s: float = 15.0) -> AsyncIterator[None]:
+    """The pump runs and hears the bell; at the end it drains.
+
+    What another process set aside for want of a plugin that this one has is taken up at the start and each `resume_s`
+    seconds.
+    """
+    async with here(hub, kind), hub.limits.kept(), _pumping(hub, resume_s):
         yield
 
 
 @asynccontextmanager
-async def _pumping(hub: Hub) -> AsyncIterator[None]:
+async def _pumping(hub: Hub, resume_s: float) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    async with hub.store.write() as c:
-        for name in hub.plugins.catalogue.connectors:
-            await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
-        if not hub.store.in_memory:
+    await _resume(hub)
+    if not hub.store.in_memory:
+        async with hub.store.write() as c:
             # Not at once: a process that starts has other things to do.
             first_ms = hub.clock.now_ms() + _UPKEEP_AFTER_MS
             await work.add_if_absent(c, retention.KIND, retention.REF, retention.KIND, first_ms)
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
+    resuming = asyncio.create_task(_resuming(hub, resume_s))
     try:
         yield
     finally:
+        resuming.cancel()
+        with suppress(asyncio.CancelledError):
+            await resuming
         stop.set()
         await running
+
+
+async def _resume(hub: Hub) -> None:
+    async with hub.store.write() as c:
+        found = 0
+        for name in hub.plugins.catalogue.connectors:
+            found += await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+            found += await events.take_up(c, name)
+    if found:
+        hub.ring()
+
+
+async def _resuming(hub: Hub, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await _resume(hub)
+        except HubError as error:
+            _log.warning(
+                "what waits for plugins is looked at later", extra={"what": "resume_failed", "error": str(error)}
+            )
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,10 @@ class _Unconnected(Exception):
     """The connection or trigger of a piece of work is gone, so the work is too."""
 
 
+class _Missing(Exception):
+    """The plugin of a piece of work is not loaded; its first argument is the connector's name."""
+
+
 @dataclass(frozen=True)
 class _About:
     """What a piece of work is about: `connection|connector.trigger[|key]`."""
@@ -62,6 +66,11 @@ class Sources:
         self._limits, self._ring, self._rehearsal = limits, ring, rehearsal
         self._kinds = {"debounce": self._debounce, "enrich": self._enrich, "poll": self._poll}
 
+    @property
+    def kinds(self) -> Collection[str]:
+        """The kinds of work that are done here."""
+        return self._kinds
+
     async def handle(self, claim: Claim) -> None:
         """Do one piece of work; afterwards it is finished, due again, or parked. Raises StoreUnavailable."""
         try:
@@ -71,6 +80,9 @@ class Sources:
             _log.info("work of a removed connection is dropped", extra={"what": "work_dropped", "reason": str(error)})
             async with self._store.write() as c:
                 await work.finish(c, claim)
+        except _Missing as error:
+            async with self._store.write() as c:
+                await work.park(c, claim, f"plugin:{error}")
         except AuthExpired as error:
             await self._expired(claim, error)
         except HubError as error:
@@ -114,9 +126,7 @@ class Sources:
         name, type_, *_ = claim.ref.split("|", 2)
         trigger = self._plugins.catalogue.trigger(type_)
         if trigger is None:
-            async with self._store.write() as c:
-                await work.park(c, claim, f"plugin:{type_.partition('.')[0]}")
-            raise _Unconnected(f"the plugin of {type_} is not loaded")
+            raise _Missing(type_.partition(".")[0])
         try:
             return _About(await self._connections.by_name(name), trigger)
         except ConfigError as error:

@@ -306,6 +306,24 @@ def mark_routed(contacts: Mapping[str, str | None]) -> Change:
     )
 
 
+async def set_aside(c: Connection, waiting: Mapping[str, str]) -> None:
+    """These events (id to connector) are routed when the connector's plugin is loaded again."""
+    await c.group(
+        "update event set stage = 'plugin', note = r.note from {rows} where event.id = r.id",
+        {"id": "text", "note": "text"},
+        [{"id": id_, "note": f"the plugin of {name} is not loaded; install it"} for id_, name in waiting.items()],
+    )
+
+
+async def take_up(c: Connection, connector: str) -> int:
+    """What was set aside for want of a connector's plugin is routed next; returns how many."""
+    return await c.run(
+        "update event set stage = 'route', note = null where stage = 'plugin' "
+        "and substr(type, 1, length(cast(:prefix as text))) = :prefix",
+        prefix=f"{connector}.",
+    )
+
+
 async def to_enrich(c: Connection, connection_id: str, type_: str, most: int) -> list[StoredEvent]:
     """The oldest events of a connection and type that wait to be filled in."""
     rows = await c.all(
@@ -373,9 +391,8 @@ async def unrouted_of(c: Connection, identities: Sequence[str]) -> list[tuple[st
     """Unrouted events about one of these identities (`email:…`), each with the identity that matched."""
     rows = await c.group(
         f"select k.key as identity, {', '.join('e.' + f for f in _FIELDS.split(', '))} from event e "
-        "join event_key k on k.event_id = e.id and k.type = 'identity' join {rows} on r.key = k.key "
-        "where e.stage = 'route'",
-        {"key": "text"},
-        [{"key": identity} for identity in identities],
+        "join event_key k on k.event_id = e.id join {rows} on r.type = k.type and r.key = k.key where e.stage = 'route'",
+        {"key": "text", "type": "text"},
+        [{"type": "identity", "key": identity} for identity in identities],
     )
     return [(row["identity"], StoredEvent.of(row)) for row in rows]

@@ -296,16 +296,14 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
 
 async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
     """The live runs of each (recipe, scope): run ids, oldest first."""
+    # A subselect per row is always looked up by index; a join may read all runs that go on while they are few.
     rows = await c.group(
-        "select run.recipe as recipe, run.scope as scope, run.id as id from run join {rows} "
-        "on run.recipe = r.recipe and run.scope = r.scope where run.finished_at is null order by run.id",
+        f"select recipe, scope, (select {c.listed('run.id')} from run where run.recipe = r.recipe "
+        "and run.scope = r.scope and run.finished_at is null) as ids from {rows}",
         {"recipe": "text", "scope": "text"},
         [{"recipe": recipe, "scope": scope} for recipe, scope in scopes],
     )
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        found.setdefault((row["recipe"], row["scope"]), []).append(row["id"])
-    return found
+    return {(row["recipe"], row["scope"]): sorted(row["ids"].split()) for row in rows if row["ids"]}
 
 
 async def entries(c: Connection, scopes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
@@ -354,12 +352,12 @@ class Waiting:
 
 async def waiting_for(c: Connection, keys: Iterable[tuple[str, str]]) -> list[Waiting]:
     """The waiters on any of these (type, key) pairs."""
+    pairs = set(keys)
     rows = await c.group(
-        "select w.run_id as run_id, w.kind as kind, w.name as name, w.type as type, w.key as key, "
-        "w.condition as condition, w.since as since from waiter w join {rows} on w.type = r.type and w.key = r.key "
-        "order by w.run_id, w.n",
+        "select run_id, kind, name, type, key, condition, since from waiter "
+        "where type in (select type from {rows}) and key in (select key from {rows}) order by run_id, n",
         {"type": "text", "key": "text"},
-        [{"type": type_, "key": key} for type_, key in sorted(set(keys))],
+        [{"type": type_, "key": key} for type_, key in sorted(pairs)],
     )
     return [
         Waiting(
@@ -372,6 +370,7 @@ async def waiting_for(c: Connection, keys: Iterable[tuple[str, str]]) -> list[Wa
             since_ms=row["since"],
         )
         for row in rows
+        if (row["type"], row["key"]) in pairs
     ]
 
 
@@ -389,9 +388,9 @@ async def wake(c: Connection, answers: Mapping[str, Mapping[str, Json]], now_ms:
     await c.group("update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id", columns, given)
     await c.group("delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})", columns, given)
     await c.group(
-        "update work set due_at = :now, epoch = epoch + 1, owner = null, queue = run.recipe "
-        "from run join {rows} on run.id = r.run_id "
-        "where work.kind = 'run' and work.ref = run.id and work.parked_on is null",
+        "update work set due_at = :now, epoch = epoch + 1, owner = null, "
+        "queue = (select recipe from run where run.id = work.ref) "
+        "where kind = 'run' and ref in (select run_id from {rows}) and parked_on is null",
         columns,
         given,
         now=now_ms,
@@ -404,15 +403,17 @@ async def stop(c: Connection, stops: Mapping[str, Mapping[str, Json]], now_ms: i
     columns = {"run_id": "text", "stop": "text"}
     await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
     await c.group(
-        "update run set stop = r.stop from {rows} where run.id = r.run_id and run.stop is null and run.finished_at is null",
+        # Not after `where`: the index of the runs that go on would look like a way to read all of them.
+        "update run set stop = case when run.stop is null and run.finished_at is null then r.stop else run.stop end "
+        "from {rows} where run.id = r.run_id",
         columns,
         given,
     )
     await c.group("delete from waiter where run_id in (select run_id from {rows})", columns, given)
     await c.group(
-        "update work set due_at = :now, epoch = epoch + 1, parked_on = null, queue = run.recipe "
-        "from run join {rows} on run.id = r.run_id "
-        "where work.kind = 'run' and work.ref = run.id and work.owner is null",
+        "update work set due_at = :now, epoch = epoch + 1, parked_on = null, "
+        "queue = (select recipe from run where run.id = work.ref) "
+        "where kind = 'run' and ref in (select run_id from {rows}) and owner is null",
         columns,
         given,
         now=now_ms,
@@ -422,8 +423,8 @@ async def stop(c: Connection, stops: Mapping[str, Mapping[str, Json]], now_ms: i
 # -- advancing ---------------------------------------------------------------------------------------------------------
 
 _FENCE = """
-select w.ref as run_id, run.stop as stop from work w join {rows} on w.ref = r.run_id and w.epoch = r.epoch
-join run on run.id = w.ref where w.kind = 'run' order by w.ref
+select w.ref as run_id, w.epoch as epoch, run.stop as stop from work w join run on run.id = w.ref
+where w.kind = 'run' and w.ref in (select run_id from {rows}) and run.id in (select run_id from {rows}) order by w.ref
 """
 _RESULT = """
 update effect set state = r.state, outcome = r.outcome, reason = r.reason, response = r.response,
@@ -477,7 +478,7 @@ _DUE = """
 update work set due_at = r.due_at, owner = null, data = r.data,
 queue = coalesce(r.queue, (select recipe from run where run.id = r.run_id)),
 claims = case when r.counted = 1 then work.claims else 0 end, parked_on = r.parked_on
-from {rows} where work.kind = 'run' and work.ref = r.run_id
+from {rows} where work.kind = 'run' and {match work.ref run_id}
 """
 _DUE_COLUMNS = dict.fromkeys(("run_id", "queue", "data", "parked_on"), "text") | {
     "due_at": "bigint",
@@ -504,12 +505,12 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         ),
         Change(
             f"{_FENCE} {lock}",
-            {"run_id": "text", "epoch": "bigint"},
-            [{"run_id": a.run_id, "epoch": a.epoch} for a in sorted(group, key=lambda a: a.run_id)],
+            {"run_id": "text"},
+            [{"run_id": run_id} for run_id in sorted({a.run_id for a in group})],
         ),
     )
-    stops = {row["run_id"]: row["stop"] for row in held_rows}
-    held = [a for a in group if a.run_id in stops]
+    stops = {(row["run_id"], row["epoch"]): row["stop"] for row in held_rows}
+    held = [a for a in group if (a.run_id, a.epoch) in stops]
     ended = [{"run_id": a.run_id} for a in held if a.finished]
     # A run that never waited has no waiters, and what it added just now is not seen by what happens at once.
     waited = [{"run_id": a.run_id} for a in held if a.finished and a.first_watch]
@@ -527,11 +528,16 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         Change(_RUN, _RUN_COLUMNS, [_run_row(a) for a in held]),
         Change("delete from work where kind = 'run' and ref in (select run_id from {rows})", {"run_id": "text"}, ended),
         Change(
-            _DUE, _DUE_COLUMNS, [_due_row(a, stops[a.run_id]) for a in held if a.due_ms is not None and not a.finished]
+            _DUE,
+            _DUE_COLUMNS,
+            [_due_row(a, stops[a.run_id, a.epoch]) for a in held if a.due_ms is not None and not a.finished],
         ),
     )
     await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
-    return [Advanced(a.run_id in stops, _stop(stops.get(a.run_id)) if not a.take_stop else None) for a in group]
+    return [
+        Advanced((a.run_id, a.epoch) in stops, None if a.take_stop else _stop(stops.get((a.run_id, a.epoch))))
+        for a in group
+    ]
 
 
 def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
@@ -565,7 +571,7 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
         )
         await c.run(
             "update work set due_at = :now where kind = 'batch' and ref = :ref and owner is null and due_at > :now "
-            "and (select count(*) from effect where batch = :ref and state = 'queued') >= :size",
+            "and (select count(*) from (select 1 from effect where batch = :ref and state = 'queued' limit :size) as q) >= :size",
             now=a.at_ms,
             ref=a.intent.batch,
             size=size,
@@ -610,10 +616,12 @@ async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: 
     await wake(c, {run_ids[r.key]: {"effect": r.key} for r in results}, now_ms)
 
 
-async def queued_in(c: Connection, batch: str) -> int:
-    """How many effects wait for the batch's next call."""
-    row = await c.first("select count(*) as n from effect where batch = :batch and state = 'queued'", batch=batch)
-    return int(row["n"]) if row else 0
+async def queued_in(c: Connection, batch: str, most: int) -> int:
+    """How many effects wait for the batch's next call, counted up to `most`."""
+    rows = await c.all(
+        "select key from effect where batch = :batch and state = 'queued' limit :most", batch=batch, most=most
+    )
+    return len(rows)
 
 
 async def outcome_of(c: Connection, effect_key: str) -> Row | None:

@@ -97,7 +97,7 @@ async def renew(
     """T7: lengthen the leases of held work (kind, ref, epoch). What is not in the answer is lost."""
     rows = await c.group(
         "update work set due_at = :until from {rows} "
-        "where work.kind = r.kind and work.ref = r.ref and work.epoch = r.epoch and work.owner = :owner "
+        "where {match work.kind kind} and {match work.ref ref} and work.epoch = r.epoch and work.owner = :owner "
         "returning work.kind as kind, work.ref as ref",
         {"kind": "text", "ref": "text", "epoch": "bigint"},
         [{"kind": kind, "ref": ref, "epoch": epoch} for kind, ref, epoch in held],

@@ -16,7 +16,7 @@ from typing import Any
 
 from hub import seams
 from hub.batches import Batches
-from hub.errors import StoreUnavailable
+from hub.errors import ConfigError, StoreUnavailable
 from hub.ids import new_id
 from hub.limits import Limits
 from hub.retention import KIND as UPKEEP
@@ -40,6 +40,8 @@ _BUSY_S = 0.05
 _SOON_S = 0.005
 # From so many lanes on they are read once a second and not at every look.
 _MANY_LANES, _LANES_S = 100, 1.0
+# Work of a kind that only a newer release knows is offered to its processes again and again.
+_UNKNOWN_S = 5.0
 # After the database failed, look again so soon; doubling to the second.
 _OUTAGE_S = (0.2, 5.0)
 
@@ -65,8 +67,11 @@ class Pump:
         ring: Callable[[], None],
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
-        self._others = {"batch": batches.handle, UPKEEP: retention.handle}
-        self._sources = sources
+        self._others = {
+            "batch": batches.handle,
+            UPKEEP: retention.handle,
+            **dict.fromkeys(sources.kinds, sources.handle),
+        }
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._owner = f"w-{new_id()}"
         self._claims: dict[tuple[str, str], Claim] = {}
@@ -215,6 +220,9 @@ class Pump:
             except StoreUnavailable as error:
                 _log.warning("the database is away; trying again", extra={"what": "store_away", "error": str(error)})
                 rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
+            except ConfigError as error:
+                _log.error("a look for work failed; trying again", extra={"what": "look_failed", "error": str(error)})
+                rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
             except Exception:  # one failed look must not end the process's work
                 _log.exception("a look for work failed; trying again", extra={"what": "look_failed"})
                 rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
@@ -253,7 +261,7 @@ class Pump:
                 open_effects = await runs.open_effects(c, again)
         for claim in claims:
             if claim.kind != "run":
-                self._start(claim, self._others.get(claim.kind, self._sources.handle)(claim))
+                self._start(claim, self._others.get(claim.kind, self._leave)(claim))
             elif claim.ref in rows:
                 self._take(Hand(claim, rows[claim.ref], deadline), open_effects.get(claim.ref))
         return claims
@@ -261,6 +269,14 @@ class Pump:
     def _take(self, hand: Hand, open_effect: EffectRow | None) -> None:
         self._hands[(hand.claim.kind, hand.claim.ref)] = hand
         self._start(hand.claim, self._runner.advance(hand, open_effect))
+
+    async def _leave(self, claim: Claim) -> None:
+        """Leave work that this release does not know to one that does."""
+        _log.warning(
+            "work of an unknown kind is left to newer releases", extra={"what": "work_left", "kind": claim.kind}
+        )
+        async with self._store.write() as c:
+            await work.give_back(c, claim, due_ms=self._time.clock.now_ms() + int(_UNKNOWN_S * 1000))
 
     def _start(self, claim: Claim, doing: Awaitable[None]) -> None:
         self._claims[(claim.kind, claim.ref)] = claim
