@@ -7,17 +7,16 @@ original when it is woken or becomes due.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store.schema import metadata
-from hub.store.session import Connection, Row, Store
+from hub.store.session import Row, Store
 
 _CHUNK = 50_000
-_DIALECTS = {"postgresql": postgresql.dialect(), "sqlite": sqlite.dialect()}
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # What belongs to a run, from its own row outwards; each statement may use what those before it found.
 _PARTS = {
@@ -62,56 +61,55 @@ async def multiply(store: Store, run_id: str, copies: Copies) -> None:
         found = {table: await c.all(statement, run=run_id) for table, statement in _PARTS.items()}
     if not found["run"]:
         raise ValueError(f"there is no run {run_id}")
-    varied = _varied(found, copies.word)
     for low in range(copies.first, copies.first + copies.count, _CHUNK):
         high = min(low + _CHUNK, copies.first + copies.count) - 1
         async with store.write() as c:
             for table, rows in found.items():
                 for row in rows:
-                    await _copy(c, table, row, varied, copies, low, high)
+                    statement, given = _Copying(store.dialect, found, copies).of(table, row)
+                    await c.run(statement, low=low, high=high, **given)
 
 
-def _varied(found: Mapping[str, Sequence[Row]], word: str) -> tuple[str, ...]:
-    """What must differ between two copies: the ids of the copied rows, and the word."""
-    ids = {row["id"] for rows in found.values() for row in rows if "id" in row and _ID.fullmatch(str(row["id"]))}
-    return (*sorted(ids), word)
+class _Copying:
+    """Writes the statement that copies a row, with what differs from copy to copy as expressions of its number `n`."""
 
-
-async def _copy(
-    c: Connection, table: str, row: Row, varied: Sequence[str], copies: Copies, low: int, high: int
-) -> None:
-    given: dict[str, Any] = {"low": low, "high": high}
-
-    def parameter(value: object, kind: str) -> str:
-        given[f"p{len(given)}"] = value
-        return f"cast(:p{len(given) - 1} as {kind})"
-
-    def copied(name: str, value: object) -> str:
-        if table == "work" and name == "due_at" and copies.due_ms is not None:
-            return f"{copies.due_ms} + (n - {copies.first}) * {copies.spread_ms} / {copies.count}"
-        if not isinstance(value, str):
-            return parameter(value, str(metadata.tables[table].c[name].type.compile(_DIALECTS[c.dialect])))
-        pieces = (piece for piece in re.split("({})".format("|".join(map(re.escape, varied))), value) if piece)
-        return (
-            " || ".join(
-                _varying(c, piece, parameter) if piece in varied else parameter(piece, "text") for piece in pieces
-            )
-            or "''"
+    def __init__(self, dialect: str, found: Mapping[str, Sequence[Row]], copies: Copies) -> None:
+        postgres = dialect == "postgresql"
+        self._dialect = postgresql.dialect() if postgres else sqlite.dialect()
+        digits = "lpad(cast(n as text), 12, '0')" if postgres else "printf('%012d', n)"
+        self._numbers = (
+            "generate_series(cast(:low as bigint), cast(:high as bigint)) as n"
+            if postgres
+            else "(with recursive s(n) as (select :low union all select n + 1 from s where n < :high) select n from s)"
         )
+        self._given: dict[str, Any] = {}
+        rows = (row for rows in found.values() for row in rows)
+        self._varied = {
+            row["id"]: f"{self._parameter(row['id'][:24])} || {digits}"
+            for row in rows
+            if _ID.fullmatch(row.get("id", ""))
+        }
+        self._varied[copies.word] = f"{self._parameter(f'{copies.word}-')} || cast(n as text)"
+        self._due = f"{copies.due_ms} + (n - {copies.first}) * {copies.spread_ms} / {copies.count}"
+        if copies.due_ms is None:
+            self._due = str(found["work"][0]["due_at"])
+        # It stands in the run's own memory too.
+        self._varied[str(found["work"][0]["due_at"])] = f"cast({self._due} as text)"
 
-    values = ", ".join(copied(name, value) for name, value in row.items())
-    await c.run(f"insert into {table} ({', '.join(row)}) select {values} from {_numbers(c)}", **given)
+    def of(self, table: str, row: Row) -> tuple[str, dict[str, Any]]:
+        """The statement for the copies `low` to `high` of a row, and its other parameters."""
+        values = [
+            self._due if (table, name) == ("work", "due_at") else self._value(table, name, row[name]) for name in row
+        ]
+        return f"insert into {table} ({', '.join(row)}) select {', '.join(values)} from {self._numbers}", self._given
 
+    def _value(self, table: str, name: str, value: object) -> str:
+        if not isinstance(value, str):
+            return self._parameter(value, metadata.tables[table].c[name].type.compile(self._dialect))
+        pieces = (piece for piece in re.split(f"({'|'.join(map(re.escape, self._varied))})", value) if piece)
+        return " || ".join(self._varied.get(piece) or self._parameter(piece) for piece in pieces) or "''"
 
-def _varying(c: Connection, piece: str, parameter: Callable[[object, str], str]) -> str:
-    """SQL for what differs between copies: an id ends in the copy's number, the word is followed by it."""
-    if not _ID.fullmatch(piece):
-        return f"{parameter(f'{piece}-', 'text')} || cast(n as text)"
-    digits = "lpad(cast(n as text), 12, '0')" if c.dialect == "postgresql" else "printf('%012d', n)"
-    return f"{parameter(piece[:24], 'text')} || {digits}"
-
-
-def _numbers(c: Connection) -> str:
-    if c.dialect == "postgresql":
-        return "generate_series(cast(:low as bigint), cast(:high as bigint)) as n"
-    return "(with recursive s(n) as (select :low union all select n + 1 from s where n < :high) select n from s)"
+    def _parameter(self, value: object, kind: str = "text") -> str:
+        name = f"p{len(self._given)}"
+        self._given[name] = value
+        return f"cast(:{name} as {kind})"
