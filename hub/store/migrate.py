@@ -10,7 +10,6 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, NullPool, event
@@ -46,8 +45,7 @@ class SchemaStatus:
 
 async def status(store: Store) -> SchemaStatus:
     """Where the database stands. Raises StoreUnavailable; StoreError when it no longer serves this release."""
-    async with guard(), connected(store) as connection:
-        current = await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+    current = await _current(store)
     scripts = ScriptDirectory.from_config(_config())
     known = [s.revision for s in reversed(list(scripts.walk_revisions()))]
     if current is not None and current not in known:
@@ -62,6 +60,18 @@ async def status(store: Store) -> SchemaStatus:
         return SchemaStatus(current, known[-1], ())
     behind = known[known.index(current) + 1 :] if current else known
     return SchemaStatus(current, known[-1], tuple(behind))
+
+
+async def _current(store: Store) -> str | None:
+    exists = (
+        "select to_regclass('alembic_version') is not null as there"
+        if store.dialect == "postgresql"
+        else "select count(*) > 0 as there from sqlite_master where name = 'alembic_version'"
+    )
+    async with store.read() as c:
+        found = await c.first(exists)
+        row = await c.first("select version_num from alembic_version") if found and found["there"] else None
+    return row["version_num"] if row else None
 
 
 async def require_ready(store: Store) -> None:

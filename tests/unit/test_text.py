@@ -196,12 +196,12 @@ BOMBS = [
 
 @pytest.mark.parametrize("bomb", BOMBS, ids=[str(n) for n in range(len(BOMBS))])
 def test_a_bomb_is_refused_or_bounded(bomb: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         result = render(bomb, SCOPE)
     except TextError:
         result = ""
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert len(str(result)) <= 262_144
 
 
