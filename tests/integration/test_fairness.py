@@ -67,8 +67,8 @@ async def test_who_waits_for_a_rate_is_claimed_about_once_and_goes_at_that_rate(
         took_s = time.monotonic() - began
     per_s = 100 * (0.8 if database_url.startswith("postgres") else 1)
     assert took_s >= (runs - 20) / per_s * 0.8 - 1
-    # The first claim finds that it must wait, the second one is the call.
-    assert len([c for c in claims if c.kind == "run"]) <= 2.5 * runs
+    # Most are born in hand and find that they must wait; then comes the claim that is their turn.
+    assert len([c for c in claims if c.kind == "run"]) <= 2 * runs
     assert sorted(entry.data["key"] for entry in it.sandbox.log) == sorted(f"s-{n}" for n in range(runs))
 
 
@@ -123,18 +123,18 @@ steps:
             return bool(row["n"] == 20)
 
         await until(all_wait)
-        assert len(claims) == 20
+        before = len(claims)
         async with it.hub.store.write() as c:
             await c.run("update work set due_at = 0")
         await asyncio.sleep(0.6)
-        assert len(claims) == 20
+        assert len(claims) == before
         await it.deliver("purchased", {"id": "p-1", "email": "p7@example.com"})
 
         async def one_left() -> bool:
             return any(run["ended_by"] == "acme.purchased" for run in await it.runs())
 
         await until(one_left)
-        assert [Lane.of(c.queue) for c in claims[20:] if c.kind == "run"] == [Lane("held")]
+        assert [Lane.of(c.queue) for c in claims[before:] if c.kind == "run"] == [Lane("held")]
         assert it.sandbox.arrived == 0
 
 
