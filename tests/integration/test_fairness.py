@@ -67,8 +67,8 @@ async def test_who_waits_for_a_rate_is_claimed_about_once_and_goes_at_that_rate(
         took_s = time.monotonic() - began
     per_s = 100 * (0.8 if database_url.startswith("postgres") else 1)
     assert took_s >= (runs - 20) / per_s * 0.8 - 1
-    # The first claim finds that it must wait, the second one is the call.
-    assert len([c for c in claims if c.kind == "run"]) <= 2.5 * runs
+    # Most are born in hand and find that they must wait; then comes the claim that is their turn.
+    assert len([c for c in claims if c.kind == "run"]) <= 2 * runs
     assert sorted(entry.data["key"] for entry in it.sandbox.log) == sorted(f"s-{n}" for n in range(runs))
 
 
