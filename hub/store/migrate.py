@@ -48,6 +48,10 @@ async def status(store: Store) -> SchemaStatus:
     """Where the database stands. Raises StoreUnavailable; StoreError when it no longer serves this release."""
     async with guard(), connected(store) as connection:
         current = await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+    return await _standing(store, current)
+
+
+async def _standing(store: Store, current: str | None) -> SchemaStatus:
     scripts = ScriptDirectory.from_config(_config())
     known = [s.revision for s in reversed(list(scripts.walk_revisions()))]
     if current is not None and current not in known:
@@ -66,7 +70,10 @@ async def status(store: Store) -> SchemaStatus:
 
 async def require_ready(store: Store) -> None:
     """Raise StoreError, naming the command that mends it, unless the schema is what this release needs."""
-    found = await status(store)
+    _require(await status(store))
+
+
+def _require(found: SchemaStatus) -> None:
     if not found.ready:
         raise StoreError(
             f"the database is {'empty' if found.current is None else f'at revision {found.current}'} and this release "
@@ -75,9 +82,14 @@ async def require_ready(store: Store) -> None:
 
 
 async def require_ready_or_memory(store: Store) -> None:
-    """As `require_ready`; a database in memory has no revisions and is always of this release."""
+    """As `require_ready`, for a process at work: one small read, which waits for no writer and opens no connection.
+
+    A database in memory has no revisions and is always of this release.
+    """
     if not store.in_memory:
-        await require_ready(store)
+        async with store.read() as c:
+            row = await c.first("select version_num from alembic_version")
+        _require(await _standing(store, row["version_num"] if row else None))
 
 
 async def upgrade(store: Store, revision: str = "head") -> None:
