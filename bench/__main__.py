@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import ingest, isolation, memory, runs, start
+from bench import growth, ingest, isolation, memory, runs, start, waits
 from bench.report import Row, machine, table
 from bench.servers import ask, postgres, redis
 from bench.setting import Setting
@@ -21,7 +21,11 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Row | str]]] = {
     "latency": runs.measure_latency,
     "isolation": isolation.measure,
     "memory": memory.measure,
+    "waits": waits.measure,
+    "growth": growth.measure,
 }
+# These fill tables with a million rows, and are measured when they are named.
+_LONG = ("waits", "growth")
 
 
 def main() -> None:
@@ -33,10 +37,10 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-bench-")))
         database_url = stack.enter_context(postgres())
         redis_url = stack.enter_context(redis())
-        setting = Setting(folder, database_url, redis_url, given.quick, given.httpx_python)
+        setting = Setting(folder, database_url, redis_url, given.quick, given.rows, given.httpx_python)
         notes.append(machine(ask(database_url, "show server_version")))
         notes.append(_durability(database_url))
-        for name in given.names or BENCHMARKS:
+        for name in given.names or [name for name in BENCHMARKS if name not in _LONG]:
             for found in BENCHMARKS[name](setting):
                 print(f"{name}: {found}", file=sys.stderr, flush=True)
                 if isinstance(found, Row):
@@ -48,8 +52,11 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the hub next to bare floors.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all but {' and '.join(_LONG)})"
+    )
     parser.add_argument("--quick", action="store_true", help="smaller numbers, about a minute in total")
+    parser.add_argument("--rows", type=int, metavar="N", help="how many rows waits and growth fill tables with")
     parser.add_argument(
         "--httpx-python",
         default=sys.executable,

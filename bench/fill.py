@@ -90,16 +90,17 @@ class _Copying:
             if _ID.fullmatch(row.get("id", ""))
         }
         self._varied[copies.word] = f"{self._parameter(f'{copies.word}-')} || cast(n as text)"
-        self._due = f"{copies.due_ms} + (n - {copies.first}) * {copies.spread_ms} / {copies.count}"
-        if copies.due_ms is None:
-            self._due = str(found["work"][0]["due_at"])
-        # It stands in the run's own memory too.
-        self._varied[str(found["work"][0]["due_at"])] = f"cast({self._due} as text)"
+        self._due: str | None = None
+        if copies.due_ms is not None and found["work"]:
+            self._due = f"{copies.due_ms} + (n - {copies.first}) * {copies.spread_ms} / {copies.count}"
+            # It stands in the run's own memory too.
+            self._varied[str(found["work"][0]["due_at"])] = f"cast({self._due} as text)"
 
     def of(self, table: str, row: Row) -> tuple[str, dict[str, Any]]:
         """The statement for the copies `low` to `high` of a row, and its other parameters."""
         values = [
-            self._due if (table, name) == ("work", "due_at") else self._value(table, name, row[name]) for name in row
+            self._due if self._due and (table, name) == ("work", "due_at") else self._value(table, name, row[name])
+            for name in row
         ]
         return f"insert into {table} ({', '.join(row)}) select {', '.join(values)} from {self._numbers}", self._given
 

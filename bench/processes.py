@@ -108,13 +108,13 @@ def says(words: str, *, times: int = 1) -> Callable[[Process], bool]:
     return lambda process: process.log.read_text().count(words) >= times
 
 
-def wait_until(done: Callable[[], bool], what: str) -> None:
+def wait_until(done: Callable[[], bool], what: str, *, at_most_s: float = _AT_MOST_S, look_s: float = _LOOK_S) -> None:
     """Look again and again until it is so. Raises RuntimeError, naming `what` was waited for, when it takes too long."""
-    end = time.monotonic() + _AT_MOST_S
+    end = time.monotonic() + at_most_s
     while not done():
         if time.monotonic() > end:
-            raise RuntimeError(f"waited for {what} for more than {_AT_MOST_S:.0f} s")
-        time.sleep(_LOOK_S)
+            raise RuntimeError(f"waited for {what} for more than {at_most_s:.0f} s")
+        time.sleep(look_s)
 
 
 def free_port() -> int:

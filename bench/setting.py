@@ -8,10 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Setting:
-    """A folder of its own, the servers' URLs, and how long it may take."""
+    """A folder of its own, the servers' URLs, how long it may take, and how many rows to fill tables with."""
 
     folder: Path
     postgres: str
     redis: str
     quick: bool
+    rows: int | None
     httpx_python: str

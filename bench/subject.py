@@ -6,13 +6,27 @@ import asyncio
 import os
 import sqlite3
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import vendor
-from bench.processes import ROOT, Process, answers, free_port, running, says, wait_until
+from bench.load import Load
+from bench.processes import (
+    ROOT,
+    Process,
+    answers,
+    free_port,
+    result_of,
+    running,
+    says,
+    start_generating,
+    wait_until,
+)
 from bench.servers import Receiver, ask, fresh_database, receiver
 from bench.setting import Setting
 from hub.plugins import load_plugins
@@ -35,6 +49,10 @@ class Subject:
     hook: str
     folder: Path
     database_url: str
+
+    def publish(self, *recipes: str) -> None:
+        """Publish recipes; the processes see them at their next look."""
+        asyncio.run(_publish(_settings(self.environment), recipes))
 
     def api(self) -> AbstractContextManager[Process]:
         """`hub api`."""
@@ -65,6 +83,23 @@ class Running:
     calls: Receiver
     processes: Sequence[Process]
 
+    def throughput(self, first: int, count: int) -> float:
+        """Runs per second of `count` orders with two calls each, from the first webhook sent to the last call made."""
+        before = self.calls.total()
+        generating = start_generating(Load(url=self.subject.hook, first=first, count=count))
+        try:
+            self.wait_for_calls(before + 2 * count)
+            ended = time.monotonic()
+        finally:
+            result = result_of(generating)
+        return count / (ended - result.started)
+
+    def send(self, word: str, topic: str) -> None:
+        """One webhook that `vendor.webhook` makes."""
+        headers, body = vendor.webhook(word, topic)
+        with urllib.request.urlopen(urllib.request.Request(self.subject.hook, body, headers), timeout=10):
+            pass
+
     def wait_for_calls(self, count: int) -> None:
         """Until so many calls arrived. Raises RuntimeError when it takes too long, as the others here."""
         wait_until(lambda: self.calls.total() >= count, f"{count} calls")
@@ -77,12 +112,12 @@ class Running:
     def wait_for_runs(self, count: int) -> None:
         """Until so many runs are finished."""
         statement = "select count(*) from run where finished_at is not null"
-        wait_until(lambda: self._ask(statement) >= count, f"{count} finished runs")
+        wait_until(lambda: int(self.ask(statement)) >= count, f"{count} finished runs")
 
     def wait_for_rest(self) -> None:
         """Until nothing is left to route or to do."""
         statement = "select (select count(*) from event where stage = 'route') + (select count(*) from work)"
-        wait_until(lambda: self._ask(statement) == 0, "an end of the work")
+        wait_until(lambda: int(self.ask(statement)) == 0, "an end of the work")
 
     def require_once_each(self, runs: int) -> None:
         """Raise RuntimeError unless each run made both of its calls once."""
@@ -90,16 +125,18 @@ class Running:
         if found != {"notes": [runs, runs], "tags": [runs, runs]}:
             raise RuntimeError(f"{runs} runs should have made both calls once each; they made (all, distinct): {found}")
 
-    def _ask(self, statement: str) -> int:
+    def ask(self, statement: str) -> Any:  # one value of any type
+        """The first value a statement returns, None without a row."""
         url = self.subject.database_url
         if url.startswith("postgresql"):
-            return int(ask(url, statement))
+            return ask(url, statement)
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-            return int(connection.execute(statement).fetchone()[0])
+            row = connection.execute(statement).fetchone()
+            return row[0] if row else None
 
 
 @contextmanager
-def distributed(setting: Setting, name: str, recipe: str) -> Iterator[Running]:
+def distributed(setting: Setting, name: str, recipe: str, workers: int = WORKERS) -> Iterator[Running]:
     """One api process and several workers on PostgreSQL and Redis."""
     with ExitStack() as stack:
         calls = stack.enter_context(receiver(setting.folder))
@@ -110,8 +147,8 @@ def distributed(setting: Setting, name: str, recipe: str) -> Iterator[Running]:
             redis_url=setting.redis,
             receiver_url=calls.url,
         )
-        workers = [stack.enter_context(subject.worker(number)) for number in range(WORKERS)]
-        yield Running(subject, calls, [stack.enter_context(subject.api()), *workers])
+        processes = [stack.enter_context(subject.worker(number)) for number in range(workers)]
+        yield Running(subject, calls, [stack.enter_context(subject.api()), *processes])
 
 
 @contextmanager
@@ -146,8 +183,7 @@ def prepare(
         "HUB_LOG_LEVEL": "WARNING",
         **({"HUB_REDIS_URL": redis_url} if redis_url else {}),
     }
-    settings = load_settings(**{name.removeprefix("HUB_").lower(): value for name, value in given.items()})
-    key = asyncio.run(_fill(settings, recipe))
+    key = asyncio.run(_fill(_settings(given), recipe))
     environment = {
         **given,
         "PYTHONPATH": os.pathsep.join(
@@ -156,6 +192,17 @@ def prepare(
     }
     url = f"http://127.0.0.1:{port}"
     return Subject(environment, url, f"{url}/webhooks/{vendor.NAME}/{key}", folder, given["HUB_DATABASE_URL"])
+
+
+def _settings(environment: Mapping[str, str]) -> Settings:
+    given = {name: value for name, value in environment.items() if name.startswith("HUB_")}
+    return load_settings(**{name.removeprefix("HUB_").lower(): value for name, value in given.items()})
+
+
+async def _publish(settings: Settings, recipes: Sequence[str]) -> None:
+    async with open_hub(settings, plugins=load_plugins(extra=[vendor])) as hub:
+        for recipe in recipes:
+            await hub.library.apply(recipe, publish=True)
 
 
 async def _fill(settings: Settings, recipe: str | None) -> str:

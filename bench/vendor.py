@@ -91,6 +91,18 @@ def ordered(delivery: Delivery) -> Iterable[Order]:
     return [Order.model_validate(delivery.json())]
 
 
+@bench.trigger(
+    "visited",
+    topic="visited",
+    payload=Order,
+    fact=lambda o: o.id,
+    subject=lambda o: Identity(email=o.email, first_name=o.first_name),
+)
+def visited(delivery: Delivery) -> Iterable[Order]:
+    """Somebody looked at the shop."""
+    return [Order.model_validate(delivery.json())]
+
+
 class Note(BaseModel):
     """A note under the order's id."""
 
@@ -134,12 +146,26 @@ def order(n: int) -> dict[str, str | int]:
     }
 
 
+def webhook(word: str, topic: str) -> tuple[dict[str, str], bytes]:
+    """A signed webhook's headers and body, about a person and a fact that a word stands in everywhere."""
+    said = {"id": word, "email": f"{word}@example.com", "first_name": "Template", "total": 0, "city": "Izmir"}
+    return _signed(said, word, topic)
+
+
 def webhook_request(n: int, host: str, path: str) -> bytes:
     """The nth order's signed webhook as the bytes of one HTTP/1.1 request."""
-    body = json.dumps(order(n)).encode()
-    signature = _webhook.sign(body, sandbox_secret(NAME, ACCOUNT, "webhook_secret"))
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        f"X-Bench-Signature: {signature}\r\nX-Bench-Delivery: d-{n}\r\nX-Bench-Account: {ACCOUNT}\r\nX-Bench-Topic: {TOPIC}\r\n\r\n"
-    )
-    return head.encode() + body
+    headers, body = _signed(order(n), f"d-{n}", TOPIC)
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _signed(said: dict[str, str | int], delivery: str, topic: str) -> tuple[dict[str, str], bytes]:
+    body = json.dumps(said).encode()
+    return {
+        "Content-Type": "application/json",
+        "X-Bench-Signature": _webhook.sign(body, sandbox_secret(NAME, ACCOUNT, "webhook_secret")),
+        "X-Bench-Delivery": delivery,
+        "X-Bench-Account": ACCOUNT,
+        "X-Bench-Topic": topic,
+    }, body
