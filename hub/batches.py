@@ -23,15 +23,25 @@ from hub.errors import (
 )
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Limits
+from hub.pauses import Pauses, said
 from hub.plugins import Plugins
+from hub.store import pauses as pause_rows
 from hub.store import runs, work
+from hub.store.pauses import Pause
 from hub.store.runs import EffectResult, EffectRow
-from hub.store.session import Store
+from hub.store.session import Row, Store
 from hub.store.work import Claim
 
 _log = logging.getLogger(__name__)
 
 _Answer = BaseModel | ConnectorError
+
+
+class _Paused(Exception):
+    """The call that is about to be made is paused."""
+
+    def __init__(self, pause: Pause) -> None:
+        self.pause = pause
 
 
 class Batches:
@@ -44,12 +54,13 @@ class Batches:
         plugins: Plugins,
         clock: Clock,
         limits: Limits,
+        pauses: Pauses,
         *,
         rehearsal: bool = False,
         jitter: Callable[[], float],
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
-        self._limits, self._rehearsal, self._jitter = limits, rehearsal, jitter
+        self._limits, self._pauses, self._rehearsal, self._jitter = limits, pauses, rehearsal, jitter
 
     async def handle(self, claim: Claim) -> None:
         """Make one batch's next call. Raises StoreUnavailable."""
@@ -71,6 +82,7 @@ class Batches:
 
     async def _call(self, claim: Claim, action: Action[Any, Any], connection: Connection) -> None:
         assert action.batch is not None, "checked by the caller"
+        await self._set_aside(claim, connection)
         async with self._store.write() as c:
             effects = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
         repeated = claim.attempts > 0 or claim.claims > 1
@@ -81,7 +93,10 @@ class Batches:
         answers: Sequence[_Answer] = []
         if effects:
             try:
-                answers = await self._answers(action, connection, effects)
+                answers = await self._answers(claim, action, connection, effects)
+            except _Paused as paused:
+                await self._park(claim, paused.pause)
+                return
             except AuthExpired as error:
                 await self._connections.unhealthy(connection, str(error))
                 async with self._store.write() as c:
@@ -102,7 +117,7 @@ class Batches:
         seams.reach("batch.settled")
 
     async def _answers(
-        self, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
+        self, claim: Claim, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
     ) -> Sequence[_Answer]:
         """One call for all of them; per effect its output or error."""
         assert action.run_batch is not None, "an action with a batch has a batch call"
@@ -117,6 +132,9 @@ class Batches:
             intended_at_ms=effects[0].intended_at_ms,
             total_s=action.timeout_s,
         )
+        for row, pause in await self._paused(claim, connection):
+            if row["state"] == "intended":
+                raise _Paused(pause)
         try:
             seams.reach("batch.frozen")
             answers: Sequence[_Answer] = await action.run_batch(context, inputs)
@@ -129,6 +147,33 @@ class Batches:
         if len(answers) != len(inputs):
             raise OutcomeUnknown(f"{action.type} answered for {len(answers)} of {len(inputs)} inputs; mend the plugin")
         return answers
+
+    async def _set_aside(self, claim: Claim, connection: Connection) -> None:
+        """Take what is paused out of the batch, as long as no call with it was begun; its runs wait for the pause's end."""
+        by_pause: dict[Pause, list[str]] = {}
+        for row, pause in await self._paused(claim, connection):
+            if row["state"] == "queued":
+                by_pause.setdefault(pause, []).append(row["key"])
+        for pause, keys in by_pause.items():
+            async with self._store.write() as c:
+                await pause_rows.take_out(c, pause, keys, reason=said(pause), now_ms=self._clock.now_ms())
+
+    async def _paused(self, claim: Claim, connection: Connection) -> list[tuple[Row, Pause]]:
+        """The batch's effects that are paused now, each with its pause; asks the database only when anything is paused."""
+        if not await self._pauses.current():
+            return []
+        async with self._store.read() as c:
+            found = await pause_rows.queued(c, claim.ref)
+        held = [(row, await self._pauses.holding(recipe=row["recipe"], connection=connection.name)) for row in found]
+        return [(row, pause) for row, pause in held if pause is not None]
+
+    async def _park(self, claim: Claim, pause: Pause) -> None:
+        """A call that was begun is repeated as it was, so that all of it waits for the pause's end."""
+        async with self._store.write() as c:
+            if await pause_rows.gone(c, [pause.parks_on]):
+                await work.give_back(c, claim, due_ms=self._clock.now_ms(), attempts=claim.attempts)
+            else:
+                await work.park(c, claim, pause.parks_on)
 
     async def _settle(
         self, claim: Claim, action: Action[Any, Any], effects: Sequence[EffectRow], answers: Sequence[_Answer]

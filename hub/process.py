@@ -19,11 +19,12 @@ from hub import seams
 from hub.batches import Batches
 from hub.clock import Clock
 from hub.connections import Connections
-from hub.errors import ConfigError, HubError
+from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.http import Transport
 from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
+from hub.pauses import LOOK_EVERY_S, Pauses
 from hub.plugins import Plugins, load_plugins
 from hub.routing import Router
 from hub.runs import Runner, Tools
@@ -51,6 +52,7 @@ class Hub:
     plugins: Plugins
     connections: Connections
     library: Library
+    pauses: Pauses
     bell: Bell
     ingest: Ingest
     pump: Pump
@@ -159,6 +161,7 @@ async def _assemble(
     )
     library = Library(store, plugins.catalogue, connections, clock)
     router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
+    pauses = Pauses(store, clock)
     tools = Tools(
         store=store,
         library=library,
@@ -166,6 +169,7 @@ async def _assemble(
         plugins=plugins,
         clock=clock,
         limits=limits,
+        pauses=pauses,
         zone=settings.zone,
         hook_limit_s=settings.hook_limit_s,
         lease_s=settings.lease_s,
@@ -177,14 +181,14 @@ async def _assemble(
         router,
         Runner(tools),
         Sources(store, connections, plugins, clock, ring=ring, rehearsal=rehearsal),
-        Batches(store, connections, plugins, clock, limits, rehearsal=rehearsal, jitter=tools.jitter),
+        Batches(store, connections, plugins, clock, limits, pauses, rehearsal=rehearsal, jitter=tools.jitter),
         slots=settings.slots,
         lease_s=settings.lease_s,
         full=limits.full,
         ring=bell.ring,
     )
     ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
-    hub = Hub(settings, store, clock, time, plugins, connections, library, bell, ingest, pump)
+    hub = Hub(settings, store, clock, time, plugins, connections, library, pauses, bell, ingest, pump)
     rung.append(hub.ring)
     return hub
 
@@ -198,11 +202,24 @@ async def working(hub: Hub) -> AsyncIterator[None]:
             await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
+    watching = asyncio.create_task(_watch_pauses(hub))
     try:
         yield
     finally:
         stop.set()
         await running
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _watch_pauses(hub: Hub) -> None:
+    """What operators hold back is read again and again while this process makes calls."""
+    while True:
+        # While the database is away the pump says so, and no call is made on what was read too long ago.
+        with suppress(StoreUnavailable):
+            await hub.pauses.refresh()
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 @asynccontextmanager

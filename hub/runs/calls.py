@@ -27,6 +27,7 @@ from hub.errors import (
 from hub.ids import idempotency_key, new_id, reference
 from hub.runs.gate import Gate
 from hub.runs.hand import MARGIN_S, Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
+from hub.runs.holding import Holding
 from hub.runs.writer import Writer
 from hub.store.events import append_consents
 from hub.store.runs import EffectRow
@@ -44,6 +45,7 @@ class Calls:
 
     def __init__(self, tools: Tools, writer: Writer, gate: Gate) -> None:
         self._tools, self._writer, self._gate = tools, writer, gate
+        self._holding = Holding(tools, writer)
 
     async def act(self, program: engine.Program, hand: Hand, decision: Decision, act: Act) -> Arrival:
         """Write the intent, make the call, and say what came of it."""
@@ -71,6 +73,10 @@ class Calls:
             await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
             return prepared
         action, input_, connection = prepared
+        if late := self._holding.late(hand, effect):
+            await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
+            return late
+        await self._holding.before(hand, effect, action, decision)
         if action.batch is not None:
             await self._queue(hand, decision, effect, action, input_, connection)
         if action.message is None and not decision.exits and not self._gate.vetoing:
@@ -239,7 +245,11 @@ class Calls:
         input_: BaseModel,
         connection: Connection,
     ) -> Arrival:
-        """Slot, budget, gate, intent, call."""
+        """Not paused, slot, budget, gate, intent, call."""
+        if late := self._holding.late(hand, effect):
+            hand.result = result_of(effect, "skipped", "skipped", late.reason, None, self._tools.clock.now_ms())
+            return late
+        await self._holding.before(hand, effect, action)
         connector = self._tools.connections.connector(connection.connector)
         wait_s = self._tools.limits.take(connection.name, connector, action.cost)
         if wait_s > 0:
@@ -281,9 +291,12 @@ class Calls:
                 intended_at_ms=effect.intended_at_ms,
                 total_s=action.timeout_s,
             )
+            await self._holding.at_last(hand, effect, action)
             seams.reach("call.intended")
             output = await action.run(context, input_)
             seams.reach("call.answered")
+        except LetGo:
+            raise
         except SkipStep as skip:
             await self._signals(effect, skip)
             return self._skipped(hand, effect, skip, message=action.message is not None)

@@ -14,6 +14,7 @@ from hub.errors import HubError
 from hub.events import Json
 from hub.library import Library
 from hub.limits import Limits
+from hub.pauses import Pauses
 from hub.plugins import Plugins
 from hub.store.runs import EffectResult, EffectRow, RunRow
 from hub.store.session import Store
@@ -55,6 +56,7 @@ class Tools:
     plugins: Plugins
     clock: Clock
     limits: Limits
+    pauses: Pauses
     zone: str = "UTC"
     hook_limit_s: float = 2.0
     lease_s: float = 30.0

@@ -106,11 +106,9 @@ class Writer:
             outcome=result.outcome,
         )
 
-    async def give_back(
-        self, hand: Hand, *, delay_s: float, reason: str, queue: str | None = None, counted: bool = False
-    ) -> None:
-        """Return the run to be claimed again later; nothing is decided. Raises LetGo."""
-        change = Advance(
+    def rest(self, hand: Hand) -> Advance:
+        """The change that decides nothing: the run stands where it stood and rests."""
+        return Advance(
             run_id=hand.row.id,
             epoch=hand.claim.epoch,
             at_ms=self._tools.clock.now_ms(),
@@ -118,32 +116,22 @@ class Writer:
             status="ready",
             position=hand.position,
             ctx=hand.ctx,
-            reason=reason,
-            due_ms=self._tools.clock.now_ms() + max(1, int(delay_s * 1000)),
             result=hand.result,
             first_watch=hand.watches,
-            queue=queue,
-            counted=counted,
         )
+
+    async def give_back(
+        self, hand: Hand, *, delay_s: float, reason: str, queue: str | None = None, counted: bool = False
+    ) -> None:
+        """Return the run to be claimed again later; nothing is decided. Raises LetGo."""
+        due_ms = self._tools.clock.now_ms() + max(1, int(delay_s * 1000))
+        change = replace(self.rest(hand), reason=reason, due_ms=due_ms, queue=queue, counted=counted)
         await self.commit(hand, change)
         raise LetGo
 
     async def park(self, hand: Hand, on: str, reason: str) -> None:
         """Set the run aside until what it is parked on is mended. Raises LetGo."""
-        change = Advance(
-            run_id=hand.row.id,
-            epoch=hand.claim.epoch,
-            at_ms=self._tools.clock.now_ms(),
-            seq=hand.seq,
-            status="parked",
-            position=hand.position,
-            ctx=hand.ctx,
-            reason=reason,
-            due_ms=NEVER_MS,
-            parked_on=on,
-            result=hand.result,
-            first_watch=hand.watches,
-        )
+        change = replace(self.rest(hand), status="parked", reason=reason, due_ms=NEVER_MS, parked_on=on)
         await self.commit(hand, change)
         _log.warning("a run is parked", extra={"what": "run_parked", "run_id": hand.row.id, "parked_on": on})
         raise LetGo

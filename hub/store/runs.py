@@ -7,12 +7,13 @@ recorded all the same, since a call that was made was made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from hub.events import Json
+from hub.store import pauses
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
 
@@ -422,7 +423,8 @@ _INTENT = """
 insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch)
 select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch from {rows} where true
 on conflict (key) do update
-set state = excluded.state, token = excluded.token, attempts = excluded.attempts, intended_at = excluded.intended_at
+set state = excluded.state, token = excluded.token, attempts = excluded.attempts, intended_at = excluded.intended_at,
+action = excluded.action, connection = excluded.connection, request = excluded.request, batch = excluded.batch
 """
 _INTENT_COLUMNS = dict.fromkeys(
     ("key", "run_id", "step_id", "action", "connection", "state", "token", "request", "batch"), "text"
@@ -492,7 +494,8 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         ),
     )
     stops = {row["run_id"]: row["stop"] for row in held_rows}
-    held = [a for a in group if a.run_id in stops]
+    over = await pauses.gone(c, {a.parked_on for a in group})
+    held = [_unparked(a) if a.parked_on in over else a for a in group if a.run_id in stops]
     ended = [{"run_id": a.run_id} for a in held if a.finished]
     # A run that never waited has no waiters, and what it added just now is not seen by what happens at once.
     waited = [{"run_id": a.run_id} for a in held if a.finished and a.first_watch]
@@ -526,6 +529,11 @@ def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
         "parked_on": a.parked_on,
         "counted": int(a.counted),
     }
+
+
+def _unparked(a: Advance) -> Advance:
+    """A change that would park its run on a pause that has just ended: it is due at once instead."""
+    return replace(a, status="ready", reason=None, due_ms=a.at_ms, parked_on=None)
 
 
 async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
