@@ -28,7 +28,11 @@ LOOK_EVERY_S = 0.8
 _RATE = re.compile(r"(\d+)\s*/\s*(s|min|h)")
 _PER_MS = {"s": 1_000, "min": 60_000, "h": 3_600_000}
 # Where the names of what can be paused stand, to tell a misspelt one from one that is there.
-_NAMES = {kind: f"select name from {kind} order by name" for kind in ("recipe", "connection", "purpose")}
+_NAMES = {
+    "recipe": "select name from recipe order by name",
+    "connection": "select name from connection order by name",
+    "purpose": "select name from purpose order by name",
+}
 
 _log = logging.getLogger(__name__)
 

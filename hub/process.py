@@ -26,6 +26,7 @@ from hub.library import Library
 from hub.limits import Limits
 from hub.pauses import LOOK_EVERY_S, Pauses
 from hub.plugins import Plugins, load_plugins
+from hub.retries import Retries
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
@@ -53,6 +54,7 @@ class Hub:
     connections: Connections
     library: Library
     pauses: Pauses
+    retries: Retries
     bell: Bell
     ingest: Ingest
     pump: Pump
@@ -188,7 +190,8 @@ async def _assemble(
         ring=bell.ring,
     )
     ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
-    hub = Hub(settings, store, clock, time, plugins, connections, library, pauses, bell, ingest, pump)
+    retries = Retries(store, library, plugins.catalogue, clock, zone=settings.zone)
+    hub = Hub(settings, store, clock, time, plugins, connections, library, pauses, retries, bell, ingest, pump)
     rung.append(hub.ring)
     return hub
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import hub_clock, open_existing_store, run
-from hub.cli.output import AsJson, print_json, say, show_list
+from hub.cli.output import AsJson, confirm, print_json, say, show_list
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def resume(
         say(*_described(found, held, expire_older_than, apart_ms))
     if dry_run:
         return
-    _confirm(yes, "Let them go on?")
+    confirm("Let them go on?", yes=yes)
     ended = run(act(found))
     if as_json:
         print_json({**view(found), "released": ended.released, "late": ended.late})
@@ -165,15 +164,6 @@ def _duration_ms(text: str | None) -> int | None:
         return parse_duration_ms(text)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def _confirm(yes: bool, question: str) -> None:
-    """Ask before something that cannot be taken back; without a terminal only --yes does it."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("this cannot be taken back; add --yes to do it", param_hint="--yes")
-    typer.confirm(question, abort=True)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from hub.runs.holding import Holding
 from hub.store import pauses as rows
 from hub.store import runs as run_rows
 from hub.store.pauses import Pause
+from tests.conftest import until
 
 HOUR = 3_600_000
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
@@ -226,9 +227,7 @@ async def test_a_run_that_parks_in_the_moment_of_the_resume_is_not_left_behind(
 
         monkeypatch.setattr(run_rows, "advance", late)
         await it.deliver("signed_up", {"id": "s-1", **ADA})
-        async with asyncio.timeout(20):
-            while len(_keys(it)) < 2:
-                await asyncio.sleep(0.02)
+        await until(lambda: len(_keys(it)) == 2)
         assert (await it.runs())[0]["status"] == "done"
 
 
@@ -276,9 +275,8 @@ async def test_a_paused_batch_lets_others_go(running: Callable[..., Any], databa
         await it.publish(MEMBER.replace("recipe: member", "recipe: other").replace("trigger.email", "trigger.id"))
         # given effects of two recipes that are queued for one call
         await it.deliver("signed_up", {"id": "s-1", **ADA})
-        async with asyncio.timeout(20):
-            while len([e for r in await it.runs() for e in r["effects"] if e["state"] == "queued"]) < 2:
-                await asyncio.sleep(0.01)
+        await it.rest()
+        assert [e["state"] for r in await it.runs() for e in r["effects"]] == ["queued", "queued"]
         # when one recipe is paused before it is made
         pause = await _pause(it, "recipe", "member")
         await it.advance(60_000)
