@@ -160,7 +160,7 @@ class Batches:
 
     async def _paused(self, claim: Claim, connection: Connection) -> list[tuple[Row, Pause]]:
         """The batch's effects that are paused now, each with its pause; asks the database only when anything is paused."""
-        if not await self._pauses.current():
+        if not await self._pauses.known.current():
             return []
         async with self._store.read() as c:
             found = await pause_rows.queued(c, claim.ref)
@@ -201,7 +201,8 @@ class Batches:
 
 def _result(effect: EffectRow, answer: _Answer, at_ms: int) -> EffectResult:
     def made(state: str, reason: str, response: Any = None) -> EffectResult:
-        return EffectResult(effect.key, effect.token, effect.action, state, state, reason, response, at_ms)
+        spent = bool(effect.request.get("spent"))
+        return EffectResult(effect.key, effect.token, effect.action, state, state, reason, response, at_ms, spent=spent)
 
     if isinstance(answer, OutcomeUnknown):
         return made("unknown", str(answer))

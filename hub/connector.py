@@ -462,6 +462,8 @@ class Action(Generic[I, O]):
     provides: str | None = None
     cost: int = 1
     """What one call takes from the connector's budgets, in their unit."""
+    units: Mapping[str, Callable[[I], int]] = field(default_factory=dict)
+    """What one call spends, in units that spending caps may count: `segments`, or minor units of a currency (`EUR`)."""
     timeout_s: float = 20.0
     simulate_: Callable[[I, int], O] | None = None
     describe_: Callable[[I], str] | None = None
@@ -487,6 +489,14 @@ class Action(Generic[I, O]):
         """Decorator: the dry-run text, one line."""
         self.describe_ = function
         return function
+
+    def spends(self, unit: str, input: I) -> int:
+        """What one call spends of a unit: `calls` and `messages` go without saying, others as declared, else 0."""
+        if unit == "calls":
+            return 1
+        if unit == "messages":
+            return int(self.message is not None)
+        return self.units[unit](input) if unit in self.units else 0
 
     def rehearse(self, input: I, now_ms: int) -> O:
         """What a rehearsal takes as this action's output: `simulate`'s, else the output model's own defaults."""
@@ -719,6 +729,7 @@ class Connector:
         message: Message[I] | None = None,
         provides: str | None = None,
         cost: int = 1,
+        units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
     ) -> Callable[[Run[I, O]], Action[I, O]]:
         """Decorator: declare an action; the function makes the call and returns the output."""
@@ -735,6 +746,7 @@ class Connector:
                 message=message,
                 provides=provides,
                 cost=cost,
+                units=units or {},
                 timeout_s=timeout_s,
             )
             self.actions[name] = action
@@ -753,6 +765,7 @@ class Connector:
         effect: Effect = Effect.AT_MOST_ONCE,
         provides: str | None = None,
         cost: int = 1,
+        units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
     ) -> Callable[[RunBatch[I, O]], Action[I, O]]:
         """Decorator: declare an action that is done for many inputs in one call.
@@ -782,6 +795,7 @@ class Connector:
                 batch=batch,
                 provides=provides,
                 cost=cost,
+                units=units or {},
                 timeout_s=timeout_s,
                 run_batch=run_batch,
             )

@@ -6,24 +6,21 @@ two seconds: so a pause is in force everywhere two seconds after it was stored, 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-import time
 from dataclasses import dataclass
 
 from hub.catalogue import nearest
 from hub.clock import Clock, format_duration, rfc3339
-from hub.errors import ConfigError, StoreUnavailable
+from hub.errors import ConfigError
 from hub.events import Json
+from hub.fresh import Fresh
 from hub.ids import new_id
 from hub.store import pauses as rows
 from hub.store.pauses import Held, Pause
 from hub.store.session import Connection, Store
 
 KINDS = ("all", "recipe", "connection", "channel", "purpose")
-FRESH_S = 2.0
-LOOK_EVERY_S = 0.8
 
 _RATE = re.compile(r"(\d+)\s*/\s*(s|min|h)")
 _PER_MS = {"s": 1_000, "min": 60_000, "h": 3_600_000}
@@ -51,44 +48,28 @@ class Pauses:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        self._known: list[Pause] = []
-        self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._seen: list[Pause] = []
+        self.known = Fresh(self._read)
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    async def refresh(self) -> None:
-        """Read the pauses. Raises StoreUnavailable."""
-        asked = time.monotonic()
+    async def _read(self) -> list[Pause]:
         async with self._store.read() as c:
-            known = await rows.everything(c)
-        for pause in known:
-            if pause not in self._known:
+            found = await rows.everything(c)
+        for pause in found:
+            if pause not in self._seen:
                 _log.warning("calls are paused", extra={"what": "paused", "kind": pause.kind, "target": pause.target})
-        for pause in self._known:
-            if all(pause.id != other.id for other in known):
+        for pause in self._seen:
+            if all(pause.id != other.id for other in found):
                 _log.warning("a pause ended", extra={"what": "resumed", "kind": pause.kind, "target": pause.target})
-        self._known, self._read_at = known, asked
-
-    async def current(self) -> list[Pause]:
-        """The pauses in force, no older than two seconds. Raises StoreUnavailable when that cannot be known."""
-        if not self._is_fresh:
-            async with self._reading:
-                if not self._is_fresh:
-                    await self.refresh()
-            if not self._is_fresh:
-                raise StoreUnavailable("the database is too slow to say whether calls are paused")
-        return self._known
-
-    @property
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._read_at < FRESH_S
+        self._seen = found
+        return found
 
     async def holding(
         self, *, recipe: str, connection: str, channel: str | None = None, purpose: str | None = None
     ) -> Pause | None:
         """The pause that holds this call back, the oldest of several, or None. Raises StoreUnavailable."""
-        known = await self.current()
+        known = await self.known.current()
         if not known:
             return None
         mine = {"all": "", "recipe": recipe, "connection": connection, "channel": channel, "purpose": purpose}

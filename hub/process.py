@@ -20,17 +20,19 @@ from hub.batches import Batches
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
 from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
-from hub.pauses import LOOK_EVERY_S, Pauses
+from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
 from hub.retries import Retries
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
+from hub.spending import Spending
 from hub.store import migrate, work
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
@@ -54,6 +56,7 @@ class Hub:
     connections: Connections
     library: Library
     pauses: Pauses
+    spending: Spending
     retries: Retries
     bell: Bell
     ingest: Ingest
@@ -164,6 +167,7 @@ async def _assemble(
     library = Library(store, plugins.catalogue, connections, clock)
     router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
     pauses = Pauses(store, clock)
+    spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
     tools = Tools(
         store=store,
         library=library,
@@ -172,6 +176,7 @@ async def _assemble(
         clock=clock,
         limits=limits,
         pauses=pauses,
+        spending=spending,
         zone=settings.zone,
         hook_limit_s=settings.hook_limit_s,
         lease_s=settings.lease_s,
@@ -191,7 +196,9 @@ async def _assemble(
     )
     ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
     retries = Retries(store, library, plugins.catalogue, clock, zone=settings.zone)
-    hub = Hub(settings, store, clock, time, plugins, connections, library, pauses, retries, bell, ingest, pump)
+    hub = Hub(
+        settings, store, clock, time, plugins, connections, library, pauses, spending, retries, bell, ingest, pump
+    )
     rung.append(hub.ring)
     return hub
 
@@ -205,7 +212,7 @@ async def working(hub: Hub) -> AsyncIterator[None]:
             await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
-    watching = asyncio.create_task(_watch_pauses(hub))
+    watching = asyncio.create_task(_watch_operators(hub))
     try:
         yield
     finally:
@@ -216,12 +223,13 @@ async def working(hub: Hub) -> AsyncIterator[None]:
             await watching
 
 
-async def _watch_pauses(hub: Hub) -> None:
-    """What operators hold back is read again and again while this process makes calls."""
+async def _watch_operators(hub: Hub) -> None:
+    """What operators hold back or limit is read again and again while this process makes calls."""
     while True:
         # While the database is away the pump says so, and no call is made on what was read too long ago.
         with suppress(StoreUnavailable):
-            await hub.pauses.refresh()
+            await hub.pauses.known.refresh()
+            await hub.spending.known.refresh()
         await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -35,8 +35,8 @@ async def pause(hub: Writing, request: Request, new: NewPause) -> dict[str, Json
 @router.get("")
 async def list_pauses(hub: Reading) -> list[dict[str, Json]]:
     """What is paused, by whom, why, and how much waits."""
-    await hub.pauses.refresh()
-    return [{**view(one), **vars(await hub.pauses.held(one))} for one in await hub.pauses.current()]
+    await hub.pauses.known.refresh()
+    return [{**view(one), **vars(await hub.pauses.held(one))} for one in await hub.pauses.known.current()]
 
 
 @router.get("/{id}")

@@ -119,7 +119,7 @@ def list_pauses(as_json: AsJson = False) -> None:
 
     async def find() -> list[dict[str, Json]]:
         async with _pauses() as pauses:
-            return [{**view(one), **vars(await pauses.held(one))} for one in await pauses.current()]
+            return [{**view(one), **vars(await pauses.held(one))} for one in await pauses.known.current()]
 
     columns = {"about": "paused", "who": "by", "reason": "why", "at": "since (UTC)", "runs": "runs waiting"}
     show_list(run(find()), columns, as_json=as_json, empty="nothing is paused")

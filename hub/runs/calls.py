@@ -77,9 +77,10 @@ class Calls:
             await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
             return late
         await self._holding.before(hand, effect, action, decision)
-        if action.batch is not None:
+        capped = bool(await self._tools.spending.caps(hand.row.recipe, effect.connection))
+        if action.batch is not None and not capped:
             await self._queue(hand, decision, effect, action, input_, connection)
-        if action.message is None and not decision.exits and not self._gate.vetoing:
+        if not capped and action.message is None and not decision.exits and not self._gate.vetoing:
             granted = self._tools.limits.take(
                 connection.name, self._tools.connections.connector(connection.connector), action.cost
             )
@@ -90,6 +91,9 @@ class Calls:
         await self._writer.look_back(hand, decision.exits)
         if hand.row.stop is not None:
             return stopped(hand.row.stop)
+        if action.batch is not None:
+            effect = await self._gate.reserve(hand, effect, action, input_)
+            await self._queue(hand, replace(decision, trail=(), exits=()), effect, action, input_, connection)
         return await self._attempt(hand, program, effect, action, input_, connection)
 
     async def _queue(

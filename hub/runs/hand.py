@@ -16,6 +16,7 @@ from hub.library import Library
 from hub.limits import Limits
 from hub.pauses import Pauses
 from hub.plugins import Plugins
+from hub.spending import Spending
 from hub.store.runs import EffectResult, EffectRow, RunRow
 from hub.store.session import Store
 from hub.store.work import Claim
@@ -57,6 +58,7 @@ class Tools:
     clock: Clock
     limits: Limits
     pauses: Pauses
+    spending: Spending
     zone: str = "UTC"
     hook_limit_s: float = 2.0
     lease_s: float = 30.0
@@ -88,7 +90,10 @@ def result_of(
     message: bool = True,
 ) -> EffectResult:
     """What became of an effect, as T5 writes it."""
-    return EffectResult(effect.key, effect.token, effect.action, state, outcome, reason, response, at_ms, message)
+    spent = bool(effect.request.get("spent"))
+    return EffectResult(
+        effect.key, effect.token, effect.action, state, outcome, reason, response, at_ms, message, spent
+    )
 
 
 def planned(effect: EffectRow, at_ms: int, *, message: bool = True) -> EffectResult:

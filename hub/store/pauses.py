@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hub.store import spending
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
 
@@ -168,10 +169,11 @@ async def take_out(c: Connection, pause: Pause, keys: Iterable[str], *, reason: 
     if await gone(c, [pause.parks_on]):
         return
     rows = await c.group(
-        "delete from effect where state = 'queued' and key in (select key from {rows}) returning run_id",
+        "delete from effect where state = 'queued' and key in (select key from {rows}) returning run_id, key",
         {"key": "text"},
         [{"key": key} for key in keys],
     )
+    await spending.settle_all(c, [row["key"] for row in rows], made=False)
     given: list[dict[str, Any]] = [{"run_id": row["run_id"]} for row in rows]
     await c.group(
         "update run set status = 'parked', reason = :reason from {rows} where run.id = r.run_id",

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from hub.events import Json
-from hub.store import pauses
+from hub.store import pauses, spending
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
 
@@ -151,6 +151,8 @@ class EffectResult:
     response: Mapping[str, Json] | None
     at_ms: int
     message: bool = False
+    spent: bool = False
+    """Whether it was counted under spending caps."""
 
 
 @dataclass(frozen=True)
@@ -517,6 +519,7 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         ),
     )
     await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
+    await _settle_spending(c, [a.result for a in group if a.result and a.result.spent])
     return [Advanced(a.run_id in stops, _stop(stops.get(a.run_id)) if not a.take_stop else None) for a in group]
 
 
@@ -529,6 +532,13 @@ def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
         "parked_on": a.parked_on,
         "counted": int(a.counted),
     }
+
+
+async def _settle_spending(c: Connection, results: Sequence[EffectResult]) -> None:
+    """After work was locked, as at the gate, so that neither waits for the other."""
+    for made in (True, False):
+        spent = [(r.key, r.token) for r in results if (r.state in {"done", "unknown"}) is made]
+        await spending.settle(c, spent, made=made)
 
 
 def _unparked(a: Advance) -> Advance:
@@ -575,14 +585,17 @@ async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms:
         batch=batch,
         size=size,
     )
-    fresh = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
-    return [EffectRow.of(row) for row in fresh]
+    rows = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
+    fresh = [EffectRow.of(row) for row in rows]
+    await spending.renamed(c, [effect.key for effect in fresh if effect.request.get("spent")], token)
+    return fresh
 
 
 async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: Mapping[str, str], now_ms: int) -> None:
     """The results of one call, per effect, and their runs (effect key to run id) woken."""
     await c.group(_RESULT, _RESULT_COLUMNS, [_result_row(r) for r in results])
     await wake(c, {run_ids[r.key]: {"effect": r.key} for r in results}, now_ms)
+    await _settle_spending(c, [r for r in results if r.spent])
 
 
 async def queued_in(c: Connection, batch: str) -> int:

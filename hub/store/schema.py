@@ -419,6 +419,7 @@ spend = Table(
     metadata,
     Column("effect_key", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
+    _text("token"),
     Column("period", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
 )

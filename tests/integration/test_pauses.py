@@ -12,7 +12,8 @@ import pytest
 from hub.batches import Batches
 from hub.clock import parse_duration_ms
 from hub.errors import ConfigError, StoreUnavailable
-from hub.pauses import Pauses, every_ms
+from hub.fresh import Fresh
+from hub.pauses import every_ms
 from hub.runs.holding import Holding
 from hub.store import pauses as rows
 from hub.store import runs as run_rows
@@ -53,13 +54,13 @@ def _keys(it: Any) -> list[str]:
 
 async def _pause(it: Any, kind: str = "all", target: str = "", reason: str = "wrong prices") -> Pause:
     made: Pause = await it.hub.pauses.pause(kind, target, reason=reason, who="ada")
-    await it.hub.pauses.refresh()
+    await it.hub.pauses.known.refresh()
     return made
 
 
 async def _resume(it: Any, pause: Pause, **how: Any) -> Any:
     ended = await it.hub.pauses.resume(pause, **how)
-    await it.hub.pauses.refresh()
+    await it.hub.pauses.known.refresh()
     return ended
 
 
@@ -242,7 +243,7 @@ async def test_parking_and_resuming_at_once_leaves_nothing_behind(
             delivering = [it.deliver("signed_up", {"id": f"s-{n}-{m}", **ADA}) for m in range(4)]
             await asyncio.gather(*delivering, asyncio.sleep(0.004 * n))
             await it.hub.pauses.resume(pause)
-        await it.hub.pauses.refresh()
+        await it.hub.pauses.known.refresh()
         await it.advance(20_000)
         assert {r["status"] for r in await it.runs()} == {"done"}
         assert len(_keys(it)) == len(set(_keys(it))) == 64
@@ -254,11 +255,11 @@ async def test_a_process_that_cannot_read_the_pauses_makes_no_call(
     async with running(sqlite_url) as it:
         await it.publish(NOTE)
 
-        async def away(self: Pauses) -> None:
+        async def away(self: Fresh[Any]) -> None:
             raise StoreUnavailable
 
-        monkeypatch.setattr(Pauses, "refresh", away)
-        it.hub.pauses._read_at -= 10
+        monkeypatch.setattr(Fresh, "refresh", away)
+        it.hub.pauses.known._asked_at -= 10
         await it.deliver("signed_up", {"id": "s-1", **ADA})
         with pytest.raises(StoreUnavailable):
             await it.hub.pauses.holding(recipe="note", connection="acme")

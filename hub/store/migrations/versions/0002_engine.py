@@ -52,6 +52,7 @@ def upgrade() -> None:
         "spend",
         sa.Column("effect_key", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
         sa.Column("period", sa.BigInteger(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("effect_key", "subject"),
