@@ -318,6 +318,8 @@ class Trigger(Generic[P]):
     consent: Callable[[P], Iterable[ConsentSignal]] | None = None
     account: Callable[[P], str] | None = None
     """The vendor account a payload belongs to, where one delivery carries events of several accounts."""
+    cause: Callable[[P], str | None] | None = None
+    """The `ctx.reference` of an action of ours that made this happen, where the vendor gives it back."""
     provides: str | None = None
     parse: Parse[P] | None = None
     quiet: Quiet[P] | None = None
@@ -342,6 +344,7 @@ class Trigger(Generic[P]):
             correlate={name: str(data[name]) for name in self.correlate if data.get(name) is not None},
             consents=tuple(self.consent(payload)) if self.consent else (),
             account=self.account(payload) if self.account else None,
+            cause=self.cause(payload) if self.cause else None,
         )
 
     def confirm(self, function: Confirm[P]) -> Confirm[P]:
@@ -650,6 +653,7 @@ class Connector:
         correlate: Sequence[str] = (),
         consent: Callable[[P], Iterable[ConsentSignal]] | None = None,
         account: Callable[[P], str] | None = None,
+        cause: Callable[[P], str | None] | None = None,
         provides: str | None = None,
     ) -> Callable[[Parse[P]], Trigger[P]]:
         """Decorator: declare a trigger; the function turns a delivery of its topics into payloads (none: not mine)."""
@@ -668,6 +672,7 @@ class Connector:
                 correlate=tuple(correlate),
                 consent=consent,
                 account=account,
+                cause=cause,
                 provides=provides,
                 parse=parse,
             )

@@ -25,6 +25,7 @@ from hub.http import Transport
 from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
+from hub.loops import Loops
 from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
 from hub.retries import Retries
@@ -165,7 +166,8 @@ async def _assemble(
         store, make_vault(settings), plugins.catalogue, clock, transport=transport, public_url=public_url(settings)
     )
     library = Library(store, plugins.catalogue, connections, clock)
-    router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
+    loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
+    router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s)
     pauses = Pauses(store, clock)
     spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
     tools = Tools(

@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
     slots: int = Field(150, description="How many runs a worker has in hand at once.")
     hook_limit_s: float = Field(2, description="How long plugins' hooks may take, in seconds.")
+    loop_depth: int = Field(5, ge=0, description="How many runs in a row may be started by each other's effects.")
+    loop_entries: int = Field(
+        20,
+        ge=1,
+        description="How often a person may enter the same recipe within HUB_LOOP_WINDOW_S before it is called a loop.",
+    )
+    loop_window_s: int = Field(600, ge=1, description="The time over which such entries are counted, in seconds.")
     seam: str | None = Field(
         None, description="Kills, freezes or fails the process at a named place, for tests; only in development mode."
     )

@@ -31,6 +31,7 @@ class NewRun:
     trigger: Mapping[str, Json]
     started_at_ms: int
     queue: str = "runs"
+    depth: int = 0
 
     def row(self) -> RunRow:
         """The run as it is stored when it has just started."""
@@ -242,8 +243,8 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
     """
     rows = await c.group(
         """
-        insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at)
-        select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at from {rows} where true
+        insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at, depth)
+        select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at, depth from {rows} where true
         on conflict (recipe, entry_key) do nothing returning id
         """,
         {
@@ -255,6 +256,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
             "scope": "text",
             "trigger_data": "text",
             "started_at": "bigint",
+            "depth": "bigint",
         },
         [
             {
@@ -266,6 +268,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
                 "scope": r.scope,
                 "trigger_data": to_json(r.trigger).decode(),
                 "started_at": r.started_at_ms,
+                "depth": r.depth,
             }
             for r in runs
         ],

@@ -156,9 +156,7 @@ async def test_calls_for_many_at_once_are_counted_one_by_one(running: Callable[.
         await _cap(it, 4)
         await _sign_up(it, range(6))
         await it.advance(60_000)
-        assert sorted(p for r in it.sandbox.log for p in r.data["people"]) == [
-            f"p{n}@example.com" for n in range(4)
-        ] or (sum(len(r.data["people"]) for r in it.sandbox.log) == 4)
+        assert sum(len(r.data["people"]) for r in it.sandbox.log) == 4
         await it.advance(DAY)
         assert sorted(p for r in it.sandbox.log for p in r.data["people"]) == [f"p{n}@example.com" for n in range(6)]
 
