@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pydantic_core import from_json
@@ -147,6 +147,7 @@ class Writer:
 
     async def look_back(self, hand: Hand, watches: Sequence[Watch]) -> None:
         """Find events that came before their watch was committed, and wake or stop the run as routing would have."""
+        await self._await_routing({w.key for w in watches if w.key_field == "contact"})
         for watch in sorted(watches, key=lambda w: w.kind != "exit"):
             async with self._tools.store.read() as c:
                 if watch.key_field == "contact":
@@ -171,6 +172,17 @@ class Writer:
                     hand.row = replace(hand.row, stop=answer)
                     return
                 raise LetGo
+
+    async def _await_routing(self, people: Iterable[str]) -> None:
+        """Wait for whoever is routing events of these people now.
+
+        They may have looked for waiters before ours was committed, and an event says whose it is only once it is routed.
+        """
+        if self._tools.store.dialect == "sqlite":
+            return  # its one writer was not routing while our watch was committed
+        for contact_id in people:
+            async with self._tools.store.read() as c:
+                await c.all("select 1 as held from contact where id = :id for share", id=contact_id)
 
 
 def _watch_row(w: Watch) -> WatchRow:
