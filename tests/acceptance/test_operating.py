@@ -18,7 +18,7 @@ from hub.ids import new_id
 from hub.process import open_hub
 from hub.settings import load_settings
 from hub.store import runs, views
-from hub.store.runs import NewRun
+from hub.store.runs import Lease, NewRun
 from tests.acceptance.processes import Api, Process, command, distributed, started, until_live
 from tests.acceptance.test_distributed import ACCOUNT, SHOP, _order, _sandbox_log, _send
 from tests.conftest import free_port
@@ -133,7 +133,7 @@ async def test_a_run_that_kills_its_process_every_time_is_set_aside_shown_and_ca
         await hub.library.apply(recipe, publish=True)
         run = NewRun(new_id(), "thanks", 1, None, "ev:1:", "", {}, hub.clock.now_ms())
         async with hub.store.write() as c:
-            await runs.start(c, [run])
+            await runs.start(c, [run], Lease("", 0, 0))
         # whose every claim ends the process that made it
         for n in range(6):
             worker = Process(f"worker-{n}", ["worker"], settings | {"HUB_SEAM": "run.claimed#1=kill"}, tmp_path)

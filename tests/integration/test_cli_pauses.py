@@ -11,11 +11,12 @@ from hub.process import open_store
 from hub.settings import load_settings
 from hub.store import runs
 from hub.store.pauses import Pause
-from hub.store.runs import Advance, EffectResult, EffectRow, NewRun, StepRow
+from hub.store.runs import Advance, EffectResult, EffectRow, Lease, NewRun, StepRow
 from hub.store.work import NEVER_MS
 from tests.integration.conftest import Cli
 
 _AT_MS = 1_767_603_600_000  # 2026-01-05T09:00:00Z
+_NOBODY = Lease("", 0, 0)
 _RECIPE = """
 recipe: thanks
 on: {event: shopify.order_paid}
@@ -45,7 +46,7 @@ async def _fail(data_dir: Path, count: int) -> None:
     async with open_store(load_settings(data_dir=data_dir)) as store, store.write() as c:
         for n in range(count):
             trigger = {"phone": f"+1415555010{n}", "name": f"#{n}"}
-            await runs.start(c, [NewRun(f"r{n}", "thanks", 1, None, f"ev:{n}:", "", trigger, _AT_MS)])
+            await runs.start(c, [NewRun(f"r{n}", "thanks", 1, None, f"ev:{n}:", "", trigger, _AT_MS)], _NOBODY)
             request = {"input": {"to": trigger["phone"], "body": "Hi"}, "purpose": "orders"}
             effect = EffectRow(
                 f"r{n}:sms", f"r{n}", "sms", "twilio.send_sms", "sms", "intended", "t", request, 1, _AT_MS
@@ -108,7 +109,9 @@ def test_what_cannot_be_retried_or_answered_is_said_plainly(stocked: Cli) -> Non
 
 async def _park(data_dir: Path, pause: Pause) -> None:
     async with open_store(load_settings(data_dir=data_dir)) as store, store.write() as c:
-        await runs.start(c, [NewRun(f"p{n}", "thanks", 1, None, f"ev:p{n}:", "", {}, _AT_MS) for n in range(2)])
+        await runs.start(
+            c, [NewRun(f"p{n}", "thanks", 1, None, f"ev:p{n}:", "", {}, _AT_MS) for n in range(2)], _NOBODY
+        )
         changes = [
             Advance(
                 run_id=f"p{n}", epoch=0, at_ms=_AT_MS, seq=0, status="parked", position="sms", ctx={}, reason="paused",

@@ -12,6 +12,7 @@ from hub.clock import parse_duration_ms
 from hub.retries import PAGE, How, instant_ms
 from hub.store import retries as rows
 from hub.store.retries import Selection
+from hub.store.runs import Lease
 from hub.store.views import NotThere
 
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
@@ -289,7 +290,7 @@ async def test_a_poison_run_is_shown_and_can_be_retried(
 
         await it.publish(THREE)
         await it.deliver("signed_up", {"id": "s-0", **ADA})
-        await it.hub.pump._router.route()
+        await it.hub.pump._router.route(Lease("", 0, 0))
         async with it.hub.store.write() as c:
             await c.run("update work set claims = 5 where kind = 'run'")
         async with working(it.hub):
