@@ -148,7 +148,7 @@ async def test_what_waited_too_long_skips_its_call_and_goes_on(running: Callable
         await it.publish(NOTE)
         pause = await _pause(it)
         await it.deliver("signed_up", {"id": "old", **ADA})
-        await it.advance(parse_duration_ms("3h"))
+        await it.advance(parse_duration_ms("3h 1m"))
         await it.deliver("signed_up", {"id": "new", **ADA})
         await it.rest()
         # when it is said what would happen, and then done
@@ -229,13 +229,14 @@ async def test_a_run_that_parks_in_the_moment_of_the_resume_is_not_left_behind(
         monkeypatch.setattr(run_rows, "advance", late)
         await it.deliver("signed_up", {"id": "s-1", **ADA})
         await until(lambda: len(_keys(it)) == 2)
+        await it.advance(5_000)
         assert (await it.runs())[0]["status"] == "done"
 
 
 async def test_parking_and_resuming_at_once_leaves_nothing_behind(
     running: Callable[..., Any], database_url: str
 ) -> None:
-    async with running(database_url) as it:
+    async with running(database_url, loop_entries=100) as it:
         await it.publish(NOTE)
         # given pauses that come and go while runs come to their calls
         for n in range(8):
