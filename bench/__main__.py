@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import ingest, memory, runs, start
+from bench import ingest, isolation, memory, runs, start
 from bench.report import Row, machine, table
 from bench.servers import ask, postgres, redis
 from bench.setting import Setting
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Row | str]]] = {
     "ingest": ingest.measure,
     "runs": runs.measure_throughput,
     "latency": runs.measure_latency,
+    "isolation": isolation.measure,
     "memory": memory.measure,
 }
 

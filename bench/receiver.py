@@ -2,6 +2,7 @@
 
 `GET /_total` answers how many calls there were; `GET /_counts` how many calls each first path segment had and how many of them were distinct;
 `GET /_times` when each path was first called (monotonic seconds, the same for all processes of a machine).
+Below `/fail/` everything is answered 500, below `/hang/` nothing for 20 seconds and then hung up; neither is counted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import cast
 
 import httptools
 import uvloop
+
+_HANG_S = 20.0
 
 
 class Calls:
@@ -64,8 +67,15 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         # The hub leads sandbox calls to /{connector}/…; floors call without it.
-        body = self._calls.answer(self._url.decode().removeprefix(self._prefix))
+        path = self._url.decode().removeprefix(self._prefix)
         assert self._transport is not None, "a message comes on a connection"
+        if path.startswith("/fail/"):
+            self._transport.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+            return
+        if path.startswith("/hang/"):
+            asyncio.get_running_loop().call_later(_HANG_S, self._transport.close)
+            return
+        body = self._calls.answer(path)
         self._transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         )

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,11 @@ class Running:
     def wait_for_calls(self, count: int) -> None:
         """Until so many calls arrived. Raises RuntimeError when it takes too long, as the others here."""
         wait_until(lambda: self.calls.total() >= count, f"{count} calls")
+
+    def wait_for_paths(self, paths: Iterable[str]) -> None:
+        """Until each of these paths was called."""
+        wanted = set(paths)
+        wait_until(lambda: wanted <= self.calls.times().keys(), f"{len(wanted)} calls")
 
     def wait_for_runs(self, count: int) -> None:
         """Until so many runs are finished."""

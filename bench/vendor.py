@@ -29,6 +29,10 @@ NAME = "bench"
 ACCOUNT = "main"
 TOPIC = "ordered"
 PEOPLE = 10_000
+ANSWERING = ("hang", "fail")
+"""Accounts in trouble that the receiver plays: no answer for 20 seconds, or 500."""
+TROUBLES = ("refuse", *ANSWERING)
+"""All accounts in trouble; at the first one nobody listens."""
 
 _webhook = Hmac(
     header="X-Bench-Signature",
@@ -38,11 +42,17 @@ _webhook = Hmac(
     topic="X-Bench-Topic",
 )
 
+_BASES = {
+    "refuse": "https://localhost:9",
+    "hang": "https://api.bench.example/hang",
+    "fail": "https://api.bench.example/fail",
+}
+
 bench = Connector(
     name=NAME,
     title="Bench",
-    hosts=["api.bench.example"],
-    base_url=lambda fields: "https://api.bench.example",
+    hosts=["api.bench.example", "localhost"],
+    base_url=lambda fields: _BASES.get(fields["account"], "https://api.bench.example"),
     account=lambda fields: fields["account"],
     auth=[
         StaticToken(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Response,
         StaticToken,
         Subscription,
+        Throttle,
         Webhook,
         same,
     )
@@ -91,6 +92,7 @@ __all__ = [
     "StaleError",
     "StaticToken",
     "Subscription",
+    "Throttle",
     "VendorUnavailable",
     "Veto",
     "Webhook",

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub import seams
+from hub.backoff import backoff_s, is_over
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Action, Effect
@@ -19,6 +20,7 @@ from hub.errors import (
     HubError,
     OutcomeUnknown,
     PermanentError,
+    RateLimited,
     RetryableError,
 )
 from hub.ids import idempotency_key, new_id, reference
@@ -27,6 +29,7 @@ from hub.pauses import Pauses, said
 from hub.plugins import Plugins
 from hub.store import pauses as pause_rows
 from hub.store import runs, work
+from hub.store.lanes import Rank
 from hub.store.pauses import Pause
 from hub.store.runs import EffectResult, EffectRow
 from hub.store.session import Row, Store
@@ -71,9 +74,10 @@ class Batches:
                 await work.park(c, claim, f"plugin:{type_.partition('.')[0]}")
             return
         connection = await self._connections.by_name(name)
-        wait_s = self._limits.take(name, self._connections.connector(connection.connector), action.cost)
-        if wait_s > 0:
-            await self._later(claim, wait_s)
+        connector = self._connections.connector(connection.connector)
+        refused = await self._limits.take(name, connector, action.cost, Rank.BULK, waited=True)
+        if refused is not None:
+            await self._later(claim, refused.wait_s, attempts=claim.attempts)
             return
         try:
             await self._call(claim, action, connection)
@@ -84,9 +88,9 @@ class Batches:
         assert action.batch is not None, "checked by the caller"
         await self._set_aside(claim, connection)
         async with self._store.write() as c:
-            effects = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
-        repeated = claim.attempts > 0 or claim.claims > 1
-        if effects and repeated and action.effect is Effect.AT_MOST_ONCE:
+            frozen = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
+        effects = frozen.effects
+        if frozen.begun and action.effect is Effect.AT_MOST_ONCE:
             lost = OutcomeUnknown("the answer was lost and this action must not be repeated")
             await self._settle(claim, action, effects, [lost] * len(effects))
             return
@@ -95,26 +99,56 @@ class Batches:
             try:
                 answers = await self._answers(claim, action, connection, effects)
             except _Paused as paused:
-                await self._park(claim, paused.pause)
+                await self._park(claim, paused.pause, begun=frozen.begun)
                 return
             except AuthExpired as error:
-                await self._connections.unhealthy(connection, str(error))
-                async with self._store.write() as c:
-                    await work.park(c, claim, f"connection:{connection.name}")
+                await self._expired(claim, connection, error)
                 return
             except (RetryableError, OutcomeUnknown, ConfigError) as error:
-                if isinstance(error, OutcomeUnknown) and action.effect is Effect.AT_MOST_ONCE:
-                    answers = [error] * len(effects)
-                else:
-                    wait_s = getattr(error, "retry_after_s", None) or self._jitter() * min(
-                        3600.0, 2.0 ** (claim.attempts + 1)
-                    )
-                    await self._later(claim, wait_s, attempts=claim.attempts + 1)
+                over = is_over(claim.attempts + 1, effects[0].intended_at_ms, self._clock.now_ms())
+                unrepeatable = isinstance(error, OutcomeUnknown) and action.effect is Effect.AT_MOST_ONCE
+                if not unrepeatable and (isinstance(error, RateLimited) or not over):
+                    await self._again(claim, connection, error)
                     return
+                final: _Answer = error if isinstance(error, ConnectorError) else PermanentError(str(error))
+                answers = [final] * len(effects)
             except PermanentError as error:
                 answers = [error] * len(effects)
         await self._settle(claim, action, effects, answers)
         seams.reach("batch.settled")
+
+    async def _again(self, claim: Claim, connection: Connection, error: HubError) -> None:
+        """Call later: when nothing was done with whoever is queued then, else with exactly the same effects."""
+        retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
+        if isinstance(error, RateLimited):
+            await self._limits.push(connection.name, retry_after_s)
+        if not isinstance(error, OutcomeUnknown):
+            await self._thaw(claim)
+        await self._later(
+            claim, backoff_s(claim.attempts + 1, self._jitter(), retry_after_s), attempts=claim.attempts + 1
+        )
+
+    async def _expired(self, claim: Claim, connection: Connection, error: AuthExpired) -> None:
+        """The credentials are refused: renew what can be renewed, once; else the batch waits for a new authorisation."""
+        await self._thaw(claim)
+        try:
+            renewed = await self._connections.renew_refused(connection)
+        except AuthExpired as again:
+            renewed, error = False, again
+        except (RetryableError, OutcomeUnknown) as failed:
+            await self._again(claim, connection, failed)
+            return
+        if renewed or not await self._connections.unhealthy(connection, str(error)):
+            await self._later(claim, 0.05, attempts=claim.attempts)
+            return
+        async with self._store.write() as c:
+            await work.park(c, claim, f"connection:{connection.name}")
+        await self._connections.unpark_if_healthy(connection)
+
+    async def _thaw(self, claim: Claim) -> None:
+        """Certainly nothing was done: the effects are queued again."""
+        async with self._store.write() as c:
+            await runs.thaw_batch(c, claim.ref)
 
     async def _answers(
         self, claim: Claim, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
@@ -167,10 +201,12 @@ class Batches:
         held = [(row, await self._pauses.holding(recipe=row["recipe"], connection=connection.name)) for row in found]
         return [(row, pause) for row, pause in held if pause is not None]
 
-    async def _park(self, claim: Claim, pause: Pause) -> None:
-        """A call that was begun is repeated as it was, so that all of it waits for the pause's end."""
+    async def _park(self, claim: Claim, pause: Pause, *, begun: bool) -> None:
+        """A call that may have been made is repeated as it was, so that all of it waits; else only what is paused does."""
         async with self._store.write() as c:
-            if await pause_rows.gone(c, [pause.parks_on]):
+            if not begun:
+                await runs.thaw_batch(c, claim.ref)
+            if not begun or await pause_rows.gone(c, [pause.parks_on]):
                 await work.give_back(c, claim, due_ms=self._clock.now_ms(), attempts=claim.attempts)
             else:
                 await work.park(c, claim, pause.parks_on)
@@ -187,7 +223,7 @@ class Batches:
             # Takes the lock on the work row before counting: see `runs.advance`.
             if not await work.give_back(c, claim, due_ms=now_ms + int(action.batch.linger_s * 1000)):
                 return
-            left = await runs.queued_in(c, claim.ref)
+            left = await runs.queued_in(c, claim.ref, action.batch.size)
             if left == 0:
                 await work.finish(c, claim)
             elif left >= action.batch.size:

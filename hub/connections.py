@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from hub import seams
 from hub.catalogue import Catalogue, nearest
-from hub.clock import Clock
+from hub.clock import Clock, rfc3339
 from hub.connector import Account, ActionContext, Auth, ClientCredentials, Connector, Field, sandbox_secret
-from hub.errors import AuthExpired, ConnectionConfigError, OutcomeUnknown
+from hub.errors import AuthExpired, ConnectionConfigError, NotSent, OutcomeUnknown, StoreUnavailable
 from hub.events import Json
-from hub.http import ConnectionHttp, Transport, error_for, sandbox_headers
+from hub.http import Answer, ConnectionHttp, Transport, error_for, sandbox_headers
 from hub.ids import new_id, new_inbound_key
+from hub.store import breakers, events, work
 from hub.store import connections as rows
-from hub.store import events, work
+from hub.store.lanes import Lane, Rank
 from hub.store.session import Row, Store
 from hub.vault import Vault
 
 _LOOK_AGAIN_S = 1.0
+# A webhook is verified with what is known rather than wait longer than this for what may have changed.
+_READ_PATIENCE_S = 0.5
 _RENEW_EARLY_MS = 120_000
 _RENEWED_LATELY_S = 60.0
+# Longer than the exchange may take. Others look so often, so many times, for what came of it.
+_RENEW_LEASE_S = 22.0
+_RENEW_LOOK_S = 0.2
+_RENEW_LOOKS = 30
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,24 +100,40 @@ class Connections:
         *,
         transport: Transport | None = None,
         public_url: str | None = None,
+        noted: Callable[[str, Connector, Answer | None, Exception | None, float], None] | None = None,
     ) -> None:
+        self._noted = noted
         self._store, self._vault, self._catalogue, self._clock = store, vault, catalogue, clock
         self._transport, self._public_url = transport, public_url
         self._known = _Known()
         self._reading = asyncio.Lock()
+        self._rereading: asyncio.Future[None] | None = None
         self._missed_at = float("-inf")
         self._locks: dict[str, asyncio.Lock] = {}
         self._renewed: dict[str, float] = {}
+        # The epoch of the token that the vendor refused last.
+        self._refused: dict[str, int] = {}
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
     async def refresh(self, *, force: bool = False) -> None:
         """Read again what changed, at most once a second; callers go on with what is known while somebody reads."""
-        if not force and self._known.generation >= 0 and (self._is_fresh or self._reading.locked()):
-            return
+        if force or self._known.generation < 0:
+            async with self._reading:
+                if force or not self._is_fresh:
+                    await self._read()
+        elif not self._is_fresh and not self._reading.locked():
+            self._rereading = asyncio.ensure_future(self._read_again())
+            await asyncio.wait((self._rereading,), timeout=_READ_PATIENCE_S)
+
+    async def _read_again(self) -> None:
+        """Read what is known already, in case it changed; while the database is away what was known stays true."""
         async with self._reading:
-            if force or self._known.generation < 0 or not self._is_fresh:
+            try:
                 await self._read()
+            except StoreUnavailable as error:
+                self._known.looked_at = time.monotonic()
+                _log.warning("connections stay as known", extra={"what": "connections_kept", "error": str(error)})
 
     @property
     def _is_fresh(self) -> bool:
@@ -139,6 +166,13 @@ class Connections:
         """Every app, by name."""
         await self.refresh()
         return list(self._known.apps.values())
+
+    async def healths(self) -> dict[str, tuple[str, str | None]]:
+        """The health of every connection that is not quite well, by name, and why: it needs somebody, or rests."""
+        async with self._store.read() as c:
+            rests = await breakers.everything(c)
+        found = {r.connection: ("resting", f"until {rfc3339(r.until_ms)}: {r.reason}") for r in rests.values()}
+        return found | {c.name: (c.health, c.health_reason) for c in await self.all() if c.health != "ok"}
 
     async def by_name(self, name: str) -> Connection:
         """One connection. Raises ConnectionConfigError with the nearest name."""
@@ -237,8 +271,9 @@ class Connections:
                 created_at=self._clock.now_ms(),
             )
             for poll in connector.polls.values():
+                lane = str(Lane(connection=name, rank=Rank.BULK))
                 await work.add_if_absent(
-                    c, "poll", f"{name}|{connector.name}.{poll.trigger}", name, self._clock.now_ms()
+                    c, "poll", f"{name}|{connector.name}.{poll.trigger}", lane, self._clock.now_ms()
                 )
         await self.refresh(force=True)
         return self._known.connections[name]
@@ -388,8 +423,44 @@ class Connections:
                 connection = self._known.connections.get(connection.name, connection)
                 expires = connection.token_expires_at_ms
                 if expires is None or expires - _RENEW_EARLY_MS < int(time.time() * 1000):
-                    await self._renew(connection, connector, kind)
+                    await self._renew_once(connection, connector, kind)
         return kind, await self.fields(connection)
+
+    async def _renew_once(self, connection: Connection, connector: Connector, kind: ClientCredentials) -> None:
+        """Renew, unless another process does: then wait for its token. Raises NotSent when that takes too long.
+
+        A token that is good for a while yet is used meanwhile. Who was killed over it is waited for until its lease ends.
+        """
+        epoch, owner = connection.token_epoch, new_id()
+        for _ in range(_RENEW_LOOKS):
+            if await self._lease_token(connection, owner):
+                try:
+                    await self._renew(connection, connector, kind)
+                except BaseException:
+                    async with self._store.write() as c:
+                        await rows.free_token(c, connection.id, owner)
+                    raise
+                return
+            await self.refresh(force=True)
+            current = self._known.connections.get(connection.name, connection)
+            good = (current.token_expires_at_ms or 0) > int(time.time() * 1000)
+            if current.token_epoch != epoch or (good and self._refused.get(connection.id) != epoch):
+                return
+            await asyncio.sleep(_RENEW_LOOK_S)
+        raise NotSent(f"another process is renewing the token of {connection.name}", retry_after_s=_RENEW_LEASE_S)
+
+    async def _lease_token(self, connection: Connection, owner: str) -> bool:
+        # Real time: a clock that jumps must not end the lease under a renewal.
+        now_ms = self._clock.now_ms() - self._clock.offset_ms
+        async with self._store.write() as c:
+            return await rows.lease_token(
+                c,
+                connection.id,
+                epoch=connection.token_epoch,
+                owner=owner,
+                now_ms=now_ms,
+                until_ms=now_ms + int(_RENEW_LEASE_S * 1000),
+            )
 
     async def _renew(self, connection: Connection, connector: Connector, kind: ClientCredentials) -> None:
         """Exchange client id and secret for a token and store it before it is used."""
@@ -445,14 +516,26 @@ class Connections:
                 return True
             if time.monotonic() - self._renewed.get(connection.id, float("-inf")) < _RENEWED_LATELY_S:
                 return False
-            await self._renew(current, connector, kind)
+            self._refused[connection.id] = current.token_epoch
+            await self._renew_once(current, connector, kind)
         return True
 
-    async def unhealthy(self, connection: Connection, reason: str) -> None:
-        """Note that the account has to be connected again."""
+    async def unhealthy(self, connection: Connection, reason: str) -> bool:
+        """Note that the account has to be connected again; False when it was, since these credentials were read."""
         async with self._store.write() as c:
-            await rows.set_health(c, connection.id, "needs re-authorisation", reason)
+            known = await rows.set_health(
+                c, connection.id, "needs re-authorisation", reason, epoch=connection.token_epoch
+            )
         await self.refresh(force=True)
+        return known
+
+    async def unpark_if_healthy(self, connection: Connection) -> None:
+        """What was parked on a connection goes on if it works. Asked after parking, as it may have been mended meanwhile."""
+        async with self._store.read() as c:
+            healthy = await rows.is_healthy(c, connection.id)
+        if healthy:
+            async with self._store.write() as c:
+                await work.unpark(c, f"connection:{connection.name}", self._clock.now_ms())
 
     async def test(self, name: str) -> Account:
         """Ask the vendor whose account this is. Raises ConnectorError."""
@@ -463,6 +546,7 @@ class Connections:
         account = await connector.whoami(await self.context(connection))
         async with self._store.write() as c:
             await rows.set_health(c, connection.id, "ok", None)
+            await work.unpark(c, f"connection:{name}", self._clock.now_ms())
         return account
 
     # -- giving code its way out -----------------------------------------------------------------------------------
@@ -506,6 +590,7 @@ class Connections:
                 authorisation=kind.headers(values),
                 sandbox=connection.sandbox,
                 total_s=total_s,
+                **({"noted": partial(self._noted, connection.name, connector)} if self._noted else {}),
             ),
             now_ms=self._clock.now_ms(),
             reference=reference,

@@ -595,7 +595,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """At most `limit` calls of one connection in flight."""
+    """At most `limit` calls of one connection in flight, over all processes of the hub."""
 
     limit: int
 
@@ -603,10 +603,22 @@ class Concurrency:
 Budget = Rate | Concurrency
 
 
+@dataclass(frozen=True, kw_only=True)
+class Throttle:
+    """What a vendor said about one of its rates: what is left of it now and, if it says so, the rate itself."""
+
+    available: float
+    limit: float | None = None
+    per_s: float | None = None
+    name: str = "calls"
+    """The declared rate that it is about."""
+
+
 # -- the connector -----------------------------------------------------------------------------------------------------
 
 
 Classify = Callable[[Response], ConnectorError | Exception | None]
+ReadThrottle = Callable[[Response], Throttle | None]
 
 
 @dataclass(kw_only=True)
@@ -630,6 +642,8 @@ class Connector:
     webhook: Webhook | None = None
     budgets: Sequence[Budget] = ()
     classify: Classify | None = None
+    throttle: ReadThrottle | None = None
+    """What an answer says about the rates, also one that is an error; None when it says nothing. Pure."""
     subscriptions: Subscriptions | None = None
     whoami: Callable[[ActionContext], Awaitable[Account]] | None = None
     sandbox: str | None = None

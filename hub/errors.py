@@ -6,6 +6,7 @@
         PluginError               ... a plugin: its name and the mend
         ConnectionConfigError     ... a connection: a missing or malformed field
         StoreError                ... the database: missing, behind, read-only
+        NewerRelease              ... which release runs: a recipe uses what this one does not know
       IngressError                refuse the call; the edge turns these into 4xx
         SignatureError            the caller is not who they say
         StaleError                signed, but too old
@@ -45,6 +46,10 @@ class HubError(Exception):
 
 class ConfigError(HubError):
     """Something is configured wrongly. Edit it and try again."""
+
+
+class NewerRelease(ConfigError):
+    """A newer release of the hub wrote this. It is left to the processes that run that release; upgrade this one."""
 
 
 class RecipeError(ConfigError):

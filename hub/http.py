@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cached_property
+from math import isfinite
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import aiohttp
@@ -56,6 +59,10 @@ class Answer:
             return self._json
         except ValueError as error:
             raise OutcomeUnknown("the vendor's answer is no JSON", status=self.status) from error
+
+
+Noted = Callable[[Answer | None, Exception | None, float], None]
+"""Told of each request: its answer if there was a whole one, what it failed with, the monotonic instant it began."""
 
 
 class Transport:
@@ -143,6 +150,7 @@ class ConnectionHttp:
     authorisation: Mapping[str, str]
     sandbox: bool
     total_s: float = 20.0
+    noted: Noted = lambda answer, problem, began: None  # nobody wants to know
 
     async def request(
         self,
@@ -166,14 +174,18 @@ class ConnectionHttp:
             body, sent["Content-Type"] = urlencode(pairs).encode(), "application/x-www-form-urlencoded"
         address = self.transport.address(url, self.connector, sandbox=self.sandbox)
         sent |= sandbox_headers(url) if self.sandbox else {}
+        began = time.monotonic()
         try:
             answer = await self.transport.send(method, address, headers=sent, body=body, total_s=self.total_s)
         except ConnectorError as error:
+            self.noted(None, error, began)
             raise self._named(error) from error.__cause__
         problem = self.connector.classify(answer) if self.connector.classify else None
         problem = problem or error_for(answer)
         if isinstance(problem, ConnectorError):
             problem.status = problem.status or answer.status
+        self.noted(answer, problem, began)
+        if isinstance(problem, ConnectorError):
             raise self._named(problem)
         if problem is not None:
             raise problem
@@ -216,9 +228,15 @@ def error_for(answer: Answer) -> ConnectorError | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from a Retry-After header; None when absent or a date (vendors here send seconds)."""
+    """Seconds from a Retry-After header; a date counts from the answer's own Date. None when absent or unreadable."""
     value = headers.get("Retry-After", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if isfinite(seconds) else None
     except ValueError:
+        pass  # then it is a date
+    try:
+        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError):
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,9 +20,10 @@ from hub.connections import App, Connection, Connections
 from hub.connector import Connector, Delivery, InboundRequest, Reply, Webhook
 from hub.errors import ConfigError, HubError, IngressError, PayloadError, SignatureError, StoreUnavailable
 from hub.events import Event
+from hub.spool import Spool
 from hub.store.deliveries import Refusal, count_refusals
 from hub.store.events import Incoming, NewEvent, Stored, ingest
-from hub.store.grouped import Grouped
+from hub.store.grouped import Full, Grouped
 from hub.store.session import Store
 
 MAX_BODY_BYTES = 1_000_000
@@ -29,6 +31,14 @@ MAX_EVENTS = 1_000
 # Kept with a delivery for re-verification; credentials of the caller never are.
 _UNKEPT_HEADERS = {"authorization", "cookie", "proxy-authorization"}
 _SAMPLES = 3
+# Vendors wait for five seconds; both together leave the rest for everything else.
+_STORE_PATIENCE_S, _SPOOL_PATIENCE_S = 2.0, 1.5
+# How long a group may take before its connection is thought to be dead.
+_FLUSH_LIMIT_S = 4.0
+# Replay sees an outage every few seconds; if it stopped looking, deliveries look for themselves again.
+_OUTAGE_SEEN_S = 10.0
+# Bodies in hand at once; more is turned away, since memory is where they are until they are stored.
+_MOST_IN_HAND_BYTES = 256_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +59,22 @@ class _Refusals:
     samples: dict[tuple[str, str, str, int], list[dict[str, str | int]]] = field(default_factory=dict)
 
 
+@dataclass
+class _Outage:
+    """Since when the database takes nothing, when that was last seen, and what became of the deliveries meanwhile."""
+
+    since: float = field(default_factory=time.monotonic)
+    seen: float = field(default_factory=time.monotonic)
+    spooled: int = 0
+    turned_away: int = 0
+
+
 class Ingest:
-    """Takes the calls of one process. `ring` is called after events were committed."""
+    """Takes the calls of one process. `ring` is called after events were committed.
+
+    What the database does not take at once goes to the `spool`, if there is one; else, or when that is full, the vendor is
+    told to repeat. `turned_away` counts these since the start.
+    """
 
     def __init__(
         self,
@@ -61,9 +85,14 @@ class Ingest:
         *,
         public_url: str,
         ring: Callable[[], None],
+        spool: Spool | None = None,
     ) -> None:
         self._store, self._connections, self._catalogue, self._clock = store, connections, catalogue, clock
         self._public_url, self._ring = public_url.rstrip("/"), ring
+        self.spool = spool
+        self._outage: _Outage | None = None
+        self._in_hand_bytes = 0
+        self.turned_away = 0
         self._refusals = _Refusals()
         self._group: Grouped[Incoming, Stored] = Grouped(
             self._flush, most=200, flushers=2 if store.dialect == "postgresql" else 1
@@ -105,17 +134,97 @@ class Ingest:
             )
             raise StoreUnavailable(str(error)) from error
 
+    # -- storing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_spooling(self) -> bool:
+        """Whether deliveries go to the spool without asking the database first: it failed lately, and replay asks for all."""
+        if self._outage is None or self.spool is None or not self.spool.depth.records:
+            return False
+        return time.monotonic() - self._outage.seen < _OUTAGE_SEEN_S
+
+    @property
+    def accepts(self) -> bool:
+        """Whether deliveries are taken while the database is away."""
+        return self.spool is not None and self.spool.accepts
+
     async def _store_it(self, incoming: Incoming) -> None:
+        """Store a delivery or keep it in the spool, within the time that vendors wait. Raises StoreUnavailable."""
+        size = len(incoming.body or b"")
+        if self._in_hand_bytes + size > _MOST_IN_HAND_BYTES:
+            raise self._turned_away(Full())
+        self._in_hand_bytes += size
         try:
-            await self._group.submit(incoming)
+            if not self.is_spooling:
+                try:
+                    return await self._commit(incoming, patience_s=_STORE_PATIENCE_S)
+                except StoreUnavailable as error:
+                    self._see_outage(error)
+            await self._keep(incoming)
+        finally:
+            self._in_hand_bytes -= size
+
+    async def _commit(self, incoming: Incoming, *, patience_s: float) -> None:
+        until = time.monotonic() + patience_s
+        try:
+            await self._group.submit(incoming, patience_s=patience_s)
         except StoreUnavailable:
             raise
         except Exception as error:  # something in it that the database cannot hold, such as a NUL: keep the call itself
-            _log.exception(
-                "a delivery's events cannot be stored", extra={"what": "delivery_odd", "delivery": incoming.id}
-            )
-            note = f"its events cannot be stored: {type(error).__name__}"
-            await self._group.submit(replace(incoming, events=(), state="unreadable", note=note))
+            await self._group.submit(_without_events(incoming, error), patience_s=max(0.0, until - time.monotonic()))
+
+    async def _keep(self, incoming: Incoming) -> None:
+        if self.spool is None:
+            raise self._turned_away(StoreUnavailable())
+        try:
+            await self.spool.keep(incoming, patience_s=_SPOOL_PATIENCE_S)
+        except StoreUnavailable as error:
+            raise self._turned_away(error) from error
+        except ValueError as error:  # half a character, which is no JSON
+            await self._keep(_without_events(incoming, error))
+        if self._outage is not None:
+            self._outage.spooled += 1
+
+    async def store_kept(self, group: Sequence[Incoming]) -> None:
+        """T1 for deliveries out of the spool. Raises StoreUnavailable."""
+        try:
+            await self._flush(group, urgent=False)
+        except StoreUnavailable as error:
+            self._see_outage(error)
+            raise
+        except Exception:  # whatever it was, one of them caused it
+            _log.exception("a group of the spool cannot be stored", extra={"what": "spool_odd"})
+            for one in group:
+                await self._commit(one, patience_s=_FLUSH_LIMIT_S)
+
+    def _see_outage(self, error: StoreUnavailable) -> None:
+        if self._outage is not None:
+            self._outage.seen = time.monotonic()
+        else:
+            self._outage = _Outage()
+            _log.warning("deliveries cannot be stored now", extra={"what": "ingest_outage", "error": str(error)})
+
+    def _end_outage(self, outage: _Outage) -> None:
+        self._outage = None
+        _log.info(
+            "deliveries are stored again",
+            extra={
+                "what": "ingest_outage_over",
+                "duration_ms": int((time.monotonic() - outage.since) * 1000),
+                "spooled": outage.spooled,
+                "turned_away": outage.turned_away,
+            },
+        )
+
+    def _turned_away(self, error: StoreUnavailable) -> StoreUnavailable:
+        """Count a delivery that its vendor is told to repeat; the first one of an outage is logged."""
+        self.turned_away += 1
+        self._see_outage(error)
+        assert self._outage is not None, "it was just begun, if it was not yet"
+        self._outage.turned_away += 1
+        if self._outage.turned_away == 1:
+            _log.warning("deliveries are turned away", extra={"what": "ingest_turned_away", "error": str(error)})
+        return error
 
     async def _recognise(self, connector_name: str, key: str) -> tuple[Connection | App, Connector, Webhook]:
         owner = await self._connections.by_inbound_key(connector_name, key)
@@ -188,11 +297,13 @@ class Ingest:
         trigger = connector.triggers[event.type.partition(".")[2]]
         return NewEvent(event, found.id, found.name, stage="enrich" if trigger.enrich_ else "route")
 
-    async def _flush(self, group: Sequence[Incoming]) -> Sequence[Stored]:
-        async with self._store.write() as c:
+    async def _flush(self, group: Sequence[Incoming], *, urgent: bool = True) -> Sequence[Stored]:
+        async with self._store.write(urgent=urgent, limit_s=_FLUSH_LIMIT_S) as c:
             stored = await ingest(c, group)
             seams.reach("ingest.commit")
         seams.reach("ingest.committed")
+        if self._outage is not None:
+            self._end_outage(self._outage)
         if any(s.event_ids for s in stored):
             self._ring()
         return stored
@@ -234,3 +345,11 @@ class Ingest:
                 self._refusals.counts[bucket] = self._refusals.counts.get(bucket, 0) + count
                 self._refusals.samples.setdefault(bucket, taken.samples[bucket])
             raise
+
+
+def _without_events(incoming: Incoming, error: Exception) -> Incoming:
+    """The bare call of a delivery whose events nothing can hold."""
+    _log.error(
+        "a delivery's events cannot be stored", exc_info=error, extra={"what": "delivery_odd", "delivery": incoming.id}
+    )
+    return replace(incoming, events=(), state="unreadable", note=f"its events cannot be stored: {type(error).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +12,18 @@ from hub.clock import Clock
 from hub.connections import Connections
 from hub.engine import Program
 from hub.engine import compile as compile_program
-from hub.errors import ConfigError, RecipeError, RecipeErrors
+from hub.errors import ConfigError, NewerRelease, RecipeError, RecipeErrors
 from hub.events import Json
+from hub.listening import Listeners, Published
 from hub.purposes import Purpose, load_purposes
 from hub.recipes import Recipe, bind, load
+from hub.recipes.form import RecipeForm
 from hub.store import recipes as rows
 from hub.store.session import Connection, Row, Store
 
 PURPOSES_FILE = "purposes.yaml"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A recipe version that listens for events now."""
-
-    name: str
-    version: int
-    program: Program
+# Versions that are no longer published are read again when one of their runs needs them and this many others did since.
+_OLD_PROGRAMS = 500
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,9 @@ class Library:
     def __init__(self, store: Store, catalogue: Catalogue, connections: Connections, clock: Clock) -> None:
         self._store, self._catalogue, self._connections, self._clock = store, catalogue, connections, clock
         self._generation = -1
-        self._published: dict[str, list[Published]] = {}
+        self._listeners = Listeners()
         self._programs: dict[tuple[str, int], Program] = {}
+        self._live: frozenset[tuple[str, int]] = frozenset()
         self._purposes: dict[str, Purpose] = {}
 
     # -- deciding with ---------------------------------------------------------------------------------------------
@@ -58,32 +55,37 @@ class Library:
             generation = await rows.recipes_generation(c)
             if generation == self._generation:
                 return
-            live = [row for row in await rows.everything(c) if row["state"] == "published"]
-            self._purposes = await rows.purposes(c)
-        published: dict[str, list[Published]] = {}
-        for row in live:
-            one = Published(row["name"], row["version"], await self.program(row["name"], row["version"]))
-            for type_ in one.program.event_types:
-                published.setdefault(type_, []).append(one)
-        self._published, self._generation = published, generation
+            live = await rows.live(c)
+            stored = await rows.definitions(c, [one for one in live if one not in self._programs])
+            purposes = await rows.purposes(c)
+        programs = {one: self._programs[one] for one in live if one in self._programs}
+        for (name, version), definition in stored.items():
+            programs[name, version] = _compiled(name, version, definition)
+            # A hub that starts compiles them all; calls and leases are not to wait for that.
+            await asyncio.sleep(0)
+        self._programs |= programs
+        self._listeners = Listeners(Published(*one, programs[one]) for one in live)
+        self._purposes, self._live, self._generation = purposes, frozenset(live), generation
 
     async def stale(self, c: Connection) -> bool:
         """Whether recipes changed since the last `refresh`, as this transaction sees it."""
         return await rows.recipes_generation(c) != self._generation
 
-    def listening(self, type_: str) -> list[Published]:
-        """The published recipes that an event of this type may start."""
-        return self._published.get(type_, [])
+    def listening(self, event: Mapping[str, Json]) -> list[Published]:
+        """The published recipes that an event (as recipes see it) may start."""
+        return self._listeners.possible(event)
 
     async def program(self, recipe: str, version: int) -> Program:
-        """A version ready to decide with. Raises ConfigError when there is none."""
+        """A version ready to decide with. Raises ConfigError when there is none, NewerRelease."""
         found = self._programs.get((recipe, version))
         if found is None:
             async with self._store.read() as c:
                 row = await rows.version(c, recipe, version)
             if row is None:
                 raise ConfigError(f"there is no version {version} of the recipe {recipe}")
-            found = self._programs[(recipe, version)] = compile_program(rows.definition_of(row))
+            if len(self._programs) > len(self._live) + _OLD_PROGRAMS:
+                self._programs = {one: kept for one, kept in self._programs.items() if one in self._live}
+            found = self._programs[(recipe, version)] = _compiled(recipe, version, rows.definition_of(row))
         return found
 
     def purpose(self, name: str) -> Purpose | None:
@@ -181,12 +183,31 @@ class Library:
             return await rows.versions(c, name)
 
     async def _row(self, name: str) -> Row:
-        every = {row["name"]: row for row in await self.all()}
-        if name not in every:
+        async with self._store.read() as c:
+            row = await c.first("select * from recipe where name = :name", name=name)
+        if row is None:
+            every = [row["name"] for row in await self.all()]
             raise ConfigError(
                 f"there is no recipe {name}{nearest(name, every)}; `hub recipes list` shows what there is"
             )
-        return every[name]
+        return row
+
+
+def _compiled(recipe: str, version: int, definition: Mapping[str, Json]) -> Program:
+    """A stored definition as a program. It was checked when it was stored: what is wrong with it now is news to us."""
+    unknown = sorted(definition.keys() - RecipeForm.model_fields.keys())
+    try:
+        if not unknown:
+            return compile_program(definition)
+    except Exception as error:  # whatever a step that we do not know makes of our model of it
+        raise NewerRelease(
+            f"version {version} of the recipe {recipe} has steps that this release does not know ({type(error).__name__}); "
+            "upgrade this process"
+        ) from error
+    raise NewerRelease(
+        f"version {version} of the recipe {recipe} has {', '.join(unknown)}, which this release does not know; "
+        "upgrade this process"
+    )
 
 
 def recipe_files(paths: Iterable[Path]) -> list[Path]:

@@ -9,38 +9,48 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hub import seams
+from hub import __version__, retention, seams
 from hub.batches import Batches
+from hub.breaker import Breakers
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
+from hub.ids import new_id
 from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
+from hub.limits.shared import Shared
 from hub.loops import Loops
 from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
+from hub.presence import present
+from hub.retention import Retention
 from hub.retries import Retries
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
 from hub.spending import Spending
-from hub.store import migrate, work
+from hub.spool import Spool, replaying
+from hub.store import events, migrate, work
+from hub.store.processes import Process
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub.timetravel import HubTime
 from hub.vault import Vault, keys_from_file
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
+
+_UPKEEP_AFTER_MS = 600_000
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +66,13 @@ class Hub:
     plugins: Plugins
     connections: Connections
     library: Library
+    limits: Limits
     pauses: Pauses
     spending: Spending
     retries: Retries
     bell: Bell
     ingest: Ingest
+    retention: Retention
     pump: Pump
 
     def ring(self) -> None:
@@ -134,11 +146,23 @@ async def open_hub(
     async with open_store(settings, upgrade=upgrade, pool=pool) as store:
         transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))
         bell = Bell(settings.redis_url)
+        limits = _limits(settings, store, clock)
         try:
-            yield await _assemble(settings, store, clock, plugins, transport, bell, rehearsal=rehearsal)
+            yield await _assemble(settings, store, clock, plugins, transport, bell, limits, rehearsal=rehearsal)
         finally:
+            await limits.close()
             await bell.close()
             await transport.close()
+
+
+def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:
+    def now() -> float:
+        """Budgets live in real time, but a clock that jumps refills them too."""
+        return time.monotonic() + clock.offset_ms / 1000
+
+    shared = Shared(settings.redis_url, new_id(), lambda: clock.offset_ms) if settings.redis_url else None
+    breakers = Breakers(store, clock, monotonic=now)
+    return Limits(now, breakers=breakers, shared=shared, alone=settings.embedded)
 
 
 async def _assemble(
@@ -148,6 +172,7 @@ async def _assemble(
     plugins: Plugins,
     transport: Transport,
     bell: Bell,
+    limits: Limits,
     *,
     rehearsal: bool,
 ) -> Hub:
@@ -158,12 +183,17 @@ async def _assemble(
         for one in rung:
             one()
 
-    # Budgets live in real time, but a clock that jumps refills them too.
-    limits = Limits(lambda: asyncio.get_running_loop().time() + clock.offset_ms / 1000)
-    time = HubTime(store, clock, development=settings.development, held=limits.held)
-    await time.sync()
+    hub_time = HubTime(store, clock, development=settings.development, held=limits.held)
+    await hub_time.sync()
+    vault = make_vault(settings)
     connections = Connections(
-        store, make_vault(settings), plugins.catalogue, clock, transport=transport, public_url=public_url(settings)
+        store,
+        vault,
+        plugins.catalogue,
+        clock,
+        transport=transport,
+        public_url=public_url(settings),
+        noted=limits.noted,
     )
     library = Library(store, plugins.catalogue, connections, clock)
     loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
@@ -184,40 +214,96 @@ async def _assemble(
         lease_s=settings.lease_s,
         rehearsal=rehearsal,
     )
+    upkeep = Retention(store, library, clock, settings)
     pump = Pump(
         store,
-        time,
+        hub_time,
         router,
         Runner(tools),
-        Sources(store, connections, plugins, clock, ring=ring, rehearsal=rehearsal),
+        Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal),
         Batches(store, connections, plugins, clock, limits, pauses, rehearsal=rehearsal, jitter=tools.jitter),
+        upkeep,
         slots=settings.slots,
         lease_s=settings.lease_s,
-        full=limits.full,
+        limits=limits,
         ring=bell.ring,
     )
-    ingest = Ingest(store, connections, plugins.catalogue, clock, public_url=public_url(settings), ring=ring)
-    retries = Retries(store, library, plugins.catalogue, clock, zone=settings.zone)
+    folder = settings.spool_folder()
+    ingest = Ingest(
+        store,
+        connections,
+        plugins.catalogue,
+        clock,
+        public_url=public_url(settings),
+        ring=ring,
+        spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
+    )
     hub = Hub(
-        settings, store, clock, time, plugins, connections, library, pauses, spending, retries, bell, ingest, pump
+        settings=settings,
+        store=store,
+        clock=clock,
+        time=hub_time,
+        plugins=plugins,
+        connections=connections,
+        library=library,
+        limits=limits,
+        pauses=pauses,
+        spending=spending,
+        retries=Retries(store, library, plugins.catalogue, clock, zone=settings.zone),
+        bell=bell,
+        ingest=ingest,
+        retention=upkeep,
+        pump=pump,
     )
     rung.append(hub.ring)
     return hub
 
 
+def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
+    """The process shows itself to the others while this lasts; `kind` as in `hub.store.processes`."""
+    started_ms = hub.clock.now_ms() - hub.clock.offset_ms
+    process = Process(new_id(), kind, __version__, started_ms)
+    calling = kind != "api"
+    return present(
+        hub.store,
+        hub.clock,
+        process,
+        slots=hub.settings.slots if calling else 0,
+        busy=lambda: hub.pump.busy,
+        heard=hub.limits.heard,
+    )
+
+
 @asynccontextmanager
-async def working(hub: Hub) -> AsyncIterator[None]:
-    """The pump runs and hears the bell; at the end it drains."""
+async def working(hub: Hub, kind: str = "worker", *, resume_s: float = 15.0) -> AsyncIterator[None]:
+    """The pump runs and hears the bell; at the end it drains.
+
+    What another process set aside for want of a plugin that this one has is taken up at the start and each `resume_s`
+    seconds.
+    """
+    async with here(hub, kind), hub.limits.kept(), _pumping(hub, resume_s):
+        yield
+
+
+@asynccontextmanager
+async def _pumping(hub: Hub, resume_s: float) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    async with hub.store.write() as c:
-        for name in hub.plugins.catalogue.connectors:
-            await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+    await _resume(hub)
+    if not hub.store.in_memory:
+        async with hub.store.write() as c:
+            # Not at once: a process that starts has other things to do.
+            first_ms = hub.clock.now_ms() + _UPKEEP_AFTER_MS
+            await work.add_if_absent(c, retention.KIND, retention.REF, retention.KIND, first_ms)
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
+    resuming = asyncio.create_task(_resuming(hub, resume_s))
     watching = asyncio.create_task(_watch_operators(hub))
     try:
         yield
     finally:
+        resuming.cancel()
+        with suppress(asyncio.CancelledError):
+            await resuming
         stop.set()
         await running
         watching.cancel()
@@ -235,23 +321,61 @@ async def _watch_operators(hub: Hub) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+async def _resume(hub: Hub) -> None:
+    async with hub.store.write() as c:
+        found = 0
+        for name in hub.plugins.catalogue.connectors:
+            found += await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
+            found += await events.take_up(c, name)
+    if found:
+        hub.ring()
+
+
+async def _resuming(hub: Hub, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await _resume(hub)
+        except HubError as error:
+            _log.warning(
+                "what waits for plugins is looked at later", extra={"what": "resume_failed", "error": str(error)}
+            )
+
+
 @asynccontextmanager
-async def counting_refusals(hub: Hub) -> AsyncIterator[None]:
-    """Refused calls are written down each second, and at the end."""
-
-    async def flush() -> None:
-        while True:
-            await asyncio.sleep(1)
-            await _flush_refusals(hub)
-
-    flushing = asyncio.create_task(flush())
+async def receiving(hub: Hub) -> AsyncIterator[None]:
+    """Everything that taking calls needs beside the door: the spool is open and replayed, refusals are written down each
+    second, and hub time follows the database's. Raises ConfigError when the spool's folder cannot be used.
+    """
+    spool = hub.ingest.spool
+    doing = [_each_second(lambda: _flush_refusals(hub)), _each_second(lambda: _sync_time(hub))]
+    if spool is not None:
+        await spool.open()
+        doing.append(replaying(spool, hub.ingest.store_kept))
+    tasks = [asyncio.create_task(one) for one in doing]
     try:
         yield
     finally:
-        flushing.cancel()
-        with suppress(asyncio.CancelledError):
-            await flushing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if spool is not None:
+            spool.close()
         await _flush_refusals(hub)
+
+
+async def _each_second(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        await act()
+
+
+async def _sync_time(hub: Hub) -> None:
+    try:
+        await hub.time.sync()
+    except HubError as error:
+        # The clock goes on as it was.
+        _log.warning("the database's clock cannot be read now", extra={"what": "clock_kept", "error": str(error)})
 
 
 async def _flush_refusals(hub: Hub) -> None:

@@ -20,11 +20,13 @@ from hub.connector import Trigger
 from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.events import Event, Json
 from hub.ids import new_id
-from hub.library import Library, Published
+from hub.library import Library
+from hub.listening import Published
 from hub.loops import Loops
 from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
+from hub.store.lanes import Lane
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
 from hub.store.session import Change, Connection, Store
 from hub.store.work import Claim
@@ -144,9 +146,10 @@ class Router:
     async def _batch(self, most: int, announced: set[str] | None, lease: Lease) -> Routed:
         while True:
             async with self._store.write() as c:
-                batch = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
+                found = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
+                batch = await self._set_aside(c, found)
                 if not batch:
-                    return Routed(0)
+                    return Routed(len(found))
                 # What was published or connected before an event came must count for it: ask where the event is seen.
                 unknown = [e for e in batch if not self._connections.knows(e.connection_id)]
                 if ready := not unknown and not await self._library.stale(c):
@@ -154,7 +157,7 @@ class Router:
                     seams.reach("route.commit")
             if ready:
                 seams.reach("route.committed")
-                return Routed(len(batch), in_hand)
+                return Routed(len(found), in_hand)
             await self._connections.refresh(force=True)
             if all(not self._connections.knows(e.connection_id) for e in unknown) and unknown:
                 raise ConfigError("the connection of an event is gone")
@@ -177,6 +180,21 @@ class Router:
         await self._match_entries(c, batch, contact_of, scopes, outcome)
         await self._silence(c, batch, names)
         return await self._write(c, outcome, lease, contact_of)
+
+    async def _set_aside(self, c: Connection, found: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """The events that can be routed here. Those of connectors that are not loaded wait for their plugin.
+
+        Without it nobody knows what such an event is found by, nor whose silence it breaks.
+        """
+        connectors = {e.id: e.type.partition(".")[0] for e in found}
+        missing = {id_: name for id_, name in connectors.items() if name not in self._catalogue.connectors}
+        if missing:
+            _log.warning(
+                "events wait for a plugin",
+                extra={"what": "events_set_aside", "count": len(missing), "connectors": sorted(set(missing.values()))},
+            )
+        await events.set_aside(c, missing)
+        return [e for e in found if e.id not in missing]
 
     async def _announced(self) -> set[str] | None:
         """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know."""
@@ -232,7 +250,7 @@ class Router:
         candidates = [
             candidate
             for event in batch
-            for published in self._library.listening(event.type)
+            for published in self._library.listening(scopes[event.id])
             if (candidate := self._candidate(event, contact_of[event.id], published, scopes[event.id], outcome))
         ]
         ruled = [(x.published.name, x.scope) for x in candidates if x.rule]
@@ -321,7 +339,7 @@ class Router:
                     {
                         "kind": "debounce",
                         "ref": ref,
-                        "queue": names[event.connection_id],
+                        "queue": str(Lane(connection=names[event.connection_id])),
                         "due_at": event.received_at_ms + quiet.after_s * 1000,
                         "data": to_json({"event_id": event.id}).decode(),
                     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hub.errors import ConfigError
@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     lease_s: float = Field(30, description="How long a worker may hold a run without a sign of life, in seconds.")
     drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
     slots: int = Field(150, description="How many runs a worker has in hand at once.")
+    spool_dir: Path | None = Field(
+        None,
+        description="Where deliveries wait while the database is away. Default: spool in the data directory for `hub up`, "
+        "none for `hub api`.",
+    )
+    spool_mb: int = Field(512, ge=0, description="How much may wait there, in megabytes; 0 for no spool.")
     hook_limit_s: float = Field(2, description="How long plugins' hooks may take, in seconds.")
     loop_depth: int = Field(5, ge=0, description="How many runs in a row may be started by each other's effects.")
     loop_entries: int = Field(
@@ -50,15 +56,40 @@ class Settings(BaseSettings):
         description="How often a person may enter the same recipe within HUB_LOOP_WINDOW_S before it is called a loop.",
     )
     loop_window_s: int = Field(600, ge=1, description="The time over which such entries are counted, in seconds.")
+    keep_events_days: int = Field(30, ge=1, description="How long deliveries with their bodies and events are kept.")
+    keep_runs_days: int = Field(
+        90, ge=1, description="How long ended runs are kept with their steps, effects and verdicts."
+    )
+    keep_messages_days: int = Field(
+        400, ge=1, description="How long it is remembered who got a message when, for limits on how many."
+    )
+    keep_refusals_days: int = Field(30, ge=1, description="How long counts of refused calls are kept.")
+    keep_dedupe_days: int = Field(
+        45, ge=1, description="How long a repeated delivery or fact is recognised; at least as long as events are kept."
+    )
     seam: str | None = Field(
         None, description="Kills, freezes or fails the process at a named place, for tests; only in development mode."
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(True, description="Logs as JSON lines; false for reading in a terminal.")
 
+    @model_validator(mode="after")
+    def _ids_outlive_events(self) -> Settings:
+        if self.keep_dedupe_days < self.keep_events_days:
+            raise ValueError(
+                f"HUB_KEEP_DEDUPE_DAYS is {self.keep_dedupe_days} and HUB_KEEP_EVENTS_DAYS {self.keep_events_days}: a "
+                "repeated delivery must be recognised for at least as long as its event is kept"
+            )
+        return self
+
     def store_url(self) -> str:
         """The database's URL, the default filled in."""
         return self.database_url or f"sqlite:///{self.data_dir / 'hub.db'}"
+
+    def spool_folder(self) -> Path | None:
+        """Where deliveries wait while the database is away, the default filled in; None for nowhere."""
+        folder = self.spool_dir or (self.data_dir / "spool" if self.embedded else None)
+        return folder if self.spool_mb else None
 
     @property
     def embedded(self) -> bool:
@@ -71,5 +102,11 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, that is the point
     except ValidationError as error:
-        lines = [f"HUB_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        lines = [_line(e["loc"], e["msg"]) for e in error.errors(include_input=False)]
         raise ConfigError("a setting is wrong:\n" + "\n".join(lines)) from None
+
+
+def _line(place: tuple[int | str, ...], message: str) -> str:
+    """What is wrong with one variable, or with several together, which the message names then."""
+    plain = message.removeprefix("Value error, ")
+    return f"HUB_{'_'.join(map(str, place)).upper()}: {plain}" if place else plain

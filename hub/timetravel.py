@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from hub.clock import Clock
 from hub.errors import ConfigError
-from hub.store.session import Store
+from hub.store.lanes import Lane
+from hub.store.session import Row, Store
 from hub.store.work import NEVER_MS
 
 _KEY = "clock_offset_ms"
 _LOOK_S = 0.005
 _SKEW_EVERY_S = 30.0
+# A clock that went so much faster or slower than time passed was set by somebody.
+_SET_S = 0.5
 # The longest that work may take to come to rest between two jumps, in real seconds.
 _REST_LIMIT_S = 60.0
 
@@ -29,11 +32,12 @@ class HubTime:
     ) -> None:
         self._store, self.clock, self._development, self._held = store, clock, development, held
         self._skew_read = float("-inf")
+        self._pace = 0.0
 
     async def sync(self) -> None:
         """Read the offset (development mode) and, now and then, the database's clock."""
-        if self._store.dialect == "postgresql" and time.monotonic() - self._skew_read > _SKEW_EVERY_S:
-            self._skew_read = time.monotonic()
+        if self._store.dialect == "postgresql" and self._is_skew_due():
+            self._skew_read, self._pace = time.monotonic(), time.time() - time.monotonic()
             async with self._store.read() as c:
                 row = await c.first("select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now")
             assert row is not None, "a clock always has a time"
@@ -44,6 +48,11 @@ class HubTime:
             async with self._store.read() as c:
                 row = await c.first("select value from meta where key = :key", key=_KEY)
             self.clock.offset_ms = int(row["value"]) if row else 0
+
+    def _is_skew_due(self) -> bool:
+        """Whether the skew was read long ago, or this machine's clock was set since."""
+        was_set = abs(time.time() - time.monotonic() - self._pace) > _SET_S
+        return was_set or time.monotonic() - self._skew_read > _SKEW_EVERY_S
 
     async def advance(
         self, to_ms: int, *, ring: Callable[[], None], settle: Callable[[], Awaitable[object]] | None = None
@@ -80,15 +89,16 @@ class HubTime:
         async with self._store.write() as c:
             rows = await c.all(
                 "select queue, owner is not null as in_hand, min(due_at) as due from work "
-                "where due_at < :never or owner is not null group by queue, owner is not null",
+                # Hours of upkeep are nothing to stop at; it is done wherever the clock comes to.
+                "where (due_at < :never and kind <> 'upkeep') or owner is not null group by queue, owner is not null",
                 never=NEVER_MS - 1,
             )
             if any(row["in_hand"] for row in rows):
                 return None
             # Of a connection that is held nothing starts before its vendor's time is up, whatever is due.
             now_ms, held = self.clock.now_ms(), self._held()
-            free_ms = {queue: now_ms + int(seconds * 1000) for queue, seconds in held.items()}
-            due_ms = min((max(row["due"], free_ms.get(row["queue"], 0)) for row in rows), default=NEVER_MS)
+            free_ms = {connection: now_ms + int(seconds * 1000) + 1 for connection, seconds in held.items()}
+            due_ms = min((max(row["due"], free_ms.get(_waits_for(row), 0)) for row in rows), default=NEVER_MS)
             ahead_ms = min(due_ms, to_ms) - now_ms
             if ahead_ms > 0:
                 offset_ms = self.clock.offset_ms + ahead_ms
@@ -117,7 +127,7 @@ class HubTime:
                     now=self.clock.now_ms(),
                 )
             held = self._held()
-            if not any(row["in_hand"] or row["queue"] not in held for row in rows):
+            if not any(row["in_hand"] or _waits_for(row) not in held for row in rows):
                 return
             if time.monotonic() > until:
                 raise ConfigError(
@@ -125,3 +135,8 @@ class HubTime:
                 )
             ring()
             await asyncio.sleep(_LOOK_S)
+
+
+def _waits_for(row: Row) -> str:
+    """The connection that a row of work waits for, or ''."""
+    return Lane.of(row["queue"]).connection

@@ -31,7 +31,7 @@ _ROUTE = re.compile(r"(?<![\w.-])/(?:api/v1|health|webhooks)(?:/[\w{}.:-]+)*")
 _VARIABLE = re.compile(r"\bHUB_[A-Z_]*[A-Z]\b")
 _TEST = re.compile(r"\btest_\w+")
 # Read by the tests, the command line or its shell; not settings of the hub.
-_OTHER_VARIABLES = {"HUB_DEBUG", "HUB_API_KEY", "HUB_TEST_DATABASE_URL", "HUB_TEST_REDIS_URL"}
+_OTHER_VARIABLES = {"HUB_DEBUG", "HUB_API_KEY", "HUB_TEST_DATABASE_URL", "HUB_TEST_REDIS_URL", "HUB_TEST_WAITING"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,8 +46,19 @@ class NewApp(BaseModel):
     fields: dict[str, str]
 
 
-def view(hub: Hub, connection: Connection) -> dict[str, Json]:
+async def view(hub: Hub, connection: Connection) -> dict[str, Json]:
     """A connection without its secrets."""
+    [shown] = await views(hub, [connection])
+    return shown
+
+
+async def views(hub: Hub, connections: Sequence[Connection]) -> list[dict[str, Json]]:
+    """Connections without their secrets."""
+    healths = await hub.connections.healths()
+    return [_view(hub, connection, *healths.get(connection.name, ("ok", None))) for connection in connections]
+
+
+def _view(hub: Hub, connection: Connection, health: str, reason: str | None) -> dict[str, Json]:
     return {
         "id": connection.id,
         "name": connection.name,
@@ -54,8 +67,8 @@ def view(hub: Hub, connection: Connection) -> dict[str, Json]:
         "mode": connection.mode,
         "auth": connection.auth,
         "settings": dict(connection.settings),
-        "health": connection.health,
-        "health_reason": connection.health_reason,
+        "health": health,
+        "health_reason": reason,
         "webhook_url": hub.connections.inbound_url(connection),
     }
 
@@ -63,7 +76,7 @@ def view(hub: Hub, connection: Connection) -> dict[str, Json]:
 @router.get("/connections")
 async def list_connections(hub: Reading) -> list[dict[str, Json]]:
     """Every connection, by name."""
-    return [view(hub, connection) for connection in await hub.connections.all()]
+    return await views(hub, await hub.connections.all())
 
 
 @router.post("/connections", status_code=201)
@@ -72,7 +85,7 @@ async def add_connection(hub: Writing, new: NewConnection) -> dict[str, Json]:
     added = await hub.connections.add(
         new.connector, new.name, new.fields, sandbox=new.sandbox, auth=new.auth, app=new.app
     )
-    return view(hub, added)
+    return await view(hub, added)
 
 
 @router.post("/connections/{name}/test")
@@ -86,7 +99,7 @@ async def reauthorise(hub: Writing, name: str, new: NewFields) -> dict[str, Json
     """Replace the credentials; runs that waited for them go on."""
     changed = await hub.connections.reauthorise(name, new.fields)
     hub.ring()
-    return view(hub, changed)
+    return await view(hub, changed)
 
 
 @router.get("/apps")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hub.cli.entry import bare_store, current_settings, database_file
-from hub.clock import Clock, format_duration
+from hub.clock import Clock, format_duration, rfc3339
 from hub.connections import App, Connection, Connections
 from hub.errors import ConfigError, HubError
 from hub.plugins import Plugins, load_plugins
 from hub.process import OneProcess, make_vault, public_url
+from hub.segments import survey
 from hub.settings import Settings
 from hub.store import migrate
 from hub.store.session import Store
@@ -53,6 +54,7 @@ async def examine() -> list[Finding]:
         findings.append(await _redis(settings.redis_url))
     if settings.embedded:
         findings.append(_lock(settings))
+    findings.append(_spool(settings))
     async with bare_store(settings) as store:
         findings += [finding async for finding in _database(settings, store, plugins)]
     return findings
@@ -116,6 +118,25 @@ def _lock(settings: Settings) -> Finding:
         )
 
 
+def _spool(settings: Settings) -> Finding:
+    folder = settings.spool_folder()
+    if folder is None:
+        return Finding("spool", State.OK, "there is none: while the database is away, vendors are told to repeat")
+    try:
+        depth = survey(folder)
+    except OSError as error:
+        return Finding("spool", State.WRONG, f"{folder} cannot be read: {error.strerror}", "make it readable")
+    if depth.bad:
+        found = f"{len(depth.bad)} files hold deliveries that could not be read: {', '.join(depth.bad)}"
+        mend = f"add the key they were sealed with to HUB_KEYS and rename them in {folder} to end in .spool, or delete them"
+        return Finding("spool", State.WRONG, found, mend)
+    if depth.records:
+        since = f", since {rfc3339(depth.oldest_ms)}" if depth.oldest_ms is not None else ""
+        waits = f"deliveries that wait to be stored: {depth.records} ({depth.bytes:,} bytes{since})"
+        return Finding("spool", State.WARNING, waits, "start the hub, and the database if it is down")
+    return Finding("spool", State.OK, "nothing waits")
+
+
 async def _database(settings: Settings, store: Store, plugins: Plugins) -> AsyncIterator[Finding]:
     file = database_file(settings)
     if file is not None and not file.exists():
@@ -167,8 +188,9 @@ async def _connections(settings: Settings, store: Store, plugins: Plugins) -> As
     sealed = [finding for owner in owners if (finding := await _opens(connections, owner))]
     for finding in sealed or [Finding("keys", State.OK, f"they open all of {len(owners)} connections and apps")]:
         yield finding
+    healths = await connections.healths()
     for connection in await connections.all():
-        yield _health(connection, plugins)
+        yield _health(connection, plugins, healths.get(connection.name))
 
 
 async def _opens(connections: Connections, owner: Connection | App) -> Finding | None:
@@ -179,7 +201,7 @@ async def _opens(connections: Connections, owner: Connection | App) -> Finding |
     return None
 
 
-def _health(connection: Connection, plugins: Plugins) -> Finding:
+def _health(connection: Connection, plugins: Plugins, health: tuple[str, str | None] | None) -> Finding:
     check = f"connection {connection.name}"
     if connection.connector not in plugins.catalogue.connectors:
         missing = f"its connector {connection.connector} is not installed"
@@ -187,4 +209,6 @@ def _health(connection: Connection, plugins: Plugins) -> Finding:
     if connection.health != "ok":
         reason = f"{connection.health}{f': {connection.health_reason}' if connection.health_reason else ''}"
         return Finding(check, State.WRONG, reason, f"hub connections reauthorise {connection.name}")
+    if health is not None:
+        return Finding(check, State.WARNING, f"{health[0]} {health[1]}", f"hub connections test {connection.name}")
     return Finding(check, State.OK, f"{connection.mode}, account {connection.account}")

@@ -91,7 +91,8 @@ def list_connections(as_json: AsJson = False) -> None:
     """Every connection: its account, mode, health and webhook address."""
 
     async def all_views(hub: Hub) -> list[dict[str, Json]]:
-        return [_view(hub, connection) for connection in await hub.connections.all()]
+        healths = await hub.connections.healths()
+        return [_view(hub, c, healths.get(c.name)) for c in await hub.connections.all()]
 
     rows = with_hub(all_views)
     columns = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "health": "health"}
@@ -175,8 +176,9 @@ def list_apps(as_json: AsJson = False) -> None:
     show_list(with_hub(all_views), columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
 
 
-def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
-    """A connection without its secrets, in the words of the API."""
+def _view(hub: Hub, connection: Connection, health: tuple[str, str | None] | None = None) -> dict[str, Json]:
+    """A connection without its secrets, in the words of the API; `health` says what is not quite well with it."""
+    state, reason = health or ("ok", None)
     return {
         "id": connection.id,
         "name": connection.name,
@@ -185,8 +187,8 @@ def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
         "mode": connection.mode,
         "auth": connection.auth,
         "settings": dict(connection.settings),
-        "health": connection.health,
-        "health_reason": connection.health_reason,
+        "health": state,
+        "health_reason": reason,
         "webhook_url": hub.connections.inbound_url(connection),
     }
 

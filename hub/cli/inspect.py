@@ -52,6 +52,7 @@ class Stage(StrEnum):
     ROUTE = "route"
     ROUTED = "routed"
     QUARANTINED = "quarantined"
+    PLUGIN = "plugin"
 
 
 class DeliveryState(StrEnum):

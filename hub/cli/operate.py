@@ -21,8 +21,9 @@ from hub.cli.entry import (
     read,
     require_database,
     run,
+    with_hub,
 )
-from hub.cli.output import AsJson, print_error, print_json, say, show_list, show_record
+from hub.cli.output import AsJson, console, print_error, print_json, say, show_list, show_record
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -150,6 +151,31 @@ def downgrade(
                 return await migrate.status(store)
 
     say(f"the database is {run(act()).current or 'empty'} now")
+
+
+@database.command("prune")
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what is too old.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Remove it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what is older than the HUB_KEEP_… settings say, as running hubs do each hour by themselves."""
+    if dry_run == now:
+        raise typer.BadParameter("choose --dry-run to count or --now to remove", param_hint="--dry-run / --now")
+    with console(error=True).status("looking") as shown:
+        counted = 0
+
+        def progress(name: str, count: int) -> None:
+            nonlocal counted
+            counted += count
+            shown.update(f"{name}: {counted:,} of all kinds so far")
+
+        removed = with_hub(lambda hub: hub.retention.prune(dry=dry_run, progress=progress))
+    if as_json:
+        print_json(removed)
+        return
+    rows = [{"kind": name, "count": count} for name, count in removed.items()]
+    show_list(rows, {"kind": "kind", "count": "too old" if dry_run else "removed"}, as_json=False, empty="")
 
 
 def _alone(settings: Settings) -> AbstractContextManager[None]:

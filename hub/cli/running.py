@@ -20,7 +20,7 @@ from hub.cli.output import say
 from hub.clock import Clock
 from hub.errors import ConfigError
 from hub.plugins import Plugins, load_plugins
-from hub.process import Hub, OneProcess, counting_refusals, create_api_key, open_hub, sandboxes, working
+from hub.process import Hub, OneProcess, create_api_key, here, open_hub, receiving, sandboxes, working
 from hub.settings import Settings
 from hub.testing.sandbox import SandboxServer
 
@@ -46,8 +46,8 @@ async def up(settings: Settings, *, with_sandboxes: bool) -> None:
             settings = settings.model_copy(update={"sandbox_url": server.url})
         hub = await stack.enter_async_context(open_hub(settings, plugins=plugins, clock=clock, upgrade=True))
         key_file = await _local_key(hub)
-        await stack.enter_async_context(counting_refusals(hub))
-        await stack.enter_async_context(working(hub))
+        await stack.enter_async_context(receiving(hub))
+        await stack.enter_async_context(working(hub, "up"))
         stack.enter_context(_findable(settings))
         _greet(hub, key_file)
         await _serve(make_app(hub), listener, settings, stop)
@@ -59,7 +59,7 @@ async def api(settings: Settings) -> None:
     stop = _stop_on_signal()
     with _listen(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        async with open_hub(settings) as hub, counting_refusals(hub):
+        async with open_hub(settings) as hub, here(hub, "api"), hub.limits.kept(), receiving(hub):
             say(f"the API answers at {local_url(settings)}")
             await _serve(make_app(hub), listener, settings, stop)
 

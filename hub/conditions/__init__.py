@@ -103,6 +103,23 @@ def _clause(key: str, value: Json, scope: Json) -> Judgement:
     return _all([_test(key, actual, name, expected) for name, expected in operators(value)])
 
 
+def required_texts(condition: Json) -> dict[str, str]:
+    """The texts that must stand at paths, letter for letter, or the condition is not true: path to text.
+
+    Texts that are equal to others as well (times, numbers, money, addresses in other letters) are left out.
+    """
+    if not isinstance(condition, Mapping):
+        return {}
+    equal = {key: value.get("eq") if isinstance(value, Mapping) else value for key, value in condition.items()}
+    return {key: text for key, text in equal.items() if key not in WORDS and isinstance(text, str) and _is_plain(text)}
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text equals no other value than itself."""
+    kinds = (_money, _time_ms, _day, _number)
+    return text not in _ABOUT_ABSENCE and "@" not in text and all(kind(text) is None for kind in kinds)
+
+
 def operators(value: Json) -> Iterator[tuple[str, Json]]:
     """The (operator, expected) pairs of a clause's right side, short forms written out."""
     if value == "exists" or value == "unknown":

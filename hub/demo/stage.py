@@ -22,7 +22,7 @@ from hub.errors import ConfigError
 from hub.events import Json
 from hub.library import recipe_files
 from hub.plugins import Plugins, load_plugins
-from hub.process import Hub, counting_refusals, open_hub, sandboxes, working
+from hub.process import Hub, open_hub, receiving, sandboxes, working
 from hub.settings import load_settings
 from hub.testing.sandbox import Sandbox, SandboxServer
 from hub.vault import generate_key
@@ -102,7 +102,7 @@ async def open_stage() -> AsyncIterator[Stage]:
         port = listener.getsockname()[1]
         hub = await stack.enter_async_context(_hub(Path(folder), port, server.url, plugins, clock))
         await _furnish(hub)
-        await stack.enter_async_context(counting_refusals(hub))
+        await stack.enter_async_context(receiving(hub))
         await stack.enter_async_context(working(hub))
         await stack.enter_async_context(_api(hub, listener))
         calls = await stack.enter_async_context(aiohttp.ClientSession())

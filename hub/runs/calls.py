@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hub import engine, seams
+from hub.backoff import FEW_ATTEMPTS, GIVE_UP_MS, backoff_s, is_over
 from hub.clock import format_duration
 from hub.connections import Connection
 from hub.connector import Action, Effect
@@ -25,17 +26,15 @@ from hub.errors import (
     StoreUnavailable,
 )
 from hub.ids import idempotency_key, new_id, reference
+from hub.limits import Refusal
 from hub.runs.gate import Gate
 from hub.runs.hand import MARGIN_S, Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
 from hub.runs.holding import Holding
 from hub.runs.writer import Writer
 from hub.store.events import append_consents
+from hub.store.lanes import Lane, Rank, rank_of
 from hub.store.runs import EffectRow
 from hub.store.work import NEVER_MS
-
-MAX_ATTEMPTS = 12
-FEW_ATTEMPTS = 3
-GIVE_UP_MS = 3 * 24 * 3_600_000
 
 _log = logging.getLogger(__name__)
 
@@ -80,11 +79,10 @@ class Calls:
         capped = bool(await self._tools.spending.caps(hand.row.recipe, effect.connection))
         if action.batch is not None and not capped:
             await self._queue(hand, decision, effect, action, input_, connection)
+        refused: Refusal | None = None
         if not capped and action.message is None and not decision.exits and not self._gate.vetoing:
-            granted = self._tools.limits.take(
-                connection.name, self._tools.connections.connector(connection.connector), action.cost
-            )
-            if granted == 0.0:
+            refused = await self._take(hand, effect, action, connection)
+            if refused is None:
                 return await self._act_in_one(hand, decision, effect, action, input_, connection)
         # Messages pass the gate in a transaction of their own; so does everything that may still be stopped or has to wait.
         await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
@@ -94,6 +92,8 @@ class Calls:
         if action.batch is not None:
             effect = await self._gate.reserve(hand, effect, action, input_)
             await self._queue(hand, replace(decision, trail=(), exits=()), effect, action, input_, connection)
+        if refused is not None:
+            await self._wait_turn(hand, effect, connection, refused)
         return await self._attempt(hand, program, effect, action, input_, connection)
 
     async def _queue(
@@ -232,12 +232,13 @@ class Calls:
             found: BaseModel | None = await action.lookup_(context, input_)
             return found
         except AuthExpired as error:
-            await self._expired(hand, connection, error)
+            await self._expired(hand, effect, connection, error)
         except Exception as error:  # whatever it was, looking up again is safe
             if self._tools.clock.now_ms() - effect.intended_at_ms > GIVE_UP_MS:
                 raise
             delay_s = self._backoff(effect.attempts, getattr(error, "retry_after_s", None))
-            await self._writer.give_back(hand, delay_s=delay_s, reason=f"looking it up failed: {say(error)}")
+            lane = self._lane(hand, effect, connection)
+            await self._writer.give_back(hand, delay_s=delay_s, reason=f"looking it up failed: {say(error)}", lane=lane)
         return None
 
     async def _attempt(
@@ -254,15 +255,9 @@ class Calls:
             hand.result = result_of(effect, "skipped", "skipped", late.reason, None, self._tools.clock.now_ms())
             return late
         await self._holding.before(hand, effect, action)
-        connector = self._tools.connections.connector(connection.connector)
-        wait_s = self._tools.limits.take(connection.name, connector, action.cost)
-        if wait_s > 0:
-            await self._writer.give_back(
-                hand,
-                delay_s=wait_s * (1 + 0.2 * self._tools.jitter()),
-                reason=f"waiting for the budget of {connection.name}",
-                queue=connection.name,
-            )
+        refused = await self._take(hand, effect, action, connection)
+        if refused is not None:
+            await self._wait_turn(hand, effect, connection, refused)
         try:
             passed = await self._gate.passes(hand, program, effect, action, input_)
             if not isinstance(passed, EffectRow):
@@ -270,6 +265,28 @@ class Calls:
             return await self._call(hand, passed, action, input_, connection)
         finally:
             self._tools.limits.release(connection.name)
+
+    async def _take(
+        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], connection: Connection
+    ) -> Refusal | None:
+        """A slot and the budget; None when granted, and then to be released."""
+        connector = self._tools.connections.connector(connection.connector)
+        waited = Lane.of(hand.claim.queue).connection == connection.name
+        rank = self._rank(effect)
+        return await self._tools.limits.take(connection.name, connector, action.cost, rank, waited=waited)
+
+    def _rank(self, effect: EffectRow) -> Rank:
+        name = effect.request.get("purpose")
+        return rank_of(self._tools.library.purpose(str(name)) if name else None)
+
+    def _lane(self, hand: Hand, effect: EffectRow, connection: Connection) -> Lane:
+        """Where a run waits for a connection: there it holds nobody up, and is passed over while nothing can be done."""
+        return Lane(hand.row.recipe, connection.name, self._rank(effect))
+
+    async def _wait_turn(self, hand: Hand, effect: EffectRow, connection: Connection, refused: Refusal) -> None:
+        """Return the run until its turn; the claim does not count, and no attempt is spent. Raises LetGo."""
+        lane = self._lane(hand, effect, connection)
+        await self._writer.give_back(hand, delay_s=refused.wait_s, reason=refused.why, lane=lane)
 
     async def _call(
         self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel, connection: Connection
@@ -305,14 +322,14 @@ class Calls:
             await self._signals(effect, skip)
             return self._skipped(hand, effect, skip, message=action.message is not None)
         except AuthExpired as error:
-            hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None)
-            return await self._expired(hand, connection, error)
+            hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True)
+            return await self._expired(hand, effect, connection, error)
         except RetryableError as error:
             return await self._again(hand, effect, action, connection, error)
         except PermanentError as error:
             return self._failed(hand, effect, say(error), message=action.message is not None)
         except OutcomeUnknown as error:
-            return await self._lost(hand, effect, action, say(error))
+            return await self._lost(hand, effect, action, connection, say(error))
         except (StoreUnavailable, ConfigError) as error:
             # Raised before the request left: by the token, the host check or the store.
             hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None)
@@ -322,7 +339,7 @@ class Calls:
             _log.exception(
                 "an action raised", extra={"what": "action_raised", "run_id": hand.row.id, "action": effect.action}
             )
-            return await self._lost(hand, effect, action, f"the connector raised {type(error).__name__}")
+            return await self._lost(hand, effect, action, connection, f"the connector raised {type(error).__name__}")
         return self._done(hand, effect, output, "", message=action.message is not None)
 
     def _done(
@@ -351,35 +368,52 @@ class Calls:
         """Certainly not done: plan it again, unless it has been tried for long enough."""
         now_ms = self._tools.clock.now_ms()
         limited = isinstance(error, RateLimited)
-        if limited and error.retry_after_s:
-            self._tools.limits.push(connection.name, error.retry_after_s)
-        most = MAX_ATTEMPTS if effect.request.get("on_error", "retry") == "retry" else FEW_ATTEMPTS
-        if not limited and (effect.attempts >= most or now_ms - effect.intended_at_ms > GIVE_UP_MS):
+        if limited:
+            await self._tools.limits.push(connection.name, error.retry_after_s)
+        few = effect.request.get("on_error", "retry") != "retry" and effect.attempts >= FEW_ATTEMPTS
+        if not limited and (few or is_over(effect.attempts, effect.intended_at_ms, now_ms)):
             span = format_duration(max(1000, now_ms - effect.intended_at_ms))
             return self._failed(hand, effect, f"given up after {effect.attempts} attempts in {span}: {say(error)}")
         hand.result = planned(effect, now_ms, message=action.message is not None)
         delay_s = self._backoff(effect.attempts, error.retry_after_s)
-        await self._writer.give_back(hand, delay_s=delay_s, reason=say(error), queue=connection.name)
+        lane = self._lane(hand, effect, connection)
+        await self._writer.give_back(hand, delay_s=delay_s, reason=say(error), lane=lane)
         raise LetGo
 
-    async def _lost(self, hand: Hand, effect: EffectRow, action: Action[Any, Any], reason: str) -> Arrival:
+    async def _lost(
+        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], connection: Connection, reason: str
+    ) -> Arrival:
         """The answer was lost: it may have been done. The effect class says what follows."""
         if action.effect is Effect.AT_MOST_ONCE:
             return self._unknown(hand, effect, reason)
-        if effect.attempts >= MAX_ATTEMPTS or self._tools.clock.now_ms() - effect.intended_at_ms > GIVE_UP_MS:
+        if is_over(effect.attempts, effect.intended_at_ms, self._tools.clock.now_ms()):
             return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}")
         delay_s = self._backoff(effect.attempts, None)
         if action.effect is Effect.RECONCILABLE:
             delay_s += action.timeout_s + MARGIN_S
-        await self._writer.give_back(hand, delay_s=delay_s, reason=f"the answer was lost ({reason})")
+        lane = self._lane(hand, effect, connection)
+        await self._writer.give_back(hand, delay_s=delay_s, reason=f"the answer was lost ({reason})", lane=lane)
         raise LetGo
 
-    async def _expired(self, hand: Hand, connection: Connection, error: AuthExpired) -> Arrival:
+    async def _expired(self, hand: Hand, effect: EffectRow, connection: Connection, error: AuthExpired) -> Arrival:
         """The credentials are refused: renew what can be renewed, once; else the run waits for a new authorisation."""
-        if await self._tools.connections.renew_refused(connection):
+        try:
+            renewed = await self._tools.connections.renew_refused(connection)
+        except AuthExpired as again:
+            renewed, error = False, again
+        except (RetryableError, OutcomeUnknown) as failed:
+            delay_s = self._backoff(1, getattr(failed, "retry_after_s", None))
+            await self._writer.give_back(hand, delay_s=delay_s, reason=f"the token could not be renewed: {say(failed)}")
+        if renewed:
             await self._writer.give_back(hand, delay_s=0.05, reason="the token was renewed", counted=True)
-        await self._tools.connections.unhealthy(connection, say(error))
-        await self._writer.park(hand, f"connection:{connection.name}", f"{connection.name} needs re-authorisation")
+        if not await self._tools.connections.unhealthy(connection, say(error)):
+            await self._writer.give_back(hand, delay_s=0.05, reason=f"{connection.name} was connected again")
+        lane, on = self._lane(hand, effect, connection), f"connection:{connection.name}"
+        try:
+            await self._writer.park(hand, on, f"{connection.name} needs re-authorisation", lane)
+        finally:
+            # Whoever connected it again in between found nobody parked yet.
+            await self._tools.connections.unpark_if_healthy(connection)
         raise LetGo
 
     async def _signals(self, effect: EffectRow, skip: SkipStep) -> None:
@@ -404,7 +438,4 @@ class Calls:
             await append_consents(c, rows)
 
     def _backoff(self, attempts: int, retry_after_s: float | None) -> float:
-        """The vendor's word with a little jitter, else 2 s doubling to an hour with full jitter."""
-        if retry_after_s is not None:
-            return retry_after_s * (1 + 0.1 * self._tools.jitter())
-        return float(max(0.1, self._tools.jitter() * min(3600.0, 2.0**attempts)))
+        return backoff_s(attempts, self._tools.jitter(), retry_after_s)

@@ -88,17 +88,17 @@ def result_of(
     at_ms: int,
     *,
     message: bool = True,
+    unspent: bool = False,
 ) -> EffectResult:
     """What became of an effect, as T5 writes it."""
-    spent = bool(effect.request.get("spent"))
-    return EffectResult(
-        effect.key, effect.token, effect.action, state, outcome, reason, response, at_ms, message, spent
-    )
+    about, spent = (effect.key, effect.token, effect.action), bool(effect.request.get("spent"))
+    return EffectResult(*about, state, outcome, reason, response, at_ms, message=message, unspent=unspent, spent=spent)
 
 
-def planned(effect: EffectRow, at_ms: int, *, message: bool = True) -> EffectResult:
-    """An effect that certainly was not done and is to be tried again."""
-    return result_of(effect, "planned", "planned", "to be tried again", None, at_ms, message=message)
+def planned(effect: EffectRow, at_ms: int, *, message: bool = True, unspent: bool = False) -> EffectResult:
+    """An effect that certainly was not done and is to be tried again; `unspent` says that the attempt does not count."""
+    why = "to be tried again"
+    return result_of(effect, "planned", "planned", why, None, at_ms, message=message, unspent=unspent)
 
 
 def say(error: Exception) -> str:

@@ -46,9 +46,8 @@ class Holding:
         pause = await self._pause(hand, effect, action)
         if pause is None:
             return
-        hand.result = planned(effect, self._tools.clock.now_ms())
-        unspent = replace(effect, state="planned", attempts=effect.attempts - 1)
-        await self._park(hand, replace(self._parked(hand, pause, None, effect.step_id), intent=unspent), None)
+        hand.result = planned(effect, self._tools.clock.now_ms(), unspent=True)
+        await self._park(hand, self._parked(hand, pause, None, effect.step_id), None)
 
     async def _pause(self, hand: Hand, effect: EffectRow, action: Action[Any, Any]) -> Pause | None:
         return await self._tools.pauses.holding(

@@ -11,18 +11,21 @@ from pydantic_core import from_json
 
 from hub import engine, seams
 from hub.engine import Act, ActionDone, Arrival, Decision, Facts, Finish, Need, RunState, Sleep, Wait, Watch
-from hub.errors import ConfigError, StoreUnavailable
+from hub.errors import ConfigError, NewerRelease, StoreUnavailable
 from hub.events import Json
 from hub.runs.calls import Calls
 from hub.runs.gate import Gate
 from hub.runs.hand import Hand, LetGo, Tools, effect_key, say, stopped
 from hub.runs.writer import Writer
-from hub.store import contacts, runs
+from hub.store import contacts, runs, work
 from hub.store.runs import EffectRow, RunRow
 from hub.store.session import Row
 from hub.store.work import NEVER_MS
 
 MAX_CLAIMS = 5
+# How long what a newer release wrote is left to it, each time it is met.
+_NEWER_MS = 5_000
+_STATUSES = frozenset(("ready", "acting", "arming", "sleeping", "waiting", "parked"))
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,13 @@ class Runner:
             await self._advance(hand, open_effect)
         except LetGo:
             return
+        except NewerRelease as error:
+            _log.warning(
+                "a run is left to newer releases",
+                extra={"what": "run_left", "run_id": hand.row.id, "error": str(error)},
+            )
+            async with self._tools.store.write() as c:
+                await work.give_back(c, hand.claim, due_ms=self._tools.clock.now_ms() + _NEWER_MS)
         except StoreUnavailable:
             raise
         except Exception as error:  # a defect must not hold the run for its whole lease, nor be retried for ever
@@ -53,8 +63,12 @@ class Runner:
                 await self._writer.give_back(hand, delay_s=5, reason=f"the hub failed: {say(error)}", counted=True)
 
     async def _advance(self, hand: Hand, open_effect: EffectRow | None) -> None:
+        if hand.row.status not in _STATUSES:
+            raise NewerRelease(f"the run is {hand.row.status}, which this release does not know; upgrade this process")
         try:
             program = await self._tools.library.program(hand.row.recipe, hand.row.version)
+        except NewerRelease:
+            raise
         except ConfigError as error:
             await self._writer.park(hand, f"recipe:{hand.row.recipe}", str(error))
             return

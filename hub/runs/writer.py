@@ -17,6 +17,7 @@ from hub.routing import answers_watch, event_scope
 from hub.runs.hand import Hand, LetGo, Tools
 from hub.store import events, runs
 from hub.store.grouped import Grouped
+from hub.store.lanes import Lane
 from hub.store.runs import Advance, Advanced, EffectResult, StepRow, WatchRow
 from hub.store.work import NEVER_MS
 
@@ -121,17 +122,17 @@ class Writer:
         )
 
     async def give_back(
-        self, hand: Hand, *, delay_s: float, reason: str, queue: str | None = None, counted: bool = False
+        self, hand: Hand, *, delay_s: float, reason: str, lane: Lane | None = None, counted: bool = False
     ) -> None:
-        """Return the run to be claimed again later; nothing is decided. Raises LetGo."""
+        """Return the run to be claimed again later, from its recipe's lane or from `lane`; nothing is decided. Raises LetGo."""
         due_ms = self._tools.clock.now_ms() + max(1, int(delay_s * 1000))
-        change = replace(self.rest(hand), reason=reason, due_ms=due_ms, queue=queue, counted=counted)
+        change = replace(self.rest(hand), reason=reason, due_ms=due_ms, lane=lane, counted=counted)
         await self.commit(hand, change)
         raise LetGo
 
-    async def park(self, hand: Hand, on: str, reason: str) -> None:
+    async def park(self, hand: Hand, on: str, reason: str, lane: Lane | None = None) -> None:
         """Set the run aside until what it is parked on is mended. Raises LetGo."""
-        change = replace(self.rest(hand), status="parked", reason=reason, due_ms=NEVER_MS, parked_on=on)
+        change = replace(self.rest(hand), status="parked", reason=reason, due_ms=NEVER_MS, parked_on=on, lane=lane)
         await self.commit(hand, change)
         _log.warning("a run is parked", extra={"what": "run_parked", "run_id": hand.row.id, "parked_on": on})
         raise LetGo

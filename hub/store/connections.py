@@ -61,7 +61,8 @@ async def replace_secret(c: Connection, id_: str, *, settings: Mapping[str, str]
     """New settings and credentials for a connection, which is healthy again."""
     await c.run(
         "update connection set settings = :settings, secret = :secret, key_id = :key_id, health = 'ok', "
-        "health_reason = null, token_epoch = token_epoch + 1, token_expires_at = null where id = :id",
+        "health_reason = null, token_epoch = token_epoch + 1, token_expires_at = null, token_lease = null, "
+        "token_lease_until = null where id = :id",
         id=id_,
         settings=to_json(settings).decode(),
         secret=secret,
@@ -74,7 +75,8 @@ async def store_token(c: Connection, id_: str, *, epoch: int, secret: bytes, key
     """T8: a refreshed token, unless another process was quicker."""
     won = await c.run(
         "update connection set secret = :secret, key_id = :key_id, token_expires_at = :expires, "
-        "token_epoch = token_epoch + 1 where id = :id and token_epoch = :epoch",
+        "token_epoch = token_epoch + 1, token_lease = null, token_lease_until = null "
+        "where id = :id and token_epoch = :epoch",
         id=id_,
         epoch=epoch,
         secret=secret,
@@ -85,12 +87,44 @@ async def store_token(c: Connection, id_: str, *, epoch: int, secret: bytes, key
     return bool(won)
 
 
-async def set_health(c: Connection, id_: str, health: str, reason: str | None) -> None:
-    """What the hub knows about whether the connection works."""
-    await c.run(
-        "update connection set health = :health, health_reason = :reason where id = :id",
+async def set_health(c: Connection, id_: str, health: str, reason: str | None, *, epoch: int | None = None) -> bool:
+    """What the hub knows about whether the connection works; with `epoch` only of credentials that are still the same."""
+    known = await c.run(
+        "update connection set health = :health, health_reason = :reason where id = :id "
+        "and token_epoch = coalesce(cast(:epoch as integer), token_epoch)",
         id=id_,
         health=health,
         reason=reason,
+        epoch=epoch,
     )
     await changed(c)
+    return bool(known)
+
+
+async def is_healthy(c: Connection, id_: str) -> bool:
+    """Whether the connection works, as far as the hub knows."""
+    return await c.first("select 1 as one from connection where id = :id and health = 'ok'", id=id_) is not None
+
+
+async def lease_token(c: Connection, id_: str, *, epoch: int, owner: str, now_ms: int, until_ms: int) -> bool:
+    """Be the only one that renews the token of this epoch until `until_ms`; False when another process is, or has been."""
+    return bool(
+        await c.run(
+            "update connection set token_lease = :owner, token_lease_until = :until "
+            "where id = :id and token_epoch = :epoch and (token_lease_until is null or token_lease_until <= :now)",
+            id=id_,
+            epoch=epoch,
+            owner=owner,
+            now=now_ms,
+            until=until_ms,
+        )
+    )
+
+
+async def free_token(c: Connection, id_: str, owner: str) -> None:
+    """The renewal failed: somebody else may try."""
+    await c.run(
+        "update connection set token_lease = null, token_lease_until = null where id = :id and token_lease = :owner",
+        id=id_,
+        owner=owner,
+    )

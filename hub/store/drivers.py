@@ -6,6 +6,7 @@ SQLite, four times the changes of thread (docs/performance.md).
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,6 +39,9 @@ class Driver(Protocol):
     async def many(self, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute once per row, in one go."""
 
+    def give_up(self) -> None:
+        """The caller was cut short and does not know what the database is doing: never wait for this connection again."""
+
     @property
     def is_spoilt(self) -> bool:
         """Whether the connection is of no use to anybody else: closed, or left inside a transaction."""
@@ -51,8 +55,21 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        async with self._connection.transaction():
-            yield
+        transaction = self._connection.transaction()
+        try:
+            await transaction.start()
+            try:
+                yield
+            except (asyncio.CancelledError, TimeoutError):
+                raise
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
+        except (asyncio.CancelledError, TimeoutError):
+            # A rollback would wait for the same silent server; it rolls back by itself when the connection is gone.
+            self.give_up()
+            raise
 
     async def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
         numbered, names = _numbered(statement)
@@ -68,6 +85,9 @@ class Postgres:
     async def many(self, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:
         numbered, names = _numbered(statement)
         await self._connection.executemany(numbered, [[row[name] for name in names] for row in rows])
+
+    def give_up(self) -> None:
+        self._connection.terminate()
 
     @property
     def is_spoilt(self) -> bool:
@@ -103,6 +123,9 @@ class Sqlite:
 
     async def many(self, statement: str, rows: Sequence[Mapping[str, Any]]) -> None:
         await self._connection.executemany(statement, rows)
+
+    def give_up(self) -> None:
+        """Nothing: what the connection's thread has begun it ends, and the rollback waits for that."""
 
     @property
     def is_spoilt(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Event, Identity, Json
 from hub.ids import new_id
+from hub.store.lanes import Lane
 from hub.store.session import Change, Connection, Row
 
 
@@ -64,14 +64,17 @@ on conflict do nothing returning scope, id
 """
 _CLAIM_COLUMNS = {"scope": "text", "id": "text", "event_id": "text", "seen_at": "bigint"}
 
+# An event that meets itself, out of the spool or after a commit of which nobody heard, is no duplicate.
 _DUPLICATE = """
-update event set duplicates = event.duplicates + r.n
-from {rows} join dedupe d on d.scope = r.scope and d.id = r.id where event.id = d.event_id
+update event set duplicates = event.duplicates + again.n
+from (select d.event_id as event_id, count(*) as n from {rows} join dedupe d on d.scope = r.scope and d.id = r.id
+where d.event_id <> r.event_id group by d.event_id) as again where event.id = again.event_id
 """
 
 _DELIVERY = """
 insert into delivery (id, connector, connection_id, topic, received_at, request, body, state, note)
 values (:id, :connector, :connection_id, :topic, :received_at, :request, :body, :state, :note)
+on conflict (id) do nothing
 """
 
 _EVENT = """
@@ -134,7 +137,7 @@ async def ingest(c: Connection, deliveries: Sequence[Incoming]) -> list[Stored]:
 def _enrich_row(delivery: Incoming, new: NewEvent) -> dict[str, Any]:
     return {
         "ref": f"{new.connection}|{new.event.type}",
-        "queue": new.connection,
+        "queue": str(Lane(connection=new.connection)),
         "due_at": delivery.received_at_ms,
     }
 
@@ -184,11 +187,11 @@ def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
 
 async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: set[str]) -> None:
     """Count what was known already on the event that was first."""
-    seen = Counter(_fact_key(d, e) for d in deliveries for e in d.events if e.id not in new)
+    seen = sorted((*_fact_key(d, e), e.id) for d in deliveries for e in d.events if e.id not in new)
     await c.group(
         _DUPLICATE,
-        {"scope": "text", "id": "text", "n": "bigint"},
-        [{"scope": scope, "id": fact, "n": n} for (scope, fact), n in sorted(seen.items())],
+        {"scope": "text", "id": "text", "event_id": "text"},
+        [{"scope": scope, "id": fact, "event_id": event_id} for scope, fact, event_id in seen],
     )
 
 
@@ -307,6 +310,24 @@ def mark_routed(contacts: Mapping[str, str | None]) -> Change:
     )
 
 
+async def set_aside(c: Connection, waiting: Mapping[str, str]) -> None:
+    """These events (id to connector) are routed when the connector's plugin is loaded again."""
+    await c.group(
+        "update event set stage = 'plugin', note = r.note from {rows} where event.id = r.id",
+        {"id": "text", "note": "text"},
+        [{"id": id_, "note": f"the plugin of {name} is not loaded; install it"} for id_, name in waiting.items()],
+    )
+
+
+async def take_up(c: Connection, connector: str) -> int:
+    """What was set aside for want of a connector's plugin is routed next; returns how many."""
+    return await c.run(
+        "update event set stage = 'route', note = null where stage = 'plugin' "
+        "and substr(type, 1, length(cast(:prefix as text))) = :prefix",
+        prefix=f"{connector}.",
+    )
+
+
 async def to_enrich(c: Connection, connection_id: str, type_: str, most: int) -> list[StoredEvent]:
     """The oldest events of a connection and type that wait to be filled in."""
     rows = await c.all(
@@ -375,9 +396,8 @@ async def unrouted_of(c: Connection, identities: Sequence[str]) -> list[tuple[st
     """Unrouted events about one of these identities (`email:…`), each with the identity that matched."""
     rows = await c.group(
         f"select k.key as identity, {', '.join('e.' + f for f in _FIELDS.split(', '))} from event e "
-        "join event_key k on k.event_id = e.id and k.type = 'identity' join {rows} on r.key = k.key "
-        "where e.stage = 'route'",
-        {"key": "text"},
-        [{"key": identity} for identity in identities],
+        "join event_key k on k.event_id = e.id join {rows} on r.type = k.type and r.key = k.key where e.stage = 'route'",
+        {"key": "text", "type": "text"},
+        [{"type": "identity", "key": identity} for identity in identities],
     )
     return [(row["identity"], StoredEvent.of(row)) for row in rows]

@@ -18,6 +18,10 @@ class Full(StoreUnavailable):
     """More is waiting to be stored than the hub holds in memory. Nothing of this was stored; try again."""
 
 
+class Late(StoreUnavailable):
+    """The database was too slow, so that nobody waits any more. It may have been stored all the same."""
+
+
 class Grouped(Generic[T, R]):
     """Collects items and hands them to `flush` in groups; each caller gets its own item's result.
 
@@ -38,8 +42,11 @@ class Grouped(Generic[T, R]):
         """How many items wait to be written."""
         return len(self._waiting)
 
-    async def submit(self, item: T) -> R:
-        """Write the item with the next group. Raises Full, StoreUnavailable, or what the item itself caused."""
+    async def submit(self, item: T, *, patience_s: float | None = None) -> R:
+        """Write the item with the next group. Raises Full, StoreUnavailable, or what the item itself caused.
+
+        After `patience_s` it raises Late, and the item is not written any more unless its group was begun.
+        """
         if len(self._waiting) >= self._bound:
             raise Full()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -48,13 +55,19 @@ class Grouped(Generic[T, R]):
             task = asyncio.ensure_future(self._write())
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
-        return await asyncio.shield(future)
+        # Whoever waits may be cancelled; the item is written nevertheless.
+        await asyncio.wait((future,), timeout=patience_s)
+        if not future.done():
+            future.cancel()
+            raise Late()
+        return future.result()
 
     async def _write(self) -> None:
         while self._waiting:
             # One turn of the loop lets callers that are ready at the same moment join the group.
             await asyncio.sleep(self._linger_s)
-            group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            waiting = [one for one in self._waiting if not one[1].done()]
+            group, self._waiting = waiting[: self._most], waiting[self._most :]
             await self._settle(group)
 
     async def _settle(self, group: Sequence[tuple[T, asyncio.Future[R]]]) -> None:

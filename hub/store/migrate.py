@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from hub.errors import StoreError
+from hub.store.migrations.rolling import KEY
 from hub.store.schema import metadata
 from hub.store.session import Store, guard
 
@@ -28,7 +29,10 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True)
 class SchemaStatus:
-    """`current` is the database's revision (None: empty), `needed` this release's, `behind` the revisions between."""
+    """`current` is the database's revision (None: empty), `needed` this release's, `behind` the revisions between.
+
+    During a rolling deploy `current` may be one of the next release, which serves this one.
+    """
 
     current: str | None
     needed: str
@@ -41,13 +45,21 @@ class SchemaStatus:
 
 
 async def status(store: Store) -> SchemaStatus:
-    """Where the database stands. Raises StoreUnavailable; StoreError when it belongs to a newer release."""
+    """Where the database stands. Raises StoreUnavailable; StoreError when it no longer serves this release."""
     async with guard(), connected(store) as connection:
         current = await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
     scripts = ScriptDirectory.from_config(_config())
     known = [s.revision for s in reversed(list(scripts.walk_revisions()))]
     if current is not None and current not in known:
-        raise StoreError(f"the database is at revision {current}, which this release does not know; upgrade tetik-hub")
+        async with store.read() as c:
+            word = await c.first("select value from meta where key = :key", key=KEY)
+        serves = word["value"] if word else current
+        if serves not in known:
+            raise StoreError(
+                f"the database is at revision {current}, which serves releases from revision {serves} on; this one knows "
+                f"{known[-1]} at most: upgrade tetik-hub"
+            )
+        return SchemaStatus(current, known[-1], ())
     behind = known[known.index(current) + 1 :] if current else known
     return SchemaStatus(current, known[-1], tuple(behind))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -12,6 +13,9 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
 
 from hub.store.drivers import Driver, Postgres, Sqlite
 
+# A connection whose other end is gone is noticed after about ten seconds, idle (s) or in the middle of a word (ms).
+_TCP = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+_CLOSE_S = 5.0
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "cache_size=-65536")
 
 
@@ -39,6 +43,9 @@ class PostgresPool:
             driver = Postgres(connection)
             try:
                 yield driver
+            except (asyncio.CancelledError, TimeoutError):
+                driver.give_up()
+                raise
             finally:
                 if driver.is_spoilt:
                     connection.terminate()
@@ -52,6 +59,7 @@ class PostgresPool:
                     max_size=self._size,
                     # What a session was told it keeps; one left inside a transaction does not come back.
                     reset=_leave,
+                    init=_notice_dead_ends,
                     timeout=5,
                     server_settings=dict(self._options),
                     statement_cache_size=500,
@@ -61,11 +69,28 @@ class PostgresPool:
     async def close(self) -> None:
         if self._pool is not None:
             pool, self._pool = self._pool, None
-            await pool.close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await pool.close()
+            except TimeoutError:
+                # A server that is silent does not say goodbye either.
+                pool.terminate()
 
 
 async def _leave(connection: asyncpg.Connection) -> None:
     """Nothing to reset: every statement of ours leaves the session as it was."""
+
+
+async def _notice_dead_ends(connection: asyncpg.Connection) -> None:
+    """Let the system close the connection when its server vanished without a word: a cut cable, a lost machine."""
+    # asyncpg shows its socket nowhere else.
+    end = connection._transport.get_extra_info("socket")
+    if end is None or end.family == socket.AF_UNIX:
+        return
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _TCP.items():
+        if hasattr(socket, name):  # not every system has them all
+            end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class SqlitePool:
@@ -87,8 +112,13 @@ class SqlitePool:
     async def _open(self) -> aiosqlite.Connection:
         # The driver's own BEGIN is deferred, which fails under two writers; ours is explicit.
         connection = await aiosqlite.connect(self._file or ":memory:", timeout=10, isolation_level=None)
-        for pragma in _PRAGMAS:
-            await connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in _PRAGMAS:
+                await connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            # Its thread would keep the process from ending.
+            await connection.close()
+            raise
         return connection
 
     async def close(self) -> None:

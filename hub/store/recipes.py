@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic_core import from_json, to_json
 
@@ -22,6 +22,23 @@ async def recipes_generation(c: Connection) -> int:
 async def everything(c: Connection) -> list[Row]:
     """All recipes: name, state, version (0: never published), draft, updated_at."""
     return list(await c.all("select * from recipe order by name"))
+
+
+async def live(c: Connection) -> list[tuple[str, int]]:
+    """The published recipes: name and version, by name."""
+    found = await c.all("select name, version from recipe where state = 'published' order by name")
+    return [(row["name"], row["version"]) for row in found]
+
+
+async def definitions(c: Connection, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Json]]:
+    """The definitions of some versions, by name and version."""
+    found = await c.group(
+        "select v.recipe as recipe, v.version as version, v.definition as definition from recipe_version v "
+        "join {rows} on v.recipe = r.recipe and v.version = r.version",
+        {"recipe": "text", "version": "bigint"},
+        [{"recipe": name, "version": number} for name, number in wanted],
+    )
+    return {(row["recipe"], row["version"]): definition_of(row) for row in found}
 
 
 async def version(c: Connection, recipe: str, number: int) -> Row | None:

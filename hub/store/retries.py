@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from hub.events import Json
 from hub.ids import new_id
+from hub.store.lanes import Lane
 from hub.store.runs import EffectRow, RunRow
 from hub.store.session import Connection, Row
 
@@ -145,9 +146,9 @@ async def revive(c: Connection, revivals: Sequence[Revival], *, reason: str, now
         [{"key": r.effect} for r in again if r.look_up],
     )
     await c.group(
-        "insert into work (kind, ref, queue, due_at, epoch) select 'run', id, 'runs', due_at, due_at from {rows} where true",
-        {"id": "text", "due_at": "bigint"},
-        [{"id": id_, "due_at": now_ms} for id_ in done],
+        "insert into work (kind, ref, queue, due_at, epoch) select 'run', id, queue, due_at, due_at from {rows} where true",
+        {"id": "text", "queue": "text", "due_at": "bigint"},
+        [{"id": r.run.id, "queue": str(Lane(r.run.recipe)), "due_at": now_ms} for r in revivals if r.run.id in done],
     )
     return done
 
@@ -223,9 +224,9 @@ async def start_anew(c: Connection, anew: Sequence[Anew], *, now_ms: int) -> set
     started = {row["id"] for row in rows}
     made = [a for a in anew if a.id in started]
     await c.group(
-        "insert into work (kind, ref, queue, due_at) select 'run', id, 'runs', due_at from {rows} where true",
-        {"id": "text", "due_at": "bigint"},
-        [{"id": a.id, "due_at": now_ms} for a in made],
+        "insert into work (kind, ref, queue, due_at) select 'run', id, queue, due_at from {rows} where true",
+        {"id": "text", "queue": "text", "due_at": "bigint"},
+        [{"id": a.id, "queue": str(Lane(a.run.recipe)), "due_at": now_ms} for a in made],
     )
     await c.group(
         "insert into effect (key, run_id, step_id, action, connection, state, token, request, response, outcome, reason, "

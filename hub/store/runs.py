@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Json
 from hub.store import pauses, spending
+from hub.store.lanes import Lane, Rank
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
 
@@ -30,8 +31,12 @@ class NewRun:
     scope: str
     trigger: Mapping[str, Json]
     started_at_ms: int
-    queue: str = "runs"
     depth: int = 0
+
+    @property
+    def queue(self) -> str:
+        """Where it stands at first."""
+        return str(Lane(self.recipe))
 
     def row(self) -> RunRow:
         """The run as it is stored when it has just started."""
@@ -152,6 +157,8 @@ class EffectResult:
     response: Mapping[str, Json] | None
     at_ms: int
     message: bool = False
+    unspent: bool = False
+    """The attempt does not count: the credentials were refused, or the call was held back at the last moment."""
     spent: bool = False
     """Whether it was counted under spending caps."""
 
@@ -205,7 +212,8 @@ class Advance:
     watches: Sequence[WatchRow] = ()
     first_watch: int = 0
     end_wait: bool = False
-    queue: str | None = None
+    lane: Lane | None = None
+    """Where the run stands until it is due; None: with its recipe's others."""
     data: str | None = None
     parked_on: str | None = None
     counted: bool = False
@@ -294,16 +302,14 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
 
 async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
     """The live runs of each (recipe, scope): run ids, oldest first."""
+    # A subselect per row is always looked up by index; a join may read all runs that go on while they are few.
     rows = await c.group(
-        "select run.recipe as recipe, run.scope as scope, run.id as id from run join {rows} "
-        "on run.recipe = r.recipe and run.scope = r.scope where run.finished_at is null order by run.id",
+        f"select recipe, scope, (select {c.listed('run.id')} from run where run.recipe = r.recipe "
+        "and run.scope = r.scope and run.finished_at is null) as ids from {rows}",
         {"recipe": "text", "scope": "text"},
         [{"recipe": recipe, "scope": scope} for recipe, scope in scopes],
     )
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        found.setdefault((row["recipe"], row["scope"]), []).append(row["id"])
-    return found
+    return {(row["recipe"], row["scope"]): sorted(row["ids"].split()) for row in rows if row["ids"]}
 
 
 async def entries(c: Connection, scopes: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
@@ -352,12 +358,12 @@ class Waiting:
 
 async def waiting_for(c: Connection, keys: Iterable[tuple[str, str]]) -> list[Waiting]:
     """The waiters on any of these (type, key) pairs."""
+    pairs = set(keys)
     rows = await c.group(
-        "select w.run_id as run_id, w.kind as kind, w.name as name, w.type as type, w.key as key, "
-        "w.condition as condition, w.since as since from waiter w join {rows} on w.type = r.type and w.key = r.key "
-        "order by w.run_id, w.n",
+        "select run_id, kind, name, type, key, condition, since from waiter "
+        "where type in (select type from {rows}) and key in (select key from {rows}) order by run_id, n",
         {"type": "text", "key": "text"},
-        [{"type": type_, "key": key} for type_, key in sorted(set(keys))],
+        [{"type": type_, "key": key} for type_, key in sorted(pairs)],
     )
     return [
         Waiting(
@@ -370,6 +376,7 @@ async def waiting_for(c: Connection, keys: Iterable[tuple[str, str]]) -> list[Wa
             since_ms=row["since"],
         )
         for row in rows
+        if (row["type"], row["key"]) in pairs
     ]
 
 
@@ -377,15 +384,19 @@ _LOCK_WORK = "select ref, owner from work where kind = 'run' and ref in (select 
 
 
 async def wake(c: Connection, answers: Mapping[str, Mapping[str, Json]], now_ms: int) -> None:
-    """T10: these runs' waits are answered (run id to answer). Whoever was arming the wait is fenced off."""
+    """T10: these runs' waits are answered (run id to answer). Whoever was arming the wait is fenced off.
+
+    They stand in their recipe's own lane again, whatever they waited for before.
+    """
     given = [{"run_id": run_id, "wake": to_json(answer).decode()} for run_id, answer in sorted(answers.items())]
     columns = {"run_id": "text", "wake": "text"}
     await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
     await c.group("update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id", columns, given)
     await c.group("delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})", columns, given)
     await c.group(
-        "update work set due_at = :now, epoch = epoch + 1, owner = null from {rows} "
-        "where work.kind = 'run' and work.ref = r.run_id and work.parked_on is null",
+        "update work set due_at = :now, epoch = epoch + 1, owner = null, "
+        "queue = (select recipe from run where run.id = work.ref) "
+        "where kind = 'run' and ref in (select run_id from {rows}) and parked_on is null",
         columns,
         given,
         now=now_ms,
@@ -398,14 +409,17 @@ async def stop(c: Connection, stops: Mapping[str, Mapping[str, Json]], now_ms: i
     columns = {"run_id": "text", "stop": "text"}
     await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
     await c.group(
-        "update run set stop = r.stop from {rows} where run.id = r.run_id and run.stop is null and run.finished_at is null",
+        # Not after `where`: the index of the runs that go on would look like a way to read all of them.
+        "update run set stop = case when run.stop is null and run.finished_at is null then r.stop else run.stop end "
+        "from {rows} where run.id = r.run_id",
         columns,
         given,
     )
     await c.group("delete from waiter where run_id in (select run_id from {rows})", columns, given)
     await c.group(
-        "update work set due_at = :now, epoch = epoch + 1, parked_on = null from {rows} "
-        "where work.kind = 'run' and work.ref = r.run_id and work.owner is null",
+        "update work set due_at = :now, epoch = epoch + 1, parked_on = null, "
+        "queue = (select recipe from run where run.id = work.ref) "
+        "where kind = 'run' and ref in (select run_id from {rows}) and owner is null",
         columns,
         given,
         now=now_ms,
@@ -415,15 +429,18 @@ async def stop(c: Connection, stops: Mapping[str, Mapping[str, Json]], now_ms: i
 # -- advancing ---------------------------------------------------------------------------------------------------------
 
 _FENCE = """
-select w.ref as run_id, run.stop as stop from work w join {rows} on w.ref = r.run_id and w.epoch = r.epoch
-join run on run.id = w.ref where w.kind = 'run' order by w.ref
+select w.ref as run_id, w.epoch as epoch, run.stop as stop from work w join run on run.id = w.ref
+where w.kind = 'run' and w.ref in (select run_id from {rows}) and run.id in (select run_id from {rows}) order by w.ref
 """
 _RESULT = """
 update effect set state = r.state, outcome = r.outcome, reason = r.reason, response = r.response,
-finished_at = case when r.state = 'planned' then null else r.at end
+finished_at = case when r.state = 'planned' then null else r.at end, attempts = effect.attempts - r.unspent
 from {rows} where effect.key = r.key and effect.token = r.token
 """
-_RESULT_COLUMNS = dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {"at": "bigint"}
+_RESULT_COLUMNS = dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {
+    "at": "bigint",
+    "unspent": "bigint",
+}
 _INTENT = """
 insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch)
 select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch from {rows} where true
@@ -465,9 +482,10 @@ _WATCH_COLUMNS = dict.fromkeys(("run_id", "kind", "name", "type", "key", "condit
 }
 # A stop that arrived while the run was in hand makes it due at once instead of putting it to sleep.
 _DUE = """
-update work set due_at = r.due_at, owner = null, queue = coalesce(r.queue, work.queue), data = r.data,
+update work set due_at = r.due_at, owner = null, data = r.data,
+queue = coalesce(r.queue, (select recipe from run where run.id = r.run_id)),
 claims = case when r.counted = 1 then work.claims else 0 end, parked_on = r.parked_on
-from {rows} where work.kind = 'run' and work.ref = r.run_id
+from {rows} where work.kind = 'run' and {match work.ref run_id}
 """
 _DUE_COLUMNS = dict.fromkeys(("run_id", "queue", "data", "parked_on"), "text") | {
     "due_at": "bigint",
@@ -494,13 +512,13 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         ),
         Change(
             f"{_FENCE} {lock}",
-            {"run_id": "text", "epoch": "bigint"},
-            [{"run_id": a.run_id, "epoch": a.epoch} for a in sorted(group, key=lambda a: a.run_id)],
+            {"run_id": "text"},
+            [{"run_id": run_id} for run_id in sorted({a.run_id for a in group})],
         ),
     )
-    stops = {row["run_id"]: row["stop"] for row in held_rows}
+    stops = {(row["run_id"], row["epoch"]): row["stop"] for row in held_rows}
     over = await pauses.gone(c, {a.parked_on for a in group})
-    held = [_unparked(a) if a.parked_on in over else a for a in group if a.run_id in stops]
+    held = [_unparked(a) if a.parked_on in over else a for a in group if (a.run_id, a.epoch) in stops]
     ended = [{"run_id": a.run_id} for a in held if a.finished]
     # A run that never waited has no waiters, and what it added just now is not seen by what happens at once.
     waited = [{"run_id": a.run_id} for a in held if a.finished and a.first_watch]
@@ -518,19 +536,25 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         Change(_RUN, _RUN_COLUMNS, [_run_row(a) for a in held]),
         Change("delete from work where kind = 'run' and ref in (select run_id from {rows})", {"run_id": "text"}, ended),
         Change(
-            _DUE, _DUE_COLUMNS, [_due_row(a, stops[a.run_id]) for a in held if a.due_ms is not None and not a.finished]
+            _DUE,
+            _DUE_COLUMNS,
+            [_due_row(a, stops[a.run_id, a.epoch]) for a in held if a.due_ms is not None and not a.finished],
         ),
     )
     await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
     await _settle_spending(c, [a.result for a in group if a.result and a.result.spent])
-    return [Advanced(a.run_id in stops, _stop(stops.get(a.run_id)) if not a.take_stop else None) for a in group]
+    return [
+        Advanced((a.run_id, a.epoch) in stops, None if a.take_stop else _stop(stops.get((a.run_id, a.epoch))))
+        for a in group
+    ]
 
 
 def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
     return {
         "run_id": a.run_id,
         "due_at": a.at_ms if stop and not a.take_stop else a.due_ms,
-        "queue": a.queue,
+        # Who was stopped waits for nothing any more.
+        "queue": None if a.lane is None or (stop and not a.take_stop) else str(a.lane),
         "data": a.data,
         "parked_on": a.parked_on,
         "counted": int(a.counted),
@@ -563,25 +587,35 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
             "insert into work (kind, ref, queue, due_at) values ('batch', :ref, :queue, :due) "
             "on conflict (kind, ref) do update set queue = excluded.queue",
             ref=a.intent.batch,
-            queue=a.intent.connection,
+            queue=str(Lane(connection=a.intent.connection, rank=Rank.BULK)),
             due=due_ms,
         )
         await c.run(
             "update work set due_at = :now where kind = 'batch' and ref = :ref and owner is null and due_at > :now "
-            "and (select count(*) from effect where batch = :ref and state = 'queued') >= :size",
+            "and (select count(*) from (select 1 from effect where batch = :ref and state = 'queued' limit :size) as q) >= :size",
             now=a.at_ms,
             ref=a.intent.batch,
             size=size,
         )
 
 
-async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms: int) -> list[EffectRow]:
+@dataclass(frozen=True)
+class Frozen:
+    """The effects of a batch's next call; `begun` says that it may have been made already."""
+
+    effects: Sequence[EffectRow]
+    begun: bool
+
+
+async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms: int) -> Frozen:
     """The effects of a batch's next call: those of a call that was begun, exactly, else the oldest queued ones."""
     begun = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
     if begun:
-        return [EffectRow.of(row) for row in begun]
+        return Frozen([EffectRow.of(row) for row in begun], begun=True)
     await c.run(
-        "update effect set state = 'intended', token = :token, attempts = attempts + 1, intended_at = :now where key in "
+        "update effect set state = 'intended', token = :token, attempts = attempts + 1, "
+        # How long it has been tried counts from the first time.
+        "intended_at = case when attempts = 0 then :now else intended_at end where key in "
         "(select key from effect where batch = :batch and state = 'queued' order by intended_at, key limit :size)",
         token=token,
         now=now_ms,
@@ -591,7 +625,12 @@ async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms:
     rows = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
     fresh = [EffectRow.of(row) for row in rows]
     await spending.renamed(c, [effect.key for effect in fresh if effect.request.get("spent")], token)
-    return fresh
+    return Frozen(fresh, begun=False)
+
+
+async def thaw_batch(c: Connection, batch: str) -> None:
+    """A batch's call certainly did nothing: its effects are queued as before."""
+    await c.run("update effect set state = 'queued' where batch = :batch and state = 'intended'", batch=batch)
 
 
 async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: Mapping[str, str], now_ms: int) -> None:
@@ -601,10 +640,12 @@ async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: 
     await _settle_spending(c, [r for r in results if r.spent])
 
 
-async def queued_in(c: Connection, batch: str) -> int:
-    """How many effects wait for the batch's next call."""
-    row = await c.first("select count(*) as n from effect where batch = :batch and state = 'queued'", batch=batch)
-    return int(row["n"]) if row else 0
+async def queued_in(c: Connection, batch: str, most: int) -> int:
+    """How many effects wait for the batch's next call, counted up to `most`."""
+    rows = await c.all(
+        "select key from effect where batch = :batch and state = 'queued' limit :most", batch=batch, most=most
+    )
+    return len(rows)
 
 
 async def outcome_of(c: Connection, effect_key: str) -> Row | None:
@@ -629,6 +670,7 @@ def _result_row(r: EffectResult) -> dict[str, Any]:
         "reason": r.reason,
         "response": to_json(r.response).decode() if r.response is not None else None,
         "at": r.at_ms,
+        "unspent": int(r.unspent),
     }
 
 

@@ -159,11 +159,13 @@ event = Table(
     _count("duplicates"),
     # The run of ours that caused it, where the vendor gives our marker back.
     _text("cause", null=True),
-    # Stages in the order of an event's life: enrich, route, routed; or quarantined, with the reason in `note`.
+    # Stages in the order of an event's life: enrich, route, routed; or, with the reason in `note`, quarantined, or plugin
+    # until the one that brought it is loaded again.
     Index("event_unrouted", "id", postgresql_where=text("stage = 'route'"), sqlite_where=text("stage = 'route'")),
     Index(
         "event_enrich", "type", "id", postgresql_where=text("stage = 'enrich'"), sqlite_where=text("stage = 'enrich'")
     ),
+    Index("event_plugin", "id", postgresql_where=text("stage = 'plugin'"), sqlite_where=text("stage = 'plugin'")),
     Index("event_of_contact", "contact_id", "received_at"),
 )
 
@@ -309,11 +311,12 @@ effect = Table(
     _text("batch", null=True),
     Index("effect_of_run", "run_id"),
     Index(
-        "effect_queued",
+        "effect_of_batch",
         "batch",
+        "state",
         "key",
-        postgresql_where=text("state = 'queued'"),
-        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("batch is not null"),
+        sqlite_where=text("batch is not null"),
     ),
 )
 
@@ -378,7 +381,7 @@ pause = Table(
     UniqueConstraint("kind", "target", name="pause_target"),
 )
 
-# The breaker of a connection that is not closed. Its times are real time.
+# The breaker of a connection that is not closed: who rests, until when, or who is being tried. In hub time.
 breaker = Table(
     "breaker",
     metadata,

@@ -6,6 +6,7 @@ Hot statements take a whole group as one JSON parameter, so that a group costs a
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -28,7 +29,13 @@ _PG_OPTIONS = {
     "lock_timeout": "10000",
     "statement_timeout": "60000",
     "jit": "off",
+    # Plans are made while tables are small and kept while they grow: reading a whole table must never look cheap
+    # (docs/decisions/0012-plans-and-releases.md).
+    "enable_seqscan": "off",
 }
+# The longest that anybody waits for one transaction, its connection and its turn included; longer than a lock's 10 s, so
+# that the database's own word comes first, and short enough for a lease to be renewed twice.
+LIMIT_S = 12.0
 
 
 class Store:
@@ -45,11 +52,12 @@ class Store:
             self._writer = SqlitePool(self.file, 1)
             # A database in memory lives in its one connection, so readers share it.
             self._reader = self._writer if self.in_memory else SqlitePool(self.file, 4)
-            self._lock: asyncio.Lock | None = asyncio.Lock()
+            # Who is not urgent waits for the first one and then for the second: of these only one at a time is ever in the
+            # way of those who are urgent.
+            self._queue, self._turn = asyncio.Lock(), asyncio.Lock()
         elif self.dialect == "postgresql":
             plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
             self._writer = self._reader = PostgresPool(plain, pool, _PG_OPTIONS)
-            self._lock = None
         else:
             raise StoreError(
                 f"the database {self.url.drivername} is not supported; use sqlite:///FILE or postgresql://…"
@@ -61,10 +69,27 @@ class Store:
         return self.dialect == "sqlite" and not self.file
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Connection]:
-        """One write transaction, committed at the end. Raises StoreUnavailable when the database cannot be written."""
-        async with self._lock or nullcontext(), guard(), self._writer.lend() as driver, driver.transaction():
+    async def write(self, *, urgent: bool = False, limit_s: float = LIMIT_S) -> AsyncIterator[Connection]:
+        """One write transaction, committed at the end. Raises StoreUnavailable when it cannot be, or not within the limit.
+
+        On SQLite, which has one writer, `urgent` ones wait for two others at most, however many are queued.
+        """
+        async with (
+            guard(),
+            asyncio.timeout(limit_s),
+            self._in_turn(urgent),
+            self._writer.lend() as driver,
+            driver.transaction(),
+        ):
             yield Connection(driver, self.dialect)
+
+    @asynccontextmanager
+    async def _in_turn(self, urgent: bool) -> AsyncIterator[None]:
+        if self.dialect == "postgresql":
+            yield
+        else:
+            async with nullcontext() if urgent else self._queue, self._turn:
+                yield
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -73,7 +98,7 @@ class Store:
             async with self.write() as connection:
                 yield connection
         else:
-            async with guard(), self._reader.lend() as driver:
+            async with guard(), asyncio.timeout(LIMIT_S), self._reader.lend() as driver:
                 yield Connection(driver, self.dialect)
 
     async def close(self) -> None:
@@ -120,13 +145,17 @@ class Connection:
         """Execute once for a whole group.
 
         `{rows}` in the statement stands for a relation `r` with `columns` (name to `text`, `bigint` or `boolean`), one
-        row per mapping; `parameters` are the same for all. Returns what the statement returns.
+        row per mapping; the first column is never null. `{match t.a x}` says `t.a = r.x`. `parameters` are the same for
+        all. Returns what the statement returns.
+
+        Tables that are empty at times (`work`, `waiter`) are looked up by `in (select x from {rows})` or `{match}`, never
+        joined by `=`: what PostgreSQL takes for empty it would rather read than look up, for as long as it keeps the plan.
         """
         given = list(rows)
         if not given:
             return []
-        whole = statement.replace("{rows}", _relation(self.dialect, tuple(columns.items()), "rows"))
-        return await self.driver.rows(whole, {"rows": to_json(given).decode(), **parameters})
+        whole, listed = _written_out(statement, self.dialect, tuple(columns.items()), "")
+        return await self.driver.rows(whole, {**_given(given, listed, ""), **parameters})
 
     async def together(self, *changes: Change) -> Sequence[Row]:
         """Execute several changes as one: none of them sees what another does, and no two touch the same row.
@@ -135,10 +164,10 @@ class Connection:
         """
         wanted = [change for change in changes if change.rows]
         if self.dialect == "postgresql" and wanted:
-            whole = _as_one(tuple((change.statement, tuple(change.columns.items())) for change in wanted))
-            return await self.driver.rows(
-                whole, {f"rows_{n}": to_json(change.rows).decode() for n, change in enumerate(wanted)}
-            )
+            parts = tuple((change.statement, tuple(change.columns.items())) for change in wanted)
+            whole, listed = _as_one(parts)
+            given = [_given(change.rows, listed[n], f"_{n}") for n, change in enumerate(wanted)]
+            return await self.driver.rows(whole, {name: value for one in given for name, value in one.items()})
         returned: Sequence[Row] = []
         for change in wanted:
             returned = await self.group(change.statement, change.columns, change.rows)
@@ -148,6 +177,10 @@ class Connection:
     def within_a_second(self) -> str:
         """A random number of milliseconds below a thousand: spreads what becomes due together."""
         return "cast(random() * 999 as bigint)" if self.dialect == "postgresql" else "abs(random() % 1000)"
+
+    def listed(self, column: str) -> str:
+        """All values of a column as one text, with spaces between them."""
+        return f"{'string_agg' if self.dialect == 'postgresql' else 'group_concat'}({column}, ' ')"
 
     @property
     def for_update(self) -> str:
@@ -160,22 +193,55 @@ class Connection:
         return "for update skip locked" if self.dialect == "postgresql" else ""
 
 
-@cache
-def _as_one(changes: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]) -> str:
-    """PostgreSQL's way to execute several changes at once: all but the last stand before it as `with`."""
-    parts = [
-        text.replace("{rows}", _relation("postgresql", columns, f"rows_{n}"))
-        for n, (text, columns) in enumerate(changes)
-    ]
-    before = ", ".join(f"c{n} as ({part})" for n, part in enumerate(parts[:-1]))
-    return f"with {before} {parts[-1]}" if before else parts[-1]
+_Columns = tuple[tuple[str, str], ...]
+_AMONG = re.compile(r"\bin \(select (\w+) from \{rows\}\)")
+_MATCH = re.compile(r"\{match ([\w.]+) (\w+)\}")
+
+
+def _given(rows: Sequence[Mapping[str, Any]], listed: Sequence[str], suffix: str) -> dict[str, Any]:
+    """A group as parameters: whole, and the columns that are wanted as lists."""
+    lists = {f"each_{name}{suffix}": [row[name] for row in rows] for name in listed}
+    return {f"rows{suffix}": to_json(rows).decode(), **lists}
 
 
 @cache
-def _relation(dialect: str, columns: tuple[tuple[str, str], ...], parameter: str) -> str:
+def _as_one(changes: tuple[tuple[str, _Columns], ...]) -> tuple[str, list[tuple[str, ...]]]:
+    """PostgreSQL's way to execute several changes at once: all but the last stand before it as `with`.
+
+    The second answer is what each change takes as lists.
+    """
+    parts = [_written_out(text, "postgresql", columns, f"_{n}") for n, (text, columns) in enumerate(changes)]
+    before = ", ".join(f"c{n} as ({part})" for n, (part, _) in enumerate(parts[:-1]))
+    return (f"with {before} {parts[-1][0]}" if before else parts[-1][0]), [listed for _, listed in parts]
+
+
+@cache
+def _written_out(statement: str, dialect: str, columns: _Columns, suffix: str) -> tuple[str, tuple[str, ...]]:
+    """A group's statement in a dialect's own words, and the columns that it takes as lists too.
+
+    A list is a bound that no planner can miss: an index looks its values up, and nothing else of the table is read. The
+    empty text keeps the equality beside it from being a way into the table.
+    """
+    listed: tuple[str, ...] = ()
     if dialect == "postgresql":
-        typed = ", ".join(f"{name} {kind}" for name, kind in columns)
-        return f"jsonb_to_recordset(cast(:{parameter} as jsonb)) as r({typed})"
+        statement = _MATCH.sub(r"\1 in (select \2 from {rows}) and \1 || '' = r.\2", statement)
+        listed = tuple(dict.fromkeys(_AMONG.findall(statement)))
+        statement = _AMONG.sub(rf"= any(cast(:each_\1{suffix} as text[]))", statement)
+    else:
+        statement = _MATCH.sub(r"\1 = r.\2", statement)
+    return statement.replace("{rows}", _relation(dialect, columns, f"rows{suffix}")), listed
+
+
+def _relation(dialect: str, columns: _Columns, parameter: str) -> str:
+    if dialect == "postgresql":
+        typed, first = ", ".join(f"{name} {kind}" for name, kind in columns), f"given.{columns[0][0]}::text"
+        # The planner takes such a relation for a hundred rows, and then reads whole tables to join them with it. Behind
+        # a test that it knows nothing about it expects a single row, and looks the others up by key, however many there
+        # are.
+        return (
+            f"(select * from jsonb_to_recordset(cast(:{parameter} as jsonb)) as given({typed}) "
+            f"where {first} || '' = {first}) as r"
+        )
     picked = ", ".join(f"value ->> '{name}' as {name}" for name, _ in columns)
     return f"(select {picked} from json_each(:{parameter})) as r"
 

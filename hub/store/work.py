@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hub.store.session import Connection
@@ -13,7 +13,7 @@ NEVER_MS = 9_000_000_000_000_000
 
 @dataclass(frozen=True)
 class Claim:
-    """A piece of work in hand. Only who knows the current `epoch` may advance it."""
+    """A piece of work in hand. Only who knows the current `epoch` may advance it. `queue` is the text of its lane."""
 
     kind: str
     ref: str
@@ -24,32 +24,71 @@ class Claim:
     data: str | None
 
 
-async def claim(
-    c: Connection, *, now_ms: int, lease_ms: int, owner: str, most: int, full: Sequence[str] = ()
-) -> list[Claim]:
-    """T3: take what is due, oldest first, except from the `full` queues."""
-    names = {f"q{n}": queue for n, queue in enumerate(full)}
-    but = f"and queue not in ({', '.join(':' + n for n in names)})" if names else ""
-    pick = f"where due_at <= :now {but} order by due_at limit :most {c.skip_locked}"
+_TAKE = """
+update work set due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
+where {chosen}
+returning kind, ref, queue, epoch, claims, attempts, data
+"""
+
+
+async def claim(c: Connection, *, now_ms: int, lease_ms: int, owner: str, most: int) -> list[Claim]:
+    """T3: take what is due, oldest first."""
+    pick = f"where due_at <= :now order by due_at limit :most {c.skip_locked}"
     # PostgreSQL may run a subselect after `in` once per row, and then claims more than `most`; an array is made once.
     chosen = (
         f"ctid = any(array(select ctid from work {pick}))"
         if c.dialect == "postgresql"
         else f"(kind, ref) in (select kind, ref from work {pick})"
     )
-    rows = await c.all(
-        f"""
-        update work set due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
-        where {chosen}
-        returning kind, ref, queue, epoch, claims, attempts, data
-        """,
-        now=now_ms,
-        until=now_ms + lease_ms,
-        owner=owner,
-        most=most,
-        **names,
-    )
+    rows = await c.all(_TAKE.format(chosen=chosen), now=now_ms, until=now_ms + lease_ms, owner=owner, most=most)
     return [Claim(**row) for row in rows]
+
+
+async def claim_from(
+    c: Connection, portions: Mapping[str, int], *, now_ms: int, lease_ms: int, owner: str
+) -> list[Claim]:
+    """T3 when it is crowded: take what is due from each of these queues, oldest first, at most so many."""
+    given = {"now": now_ms, "until": now_ms + lease_ms, "owner": owner}
+    if c.dialect == "postgresql":
+        chosen = (
+            "ctid = any(array(select w.ctid from {rows} cross join lateral (select work.ctid from work "
+            "where work.queue = r.queue and work.due_at <= :now order by work.due_at limit r.most "
+            "for update skip locked) w))"
+        )
+        rows = await c.group(
+            _TAKE.replace("{chosen}", chosen),
+            {"queue": "text", "most": "bigint"},
+            [{"queue": queue, "most": most} for queue, most in portions.items()],
+            **given,
+        )
+    else:
+        # SQLite joins nothing laterally: one select per queue.
+        named = {f"q{n}": queue for n, queue in enumerate(portions)} | {
+            f"m{n}": m for n, m in enumerate(portions.values())
+        }
+        picks = " union all ".join(
+            f"select kind, ref from (select kind, ref from work where queue = :q{n} and due_at <= :now "
+            f"order by due_at limit :m{n})"
+            for n in range(len(portions))
+        )
+        rows = await c.all(_TAKE.format(chosen=f"(kind, ref) in ({picks})"), **named, **given)
+    return [Claim(**row) for row in rows]
+
+
+async def lanes(c: Connection) -> dict[str, int]:
+    """When the earliest work of each queue is due; it jumps from queue to queue along the index."""
+    rows = await c.all(
+        """
+        with recursive lane(queue) as (
+          select min(queue) from work
+          union all
+          select (select min(queue) from work where queue > lane.queue) from lane where lane.queue is not null
+        )
+        select queue, (select min(due_at) from work where work.queue = lane.queue) as due
+        from lane where queue is not null
+        """
+    )
+    return {row["queue"]: row["due"] for row in rows if row["due"] is not None and row["due"] < NEVER_MS}
 
 
 async def renew(
@@ -58,7 +97,7 @@ async def renew(
     """T7: lengthen the leases of held work (kind, ref, epoch). What is not in the answer is lost."""
     rows = await c.group(
         "update work set due_at = :until from {rows} "
-        "where work.kind = r.kind and work.ref = r.ref and work.epoch = r.epoch and work.owner = :owner "
+        "where {match work.kind kind} and {match work.ref ref} and work.epoch = r.epoch and work.owner = :owner "
         "returning work.kind as kind, work.ref as ref",
         {"kind": "text", "ref": "text", "epoch": "bigint"},
         [{"kind": kind, "ref": ref, "epoch": epoch} for kind, ref, epoch in held],

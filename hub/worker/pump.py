@@ -9,26 +9,39 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from operator import itemgetter
+from typing import Any
 
 from hub import seams
 from hub.batches import Batches
-from hub.errors import StoreUnavailable
+from hub.errors import ConfigError, StoreUnavailable
 from hub.ids import new_id
+from hub.limits import Limits
+from hub.retention import KIND as UPKEEP
+from hub.retention import Retention
 from hub.routing import BATCH, Router
 from hub.runs import Hand, Runner
 from hub.sources import Sources
 from hub.store import runs, work
+from hub.store.lanes import Lane
 from hub.store.runs import EffectRow, Lease
-from hub.store.session import Store
+from hub.store.session import Connection, Store
 from hub.store.work import Claim
 from hub.timetravel import HubTime
+from hub.worker.shares import most_of_one, share_out
 
 _FLOOR_S = 1.0
 _CLAIM_MOST = 100
 _RENEWALS_PER_LEASE = 5
 # What is due and cannot be claimed is full, or another worker's in this moment.
 _BUSY_S = 0.05
+_SOON_S = 0.005
+# From so many lanes on they are read once a second and not at every look.
+_MANY_LANES, _LANES_S = 100, 1.0
+# Work of a kind that only a newer release knows is offered to its processes again and again.
+_UNKNOWN_S = 5.0
 # After the database failed, look again so soon; doubling to the second.
 _OUTAGE_S = (0.2, 5.0)
 
@@ -46,24 +59,30 @@ class Pump:
         runner: Runner,
         sources: Sources,
         batches: Batches,
+        retention: Retention,
         *,
         slots: int,
         lease_s: float,
-        full: Callable[[], list[str]],
+        limits: Limits,
         ring: Callable[[], None],
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
-        self._others = {"batch": batches.handle}
-        self._sources = sources
-        self._slots, self._lease_s, self._full, self._ring = slots, lease_s, full, ring
+        self._others = {
+            "batch": batches.handle,
+            UPKEEP: retention.handle,
+            **dict.fromkeys(sources.kinds, sources.handle),
+        }
+        self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._owner = f"w-{new_id()}"
         self._claims: dict[tuple[str, str], Claim] = {}
         self._hands: dict[tuple[str, str], Hand] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_route, self._to_claim = asyncio.Event(), asyncio.Event()
-        # Whether the last claim took all that was due; new runs must not overtake what waits longer.
+        # Whether the last claim took all that could be done. If not, what is free is shared out, and new runs must not
+        # overtake what waits longer.
         self._calm = True
         self._stopping = False
+        self._lanes: tuple[float, dict[str, int]] = (float("-inf"), {})
 
     @property
     def busy(self) -> int:
@@ -97,7 +116,10 @@ class Pump:
         async def look() -> float | None:
             await self._time.sync()
             # A process that has room takes new runs in hand as they are made; while it has not, they queue up.
-            deadline, most = time.monotonic() + self._lease_s, self._slots - len(self._tasks) if self._calm else 0
+            deadline, most = (
+                time.monotonic() + self._lease_s,
+                most_of_one(self._slots) - len(self._tasks) if self._calm else 0,
+            )
             routed = await self._router.route(Lease(self._owner, self._lease_end_ms(), max(0, most)))
             for claim, row in routed.in_hand:
                 self._take(Hand(claim, row, deadline), None)
@@ -114,17 +136,74 @@ class Pump:
             most = min(self._slots - len(self._tasks), _CLAIM_MOST)
             if most <= 0:
                 return None
+            if not self._calm or self._limits.crowded or len(self._tasks) >= most_of_one(self._slots):
+                return await self._claim_shares(most)
             # Most looks find nothing due; this read costs a third of a claim that finds nothing.
             if (early_s := await self._until_due()) != 0.0:
                 self._calm = True
                 return early_s
-            claimed = await self._claim(most)
-            self._calm = claimed < most
-            if claimed == most:
+            most = min(most, most_of_one(self._slots) - len(self._tasks))
+            claims = await self._claim(lambda c: work.claim(c, most=most, **self._terms()))
+            self._calm = len(claims) < most
+            if not self._calm:
                 self._share()
-            return 0.0 if claimed else _BUSY_S
+            return 0.0 if claims else _BUSY_S
 
         await self._forever(look, self._to_claim)
+
+    async def _claim_shares(self, most: int) -> float | None:
+        """Share the free slots out between the lanes that have due work; returns how long to rest, as a look does."""
+        lanes = await self._known_lanes()
+        now_ms = self._time.clock.now_ms()
+        due = [Lane.of(queue) for queue, at_ms in sorted(lanes.items(), key=itemgetter(1)) if at_ms <= now_ms]
+        portions = share_out(
+            due,
+            slots=self._slots,
+            free=most,
+            in_hand=Counter(Lane.of(claim.queue).owner for claim in self._claims.values()),
+            room=lambda connection: self._limits.outlook(connection).room,
+            draw=random.random(),  # noqa: S311  (shares slots out, guards nothing)
+        )
+        if not portions:
+            # What nothing can be done about is overtaken by everybody.
+            self._calm = all(self._limits.outlook(lane.connection).room == 0 for lane in due)
+            return self._rest_s(lanes, now_ms)
+        asked = {str(lane): n for lane, n in portions.items()}
+        claims = await self._claim(lambda c: work.claim_from(c, asked, **self._terms()))
+        got = Counter(claim.queue for claim in claims)
+        self._calm = all(got[queue] < n for queue, n in asked.items())
+        if not self._calm:
+            self._share()
+        if not claims:
+            # Whatever was due is another process's: what is known of the lanes is old.
+            self._lanes = (float("-inf"), {})
+        return 0.0 if claims else _BUSY_S
+
+    async def _known_lanes(self) -> dict[str, int]:
+        """When each lane's earliest work is due; where there are many of them, as it was up to a second ago."""
+        read_at, lanes = self._lanes
+        if len(lanes) < _MANY_LANES or time.monotonic() - read_at > _LANES_S:
+            async with self._store.read() as c:
+                lanes = await work.lanes(c)
+            self._lanes = (time.monotonic(), lanes)
+        return lanes
+
+    def _rest_s(self, lanes: Mapping[str, int], now_ms: int) -> float | None:
+        """Seconds until something more can be claimed, if nothing changes before; None when that is not known."""
+        rests = []
+        for queue, at_ms in lanes.items():
+            if at_ms > now_ms:
+                rests.append((at_ms - now_ms) / 1000)
+            elif outlook_s := self._limits.outlook(Lane.of(queue).connection).again_s:
+                rests.append(max(_SOON_S, outlook_s))
+        return min(rests, default=None)
+
+    def _terms(self) -> dict[str, Any]:
+        return {
+            "now_ms": self._time.clock.now_ms(),
+            "lease_ms": int(self._lease_s * 1000),
+            "owner": self._owner,
+        }
 
     def _share(self) -> None:
         """More may be due than this process can take: let another one look as well."""
@@ -140,6 +219,9 @@ class Pump:
                 pause_s = _OUTAGE_S[0]
             except StoreUnavailable as error:
                 _log.warning("the database is away; trying again", extra={"what": "store_away", "error": str(error)})
+                rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
+            except ConfigError as error:
+                _log.error("a look for work failed; trying again", extra={"what": "look_failed", "error": str(error)})
                 rest_s, pause_s = pause_s, min(pause_s * 2, _OUTAGE_S[1])
             except Exception:  # one failed look must not end the process's work
                 _log.exception("a look for work failed; trying again", extra={"what": "look_failed"})
@@ -164,17 +246,10 @@ class Pump:
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
-    async def _claim(self, most: int) -> int:
+    async def _claim(self, take: Callable[[Connection], Awaitable[list[Claim]]]) -> list[Claim]:
         deadline = time.monotonic() + self._lease_s
         async with self._store.write() as c:
-            claims = await work.claim(
-                c,
-                now_ms=self._time.clock.now_ms(),
-                lease_ms=int(self._lease_s * 1000),
-                owner=self._owner,
-                most=most,
-                full=self._full(),
-            )
+            claims = await take(c)
         if claims:
             seams.reach("run.claimed")
         ids = [claim.ref for claim in claims if claim.kind == "run"]
@@ -186,14 +261,22 @@ class Pump:
                 open_effects = await runs.open_effects(c, again)
         for claim in claims:
             if claim.kind != "run":
-                self._start(claim, self._others.get(claim.kind, self._sources.handle)(claim))
+                self._start(claim, self._others.get(claim.kind, self._leave)(claim))
             elif claim.ref in rows:
                 self._take(Hand(claim, rows[claim.ref], deadline), open_effects.get(claim.ref))
-        return len(claims)
+        return claims
 
     def _take(self, hand: Hand, open_effect: EffectRow | None) -> None:
         self._hands[(hand.claim.kind, hand.claim.ref)] = hand
         self._start(hand.claim, self._runner.advance(hand, open_effect))
+
+    async def _leave(self, claim: Claim) -> None:
+        """Leave work that this release does not know to one that does."""
+        _log.warning(
+            "work of an unknown kind is left to newer releases", extra={"what": "work_left", "kind": claim.kind}
+        )
+        async with self._store.write() as c:
+            await work.give_back(c, claim, due_ms=self._time.clock.now_ms() + int(_UNKNOWN_S * 1000))
 
     def _start(self, claim: Claim, doing: Awaitable[None]) -> None:
         self._claims[(claim.kind, claim.ref)] = claim
@@ -224,7 +307,7 @@ class Pump:
                 continue
             asked = time.monotonic()
             try:
-                async with self._store.write() as c:
+                async with self._store.write(urgent=True) as c:
                     kept = await work.renew(
                         c,
                         owner=self._owner,

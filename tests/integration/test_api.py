@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from hub.api.app import make_app
-from hub.process import counting_refusals, create_api_key
+from hub.process import create_api_key, receiving
 from tests.acme import signed
 from tests.conftest import free_port
 from tests.integration.test_runs import REMINDER, TWO_NOTES
@@ -49,7 +49,7 @@ def web(running: Callable[..., Any]) -> Callable[..., Any]:
 
     @asynccontextmanager
     async def start(database_url: str, **how: Any) -> AsyncIterator[Web]:
-        async with running(database_url, **how) as it, counting_refusals(it.hub), aiohttp.ClientSession() as session:
+        async with running(database_url, **how) as it, receiving(it.hub), aiohttp.ClientSession() as session:
             port = free_port()
             server = uvicorn.Server(
                 uvicorn.Config(make_app(it.hub), port=port, log_config=None, access_log=False, lifespan="off")
@@ -121,7 +121,7 @@ async def test_other_methods_are_refused(web: Callable[..., Any], sqlite_url: st
 async def test_when_nothing_can_be_stored_the_vendor_is_asked_to_come_again(
     web: Callable[..., Any], sqlite_url: str
 ) -> None:
-    async with web(sqlite_url, work=False) as w:
+    async with web(sqlite_url, work=False, spool_mb=0) as w:
         async with w.it.hub.store.write() as c:
             await c.run("pragma query_only = on")
         body, headers = signed("signed_up", {"id": "s-1"}, delivery="d-1")

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from hub import Effect
+from hub.clock import parse_duration_ms
+from tests.acme import acme
+
 JOIN = """
 recipe: join
 on: {event: acme.signed_up}
@@ -70,4 +76,30 @@ async def test_a_lost_answer_is_repeated_with_exactly_the_same_people(
         first, second, *rest = _calls(it)
         assert first == second == ["a@example.com", "b@example.com"]
         assert rest == [["c@example.com"]]
+        assert {r["status"] for r in await it.runs()} == {"done"}
+
+
+async def test_a_batch_that_was_only_too_early_is_called_again_even_if_it_must_never_be_repeated(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acme.actions["add_members"], "effect", Effect.AT_MOST_ONCE)
+    async with running(database_url) as it:
+        await it.publish(JOIN)
+        it.sandbox.throttle_until_ms = it.hub.clock.now_ms() + 45_000
+        await _join(it, "a", "b", "c")
+        await it.advance(10_000)
+        assert _calls(it) == []
+        # Who comes meanwhile may go with it: nothing was done yet.
+        await it.advance(600_000)
+        assert [sorted(people) for people in _calls(it)] == [["a@example.com", "b@example.com", "c@example.com"]]
+        assert {r["status"] for r in await it.runs()} == {"done"}
+
+
+async def test_a_batch_is_given_up_after_days_and_its_runs_go_on(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(JOIN)
+        it.sandbox.status["/members"] = 503
+        await _join(it, "a")
+        await it.advance(parse_duration_ms("4d"))
+        assert {r.data["key"] for r in it.sandbox.log} == {"a:failed"}
         assert {r["status"] for r in await it.runs()} == {"done"}

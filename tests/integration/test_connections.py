@@ -11,9 +11,14 @@ import pytest
 from aiohttp import web
 
 from hub import ClientCredentials, Connector, Field
-from hub.errors import AuthExpired, ConfigError, ConnectionConfigError
+from hub import connections as connections_module
+from hub.errors import AuthExpired, ConfigError, ConnectionConfigError, NotSent
+from hub.plugins import Plugins
+from hub.process import open_hub
 from hub.store import work
 from tests.acme import AcmeSandbox, acme
+from tests.integration.test_batches import JOIN
+from tests.integration.test_runs import one_step
 
 
 @pytest.fixture
@@ -161,3 +166,94 @@ def test_every_connector_tells_its_kinds_of_auth_apart() -> None:
         assert isinstance(connector, Connector)
         names = [kind.name for kind in connector.auth]
         assert len(names) == len(set(names)), connector.name
+
+
+async def _parked(it: Any) -> int:
+    async with it.hub.store.read() as c:
+        row = await c.first("select count(*) as n from work where parked_on = 'connection:acme' and kind <> 'poll'")
+    return int(row["n"])
+
+
+async def test_processes_that_need_a_token_at_once_exchange_one(
+    running: Callable[..., Any], database_url: str, token_server: dict[str, Any], acme_plugins: Plugins
+) -> None:
+    async with running(database_url, work=False) as it:
+        await _exchanging(it)
+        async with (
+            open_hub(it.settings, plugins=acme_plugins) as other,
+            open_hub(it.settings, plugins=acme_plugins) as third,
+        ):
+            accounts = await asyncio.gather(
+                *[hub.connections.test("acme") for hub in (it.hub, other, third) for _ in range(5)]
+            )
+        assert {a.id for a in accounts} == {"main"}
+        assert token_server["exchanges"] == 1
+
+
+async def test_a_process_killed_over_a_renewal_is_waited_for_and_then_replaced(
+    running: Callable[..., Any], database_url: str, token_server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections_module, "_RENEW_LOOKS", 2)
+    async with running(database_url, work=False) as it:
+        await _exchanging(it)
+        # given a process that got its answer and died before it stored it
+        async with it.hub.store.write() as c:
+            in_a_while = it.hub.clock.now_ms() + 20_000
+            await c.run("update connection set token_lease = 'dead', token_lease_until = :until", until=in_a_while)
+        with pytest.raises(NotSent, match="another process is renewing"):
+            await it.hub.connections.test("acme")
+        assert token_server["exchanges"] == 0
+        # when its lease has ended
+        async with it.hub.store.write() as c:
+            await c.run("update connection set token_lease_until = 1")
+        assert (await it.hub.connections.test("acme")).id == "main"
+        assert token_server["exchanges"] == 1
+
+
+async def test_a_renewal_that_fails_lets_others_try_at_once(
+    running: Callable[..., Any], sqlite_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await _exchanging(it)
+        token_server["refuse"] = True
+        with pytest.raises(AuthExpired):
+            await it.hub.connections.test("acme")
+        token_server["refuse"] = False
+        assert (await it.hub.connections.test("acme")).id == "main"
+
+
+async def test_a_secret_that_is_refused_parks_runs_and_batches_without_spending_attempts(
+    running: Callable[..., Any], database_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(database_url) as it:
+        await _exchanging(it)
+        await it.publish(one_step("acme.put_note"))
+        await it.publish(JOIN)
+        token_server["refuse"] = True
+        await it.deliver("signed_up", {"id": "s-1", "email": "a@example.com", "cart": "vip"})
+        await it.advance(15_000)
+        assert await _parked(it) == 2
+        assert (await it.hub.connections.by_name("acme")).health == "needs re-authorisation"
+        efforts = [e["attempts"] for run in await it.runs() if run["recipe"] == "one-step" for e in run["effects"]]
+        assert efforts == [0]
+        # when somebody mended it at the vendor and says so
+        token_server["refuse"] = False
+        await it.hub.connections.test("acme")
+        await it.advance(30_000)
+        assert {run["status"] for run in await it.runs()} == {"done"}
+        assert sorted(r.operation for r in it.sandbox.log) == ["add_members", "put_note", "put_note"]
+
+
+async def test_a_connection_mended_while_its_run_is_being_parked_leaves_nothing_behind(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        connection = await it.hub.connections.by_name("acme")
+        async with it.hub.store.write() as c:
+            await work.add_if_absent(c, "batch", "acme|acme.add_members|vip", "|acme|2", 0)
+            await c.run("update work set parked_on = 'connection:acme', due_at = :never", never=work.NEVER_MS)
+        # The credentials that were refused are not those that are stored now.
+        assert not await it.hub.connections.unhealthy(replace(connection, token_epoch=-1), "refused")
+        assert (await it.hub.connections.by_name("acme")).health == "ok"
+        await it.hub.connections.unpark_if_healthy(connection)
+        assert await _parked(it) == 0

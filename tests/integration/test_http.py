@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hub.errors import ConnectionConfigError, NotSent, OutcomeUnknown, RateLimited, Rejected, VendorUnavailable
-from hub.http import Answer, Transport, error_for
+from hub.http import Answer, Transport, error_for, retry_after
 from tests.acme import acme
 from tests.conftest import free_port
 
@@ -139,6 +139,23 @@ async def test_an_answer_without_end_is_cut_off() -> None:
 def test_the_shared_status_table(status: int, kind: type[Exception]) -> None:
     assert isinstance(error_for(Answer(status, {"Retry-After": "7"}, b"")), kind)
     assert error_for(Answer(204, {}, b"")) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "-1"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "Sun, 22 Nov 2026 10:02:00 GMT", "Date": "Sun, 22 Nov 2026 10:00:30 GMT"}, 90.0),
+        ({"Retry-After": "Sun, 22 Nov 2026 10:00:00 GMT", "Date": "Sun, 22 Nov 2026 10:00:30 GMT"}, 0.0),
+        ({"Retry-After": "Sun, 22 Nov 2026 10:02:00 GMT"}, None),
+    ],
+)
+def test_how_long_the_vendor_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
 
 
 @pytest.mark.parametrize(

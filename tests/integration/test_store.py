@@ -15,7 +15,7 @@ from hub.errors import StoreError, StoreUnavailable
 from hub.process import open_store
 from hub.settings import load_settings
 from hub.store import migrate, runs, work
-from hub.store.grouped import Full, Grouped
+from hub.store.grouped import Full, Grouped, Late
 from hub.store.runs import NewRun
 from hub.store.schema import metadata
 from hub.store.session import Change, Store
@@ -48,6 +48,7 @@ async def test_a_schema_from_the_future_is_refused(sqlite_url: str) -> None:
     store = Store(sqlite_url)
     async with store.write() as c:
         await c.run("update alembic_version set version_num = '9999'")
+        await c.run("delete from meta where key = 'serves'")
     with pytest.raises(StoreError, match="upgrade tetik-hub"):
         await migrate.require_ready(store)
     await store.close()
@@ -177,13 +178,32 @@ async def test_parked_work_is_due_again_when_its_reason_is_gone(store: Store) ->
     assert [c.ref for c in await _claim(store, "w-1", 51_001)] == ["a"]
 
 
-async def test_full_queues_are_passed_over(store: Store) -> None:
+async def test_a_crowded_claim_takes_so_many_from_each_lane(store: Store) -> None:
     async with store.write() as c:
-        await work.add_if_absent(c, "run", "slow", "shop", 0)
-        await work.add_if_absent(c, "run", "quick", "sms", 1)
+        for n in range(5):
+            await work.add_if_absent(c, "run", f"slow-{n}", "slow|shop|1", n)
+            await work.add_if_absent(c, "run", f"quick-{n}", "quick", n)
+        await work.add_if_absent(c, "run", "later", "quick", 900)
+        await work.add_if_absent(c, "run", "parked", "parked", work.NEVER_MS)
+        assert await work.lanes(c) == {"slow|shop|1": 0, "quick": 0}
+        claims = await work.claim_from(c, {"slow|shop|1": 2, "quick": 9, "gone": 3}, now_ms=5, lease_ms=9, owner="w")
+        assert {claim.ref for claim in claims} == {"slow-0", "slow-1", *(f"quick-{n}" for n in range(5))}
+        assert await work.lanes(c) == {"slow|shop|1": 2, "quick": 14}
+
+
+async def test_crowded_claims_of_several_workers_never_take_the_same(store: Store) -> None:
     async with store.write() as c:
-        claims = await work.claim(c, now_ms=5, lease_ms=1, owner="w", most=5, full=["shop"])
-    assert [c_.ref for c_ in claims] == ["quick"]
+        for n in range(200):
+            await work.add_if_absent(c, "run", f"r-{n}", f"lane-{n % 4}", 0)
+
+    async def claim(n: int) -> list[work.Claim]:
+        async with store.write() as c:
+            portions = {f"lane-{lane}": 4 for lane in range(4)}
+            return await work.claim_from(c, portions, now_ms=1, lease_ms=30_000, owner=f"w-{n}")
+
+    claimed = await asyncio.gather(*[claim(n) for n in range(20)])
+    refs = [c.ref for group in claimed for c in group]
+    assert len(refs) == len(set(refs)) == 200
 
 
 async def test_a_run_born_in_hand_is_somebody_elses_when_its_lease_ends(store: Store) -> None:
@@ -283,3 +303,49 @@ async def test_beyond_its_bound_it_says_so_at_once() -> None:
                 waiting[-1].result()
     release.set()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_whoever_is_urgent_waits_for_two_others_at_most(sqlite_url: str) -> None:
+    # given a database with one writer and many who want to write
+    store = Store(sqlite_url)
+    order: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(name: str, *, urgent: bool = False) -> None:
+        async with store.write(urgent=urgent) as c:
+            begun.set()
+            await go_on.wait()
+            await c.run("update meta set value = value")
+            order.append(name)
+
+    others = [asyncio.create_task(write(f"other-{n}")) for n in range(30)]
+    await begun.wait()
+    # when somebody comes who is urgent
+    urgent = asyncio.create_task(write("urgent", urgent=True))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(urgent, *others)
+    # then the others wait
+    assert order.index("urgent") <= 2
+    assert len(order) == 31
+    await store.close()
+
+
+async def test_who_waits_too_long_is_told_and_what_was_not_begun_is_not_written() -> None:
+    written: list[int] = []
+    go_on = asyncio.Event()
+
+    async def flush(group: Sequence[int]) -> Sequence[int]:
+        await go_on.wait()
+        written.extend(group)
+        return group
+
+    grouped = Grouped(flush, most=1)
+    first = asyncio.create_task(grouped.submit(1))
+    await asyncio.sleep(0.01)
+    with pytest.raises(Late):
+        await grouped.submit(2, patience_s=0.01)
+    go_on.set()
+    assert await first == 1
+    assert await grouped.submit(3) == 3
+    assert written == [1, 3]

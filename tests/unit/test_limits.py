@@ -1,68 +1,281 @@
-"""Budgets in memory."""
+"""Budgets in one process: what is granted, who has to wait and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import Concurrency, Rate
-from hub.limits import DEFAULT_CONCURRENCY, Limits
+from hub import Concurrency, Connector, Rate, RateLimited, Response, Throttle
+from hub.http import Answer
+from hub.limits import DEFAULT_CONCURRENCY, Limits, rates
+from hub.limits.turns import HORIZON_S, Turns
+from hub.store.lanes import Lane, Rank
 from tests.acme import acme
 
 
 class Time:
-    now = 0.0
+    now = 1000.0
 
     def __call__(self) -> float:
         return self.now
 
 
-def test_no_more_calls_in_flight_than_declared() -> None:
-    limits, two = Limits(Time()), replace(acme, budgets=[Concurrency(2)])
-    assert limits.take("c", two, 1) == 0
-    assert limits.take("c", two, 1) == 0
-    assert limits.take("c", two, 1) > 0
-    limits.release("c")
-    assert limits.take("c", two, 1) == 0
+def limits(time: Time | None = None, draw: float = 0.5) -> Limits:
+    return Limits(time or Time(), draw=lambda: draw)
 
 
-def test_without_a_declaration_there_is_a_default() -> None:
-    limits, plain = Limits(Time()), replace(acme, budgets=[])
-    assert [limits.take("c", plain, 1) for _ in range(DEFAULT_CONCURRENCY + 1)].count(0) == DEFAULT_CONCURRENCY
+async def grants(limits: Limits, connector: Connector, count: int, cost: float = 1) -> int:
+    return [await limits.take("c", connector, cost) for _ in range(count)].count(None)
+
+
+async def later_grants(limits: Limits, connector: Connector, count: int) -> int:
+    return [await limits.take("c", connector, 1, waited=True) for _ in range(count)].count(None)
+
+
+async def test_no_more_calls_in_flight_than_declared() -> None:
+    made, two = limits(), replace(acme, budgets=[Concurrency(2)])
+    assert await grants(made, two, 3) == 2
+    made.release("c")
+    assert await grants(made, two, 3) == 1
+
+
+async def test_without_a_declaration_there_is_a_default() -> None:
+    assert await grants(limits(), replace(acme, budgets=[]), DEFAULT_CONCURRENCY + 1) == DEFAULT_CONCURRENCY
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 5)), min_size=1, max_size=80))
-def test_in_no_window_more_than_the_bucket_and_its_refill(asks: list[tuple[float, int]]) -> None:
+async def test_in_no_window_more_than_the_bucket_and_its_refill(asks: list[tuple[float, int]]) -> None:
     time, rate = Time(), Rate(10, per_s=2)
-    limits, connector = Limits(time), replace(acme, budgets=[rate, Concurrency(10_000)])
+    made, connector = limits(time), replace(acme, budgets=[rate, Concurrency(10_000)])
     granted: list[tuple[float, int]] = []
     for pause, cost in asks:
         time.now += pause
-        if limits.take("c", connector, cost) == 0:
+        if await made.take("c", connector, cost, waited=True) is None:
             granted.append((time.now, cost))
+    require_within(rate, granted)
+    # The first one finds a full bucket.
+    assert granted
+
+
+def require_within(rate: Rate, granted: Sequence[tuple[float, float]]) -> None:
     for start, _ in granted:
         for end in [at for at, _ in granted if at >= start]:
             used = sum(cost for at, cost in granted if start <= at <= end)
             assert used <= rate.limit + rate.per_s * (end - start) + 1e-6
 
 
-def test_waiting_as_long_as_told_is_enough() -> None:
+async def test_waiting_as_long_as_told_is_enough() -> None:
     time = Time()
-    limits, connector = Limits(time), replace(acme, budgets=[Rate(1, per_s=0.5)])
-    assert limits.take("c", connector, 1) == 0
-    wait = limits.take("c", connector, 1)
-    time.now += wait + 0.001
-    assert limits.take("c", connector, 1) == 0
+    made, connector = limits(time), replace(acme, budgets=[Rate(1, per_s=0.5)])
+    assert await made.take("c", connector, 1) is None
+    refused = await made.take("c", connector, 1)
+    assert refused is not None
+    assert refused.why == "waiting for the budget of c"
+    time.now += refused.wait_s + 0.001
+    assert await made.take("c", connector, 1, waited=True) is None
 
 
-def test_the_vendor_s_word_holds_for_its_connection_only() -> None:
+async def test_a_call_dearer_than_the_bucket_is_made_when_that_is_full() -> None:
     time = Time()
-    limits = Limits(time)
-    limits.push("c", 30)
-    assert limits.take("c", acme, 1) > 29
-    assert limits.take("d", acme, 1) == 0
-    assert limits.full() == ["c"]
+    made, connector = limits(time), replace(acme, budgets=[Rate(2, per_s=1)])
+    assert await made.take("c", connector, 5) is None
+    assert await made.take("c", connector, 1, waited=True) is not None
+    time.now += 5.1
+    assert await made.take("c", connector, 5, waited=True) is None
+
+
+async def test_all_rates_of_a_connection_hold() -> None:
+    time = Time()
+    made = limits(time)
+    connector = replace(acme, budgets=[Rate(5, per_s=5, name="second"), Rate(6, per_s=0.1, name="minute")])
+    assert await later_grants(made, connector, 9) == 5
+    time.now += 60
+    assert await later_grants(made, connector, 9) == 5
+    time.now += 20.1
+    assert await later_grants(made, connector, 9) == 3
+
+
+async def test_the_vendor_s_word_holds_for_its_connection_only() -> None:
+    time = Time()
+    made = limits(time)
+    await made.push("c", 30)
+    refused = await made.take("c", acme, 1)
+    assert refused is not None
+    assert refused.wait_s >= 29
+    assert refused.why == "c asked to wait"
+    assert await made.take("d", acme, 1) is None
+    assert made.held() == {"c": 30}
+    assert made.outlook("c").room == 0
     time.now += 31
-    assert limits.take("c", acme, 1) == 0
+    assert await made.take("c", acme, 1) is None
+
+
+async def test_a_vendor_that_names_no_time_is_left_alone_longer_each_time() -> None:
+    time = Time()
+    made = limits(time)
+    holds = []
+    for _ in range(8):
+        await made.push("c", None)
+        # Calls that were in flight together say the same thing once more.
+        await made.push("c", None)
+        holds.append(made.held()["c"])
+        time.now += holds[-1] + 0.001
+    assert holds == [1, 2, 4, 8, 16, 32, 60, 60]
+    made.noted("c", acme, Answer(200, {}, b"{}"), None, 0.0)
+    await made.push("c", None)
+    assert made.held()["c"] == pytest.approx(1)
+
+
+async def test_no_vendor_can_hold_a_connection_for_ever() -> None:
+    made = limits()
+    await made.push("c", 1e12)
+    assert made.held()["c"] <= 86_400
+
+
+# -- turns -------------------------------------------------------------------------------------------------------------
+
+
+async def test_those_who_wait_come_back_one_after_the_other_at_the_rate() -> None:
+    made, connector = limits(), replace(acme, budgets=[Rate(10, per_s=10), Concurrency(1000)])
+    assert await grants(made, connector, 10) == 10
+    waits = [r.wait_s for r in [await made.take("c", connector, 1) for _ in range(50)] if r]
+    assert len(waits) == 50
+    assert waits == pytest.approx([(n + 1) / 10 for n in range(50)])
+
+
+async def test_who_comes_new_does_not_overtake_those_who_wait() -> None:
+    time = Time()
+    made, connector = limits(time), replace(acme, budgets=[Rate(10, per_s=10), Concurrency(1000)])
+    await grants(made, connector, 15)
+    time.now += 0.1001
+    assert await made.take("c", connector, 1) is not None
+    assert await made.take("c", connector, 1, waited=True) is None
+
+
+async def test_transactional_calls_go_before_marketing_which_still_gets_a_tenth() -> None:
+    time = Time()
+    connector = replace(acme, budgets=[Rate(10, per_s=10), Concurrency(1000)])
+    lucky, unlucky = limits(time, draw=0.05), limits(time, draw=0.5)
+    for made in (lucky, unlucky):
+        await grants(made, connector, 10)
+        assert await made.take("c", connector, 1, Rank.MARKETING) is not None
+        assert await made.take("c", connector, 1, Rank.TRANSACTIONAL) is not None
+    time.now += 0.095
+    time.now += 0.0049
+    assert await unlucky.take("c", connector, 1, Rank.MARKETING, waited=True) is not None
+    time.now += 0.0002
+    assert await unlucky.take("c", connector, 1, Rank.TRANSACTIONAL, waited=True) is None
+    assert await lucky.take("c", connector, 1, Rank.MARKETING, waited=True) is None
+
+
+def test_nobody_is_sent_further_away_than_the_horizon() -> None:
+    turns = Turns()
+    waits = [turns.give(Rank.TRANSACTIONAL, 0.0, 0.0, 1.0, 0.5) for _ in range(100)]
+    assert max(waits) <= HORIZON_S
+    assert waits[:5] == [0, 1, 2, 3, 4]
+
+
+async def test_of_those_who_wait_only_so_many_are_worth_claiming_as_there_are_tokens() -> None:
+    time = Time()
+    made, connector = limits(time), replace(acme, budgets=[Rate(10, per_s=10), Concurrency(1000)])
+    await grants(made, connector, 30)
+    assert made.crowded
+    assert made.outlook("c").room == 0
+    assert made.outlook("c").again_s == pytest.approx(0.1)
+    time.now += 0.55
+    assert made.outlook("c").room == 5
+
+
+# -- what vendors say about their own count ----------------------------------------------------------------------------
+
+
+def _left(response: Response) -> Throttle | None:
+    left = response.headers.get("X-Left")
+    return Throttle(available=float(left), limit=20, per_s=4) if left else None
+
+
+async def test_what_the_vendor_says_is_left_is_never_exceeded() -> None:
+    time = Time()
+    made = limits(time)
+    connector = replace(acme, budgets=[Rate(10, per_s=2), Concurrency(1000)], throttle=_left)
+    assert await made.take("c", connector, 1) is None
+    made.noted("c", connector, Answer(200, {"X-Left": "3"}, b""), None, 0.0)
+    assert await grants(made, connector, 9) == 3
+    # It refills as fast as the vendor says, up to what the vendor says.
+    time.now += 100
+    assert await later_grants(made, connector, 99) == 20
+
+
+async def test_a_connector_that_cannot_read_its_throttle_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    made, connector = limits(), replace(acme, throttle=lambda response: Throttle(available=float("x")))
+    made.noted("c", connector, Answer(200, {}, b""), None, 0.0)
+    made.noted("c", connector, Answer(429, {}, b""), RateLimited(), 0.0)
+    assert {record.__dict__["what"] for record in caplog.records} == {"throttle_failed"}
+    assert await made.take("c", connector, 1) is None
+
+
+# -- several processes that cannot ask each other ----------------------------------------------------------------------
+
+
+async def test_processes_that_cannot_ask_each_other_keep_to_their_share() -> None:
+    time, rate = Time(), Rate(100, per_s=10)
+    connector = replace(acme, budgets=[rate, Concurrency(10)])
+    each = [Limits(time, alone=False) for _ in range(4)]
+    for made in each:
+        made.heard(4)
+    assert [await grants(made, connector, 50) for made in each] == [2, 2, 2, 2]
+    wide = replace(acme, budgets=[rate, Concurrency(10_000)])
+    each = [Limits(time, alone=False) for _ in range(4)]
+    for made in each:
+        made.heard(4)
+    assert sum([await grants(made, wide, 200) for made in each]) == 80
+
+
+# -- batches of tokens -------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(0, 0.3), st.integers(1, 3)), min_size=1, max_size=120),
+    st.sampled_from([Rate(20, per_s=50), Rate(10, per_s=100), Rate(50, per_s=30), Rate(8, per_s=400)]),
+)
+def test_tokens_kept_by_processes_never_add_up_to_more_than_the_limit(
+    asks: list[tuple[int, float, int]], rate: Rate
+) -> None:
+    kept = rates.keep_back([rate], dearest=3)
+    [burst] = rates.bursts([rate], kept)
+    now, full_at = 0.0, {rate.name: 0.0}
+    tokens = dict.fromkeys(range(4), (0.0, 0.0))
+    used: list[tuple[float, float]] = []
+    for process, pause, cost in asks:
+        now += pause
+        left, until = tokens[process]
+        if left < cost or until <= now:
+            there = burst - max(0.0, full_at[rate.name] - now) * rate.per_s
+            if there < cost:
+                continue
+            left = min(max(cost, kept), there)
+            full_at[rate.name] = max(full_at[rate.name], now) + left / rate.per_s
+            until = now + rates.HOLD_S
+        tokens[process] = (left - cost, until)
+        used.append((now, cost))
+    require_within(rate, used)
+
+
+def test_small_rates_are_not_taken_in_batches() -> None:
+    assert rates.keep_back([Rate(40, per_s=2)], dearest=1) == 0
+    assert rates.keep_back([Rate(100, per_s=100)], dearest=1) == 10
+    assert rates.keep_back([Rate(100, per_s=100)], dearest=100) == 0
+
+
+# -- lanes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lane", [Lane("welcome"), Lane("welcome", "shop", Rank.MARKETING), Lane("", "shop", Rank.BULK)]
+)
+def test_a_lane_is_read_back_from_its_text(lane: Lane) -> None:
+    assert Lane.of(str(lane)) == lane

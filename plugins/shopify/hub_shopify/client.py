@@ -27,12 +27,15 @@ from hub import (
     Rejected,
     Response,
     Subscription,
+    Throttle,
     VendorUnavailable,
 )
 from hub.events import Json
 
 logger = logging.getLogger(__name__)
 
+POINTS = "points"
+"""The name of the rate that calls are counted by."""
 _FROZEN_SHOP_S = 3600.0
 _PLAIN_TERM = re.compile(r"[\w-]+")
 
@@ -318,6 +321,23 @@ def _by_errors(response: Response) -> ConnectorError | None:
     if code == "SHOP_INACTIVE":
         return AuthExpired(f"the shop is closed: {message}", code=code)
     return PermanentError(f"Shopify refused the operation: {message}", code=code)
+
+
+def throttle(response: Response) -> Throttle | None:
+    """What is left in the shop's bucket, how large it is and how fast it refills; plans differ in both.
+
+    (shopify.dev "API limits", GraphQL Admin API, `extensions.cost.throttleStatus`, read 2026-11-22)
+    """
+    try:
+        bucket = response.json()["extensions"]["cost"]["throttleStatus"]
+        return Throttle(
+            available=float(bucket["currentlyAvailable"]),
+            limit=float(bucket["maximumAvailable"]),
+            per_s=float(bucket["restoreRate"]),
+            name=POINTS,
+        )
+    except (OutcomeUnknown, KeyError, TypeError, ValueError):
+        return None  # not an answer of the GraphQL API, or one without its cost
 
 
 def _refilled_after_s(body: Mapping[str, Json]) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hub import ClientCredentials, Connector, Field, Hmac, InboundRequest, Rate, StaticToken
-from hub_shopify.client import WebhookSubscriptions, classify, whoami
+from hub_shopify.client import POINTS, WebhookSubscriptions, classify, throttle, whoami
 
 
 class ShopifyWebhook(Hmac):
@@ -124,8 +124,9 @@ shopify = Connector(
     ],
     webhook=ShopifyWebhook(),
     # The smallest plan's bucket and refill, in cost points per app and shop. (shopify.dev "API rate limits", 2026)
-    budgets=[Rate(1000, per_s=100, name="points")],
+    budgets=[Rate(1000, per_s=100, name=POINTS)],
     classify=classify,
+    throttle=throttle,
     subscriptions=WebhookSubscriptions(),
     whoami=whoami,
     sandbox="hub_shopify.sandbox:ShopifySandbox",

@@ -26,6 +26,7 @@ from hub import (
     RateLimited,
     Rejected,
     Subscription,
+    Throttle,
     VendorUnavailable,
 )
 from hub.testing.context import sandbox_context
@@ -40,6 +41,7 @@ from hub_shopify.client import (
     Operation,
     call,
     search_term,
+    throttle,
     topic_enum,
     whoami,
 )
@@ -204,6 +206,19 @@ async def test_a_throttled_operation_waits_for_the_bucket(script: Script, script
     # then
     assert refused.value.retry_after_s == pytest.approx(1.72)
     assert (refused.value.code, refused.value.request_id) == ("THROTTLED", "r-1")
+
+
+async def test_every_answer_tells_what_is_left_in_the_bucket(script: Script, scripted: ActionContext) -> None:
+    bucket = {"maximumAvailable": 20000.0, "currentlyAvailable": 666, "restoreRate": 1000.0}
+    script.says({"data": {}, "extensions": {"cost": {"throttleStatus": bucket}}})
+    answer = await scripted.http.request("POST", "/graphql.json", json={})
+    assert throttle(answer) == Throttle(available=666, limit=20000, per_s=1000, name="points")
+
+
+@pytest.mark.parametrize("body", [[], {}, {"extensions": None}, {"extensions": {"cost": {"throttleStatus": {}}}}])
+async def test_an_answer_without_a_bucket_tells_nothing(body: Any, script: Script, scripted: ActionContext) -> None:
+    script.says(body)
+    assert throttle(await scripted.http.request("POST", "/graphql.json", json={})) is None
 
 
 @pytest.mark.parametrize("extensions", [None, {}, {"cost": {}}, {"cost": {"throttleStatus": {"restoreRate": 0}}}])

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from hub.store.migrations.rolling import serves
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -75,6 +77,21 @@ def upgrade() -> None:
         sa.Column("used", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("subject", "period"),
     )
+    op.drop_index("effect_queued", "effect")
+    op.create_index(
+        "effect_of_batch",
+        "effect",
+        ["batch", "state", "key"],
+        postgresql_where=sa.text("batch is not null"),
+        sqlite_where=sa.text("batch is not null"),
+    )
+    op.create_index(
+        "event_plugin",
+        "event",
+        ["id"],
+        postgresql_where=sa.text("stage = 'plugin'"),
+        sqlite_where=sa.text("stage = 'plugin'"),
+    )
     with op.batch_alter_table("connection") as batch_op:
         batch_op.add_column(sa.Column("token_lease", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("token_lease_until", sa.BigInteger(), nullable=True))
@@ -92,8 +109,11 @@ def upgrade() -> None:
             sqlite_where=sa.text("retry_of is not null"),
         )
 
+    serves("0001")
+
 
 def downgrade() -> None:
+    serves(None)
     with op.batch_alter_table("run") as batch_op:
         batch_op.drop_index("run_retry")
         batch_op.drop_column("retry_of")
@@ -106,6 +126,16 @@ def downgrade() -> None:
         batch_op.drop_column("token_lease_until")
         batch_op.drop_column("token_lease")
 
+    op.execute("update event set stage = 'route', note = null where stage = 'plugin'")
+    op.drop_index("event_plugin", "event")
+    op.drop_index("effect_of_batch", "effect")
+    op.create_index(
+        "effect_queued",
+        "effect",
+        ["batch", "key"],
+        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text("state = 'queued'"),
+    )
     op.drop_table("usage")
     op.drop_table("process")
     op.drop_table("spend")
