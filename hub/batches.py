@@ -25,16 +25,26 @@ from hub.errors import (
 )
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Limits
+from hub.pauses import Pauses, said
 from hub.plugins import Plugins
+from hub.store import pauses as pause_rows
 from hub.store import runs, work
 from hub.store.lanes import Rank
+from hub.store.pauses import Pause
 from hub.store.runs import EffectResult, EffectRow
-from hub.store.session import Store
+from hub.store.session import Row, Store
 from hub.store.work import Claim
 
 _log = logging.getLogger(__name__)
 
 _Answer = BaseModel | ConnectorError
+
+
+class _Paused(Exception):
+    """The call that is about to be made is paused."""
+
+    def __init__(self, pause: Pause) -> None:
+        self.pause = pause
 
 
 class Batches:
@@ -47,12 +57,13 @@ class Batches:
         plugins: Plugins,
         clock: Clock,
         limits: Limits,
+        pauses: Pauses,
         *,
         rehearsal: bool = False,
         jitter: Callable[[], float],
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
-        self._limits, self._rehearsal, self._jitter = limits, rehearsal, jitter
+        self._limits, self._pauses, self._rehearsal, self._jitter = limits, pauses, rehearsal, jitter
 
     async def handle(self, claim: Claim) -> None:
         """Make one batch's next call. Raises StoreUnavailable."""
@@ -75,6 +86,7 @@ class Batches:
 
     async def _call(self, claim: Claim, action: Action[Any, Any], connection: Connection) -> None:
         assert action.batch is not None, "checked by the caller"
+        await self._set_aside(claim, connection)
         async with self._store.write() as c:
             frozen = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
         effects = frozen.effects
@@ -85,7 +97,10 @@ class Batches:
         answers: Sequence[_Answer] = []
         if effects:
             try:
-                answers = await self._answers(action, connection, effects)
+                answers = await self._answers(claim, action, connection, effects)
+            except _Paused as paused:
+                await self._park(claim, paused.pause, begun=frozen.begun)
+                return
             except AuthExpired as error:
                 await self._expired(claim, connection, error)
                 return
@@ -136,7 +151,7 @@ class Batches:
             await runs.thaw_batch(c, claim.ref)
 
     async def _answers(
-        self, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
+        self, claim: Claim, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
     ) -> Sequence[_Answer]:
         """One call for all of them; per effect its output or error."""
         assert action.run_batch is not None, "an action with a batch has a batch call"
@@ -151,6 +166,9 @@ class Batches:
             intended_at_ms=effects[0].intended_at_ms,
             total_s=action.timeout_s,
         )
+        for row, pause in await self._paused(claim, connection):
+            if row["state"] == "intended":
+                raise _Paused(pause)
         try:
             seams.reach("batch.frozen")
             answers: Sequence[_Answer] = await action.run_batch(context, inputs)
@@ -163,6 +181,35 @@ class Batches:
         if len(answers) != len(inputs):
             raise OutcomeUnknown(f"{action.type} answered for {len(answers)} of {len(inputs)} inputs; mend the plugin")
         return answers
+
+    async def _set_aside(self, claim: Claim, connection: Connection) -> None:
+        """Take what is paused out of the batch, as long as no call with it was begun; its runs wait for the pause's end."""
+        by_pause: dict[Pause, list[str]] = {}
+        for row, pause in await self._paused(claim, connection):
+            if row["state"] == "queued":
+                by_pause.setdefault(pause, []).append(row["key"])
+        for pause, keys in by_pause.items():
+            async with self._store.write() as c:
+                await pause_rows.take_out(c, pause, keys, reason=said(pause), now_ms=self._clock.now_ms())
+
+    async def _paused(self, claim: Claim, connection: Connection) -> list[tuple[Row, Pause]]:
+        """The batch's effects that are paused now, each with its pause; asks the database only when anything is paused."""
+        if not await self._pauses.known.current():
+            return []
+        async with self._store.read() as c:
+            found = await pause_rows.queued(c, claim.ref)
+        held = [(row, await self._pauses.holding(recipe=row["recipe"], connection=connection.name)) for row in found]
+        return [(row, pause) for row, pause in held if pause is not None]
+
+    async def _park(self, claim: Claim, pause: Pause, *, begun: bool) -> None:
+        """A call that may have been made is repeated as it was, so that all of it waits; else only what is paused does."""
+        async with self._store.write() as c:
+            if not begun:
+                await runs.thaw_batch(c, claim.ref)
+            if not begun or await pause_rows.gone(c, [pause.parks_on]):
+                await work.give_back(c, claim, due_ms=self._clock.now_ms(), attempts=claim.attempts)
+            else:
+                await work.park(c, claim, pause.parks_on)
 
     async def _settle(
         self, claim: Claim, action: Action[Any, Any], effects: Sequence[EffectRow], answers: Sequence[_Answer]
@@ -190,7 +237,8 @@ class Batches:
 
 def _result(effect: EffectRow, answer: _Answer, at_ms: int) -> EffectResult:
     def made(state: str, reason: str, response: Any = None) -> EffectResult:
-        return EffectResult(effect.key, effect.token, effect.action, state, state, reason, response, at_ms)
+        spent = bool(effect.request.get("spent"))
+        return EffectResult(effect.key, effect.token, effect.action, state, state, reason, response, at_ms, spent=spent)
 
     if isinstance(answer, OutcomeUnknown):
         return made("unknown", str(answer))

@@ -318,6 +318,8 @@ class Trigger(Generic[P]):
     consent: Callable[[P], Iterable[ConsentSignal]] | None = None
     account: Callable[[P], str] | None = None
     """The vendor account a payload belongs to, where one delivery carries events of several accounts."""
+    cause: Callable[[P], str | None] | None = None
+    """The `ctx.reference` of an action of ours that made this happen, where the vendor gives it back."""
     provides: str | None = None
     parse: Parse[P] | None = None
     quiet: Quiet[P] | None = None
@@ -342,6 +344,7 @@ class Trigger(Generic[P]):
             correlate={name: str(data[name]) for name in self.correlate if data.get(name) is not None},
             consents=tuple(self.consent(payload)) if self.consent else (),
             account=self.account(payload) if self.account else None,
+            cause=self.cause(payload) if self.cause else None,
         )
 
     def confirm(self, function: Confirm[P]) -> Confirm[P]:
@@ -462,6 +465,8 @@ class Action(Generic[I, O]):
     provides: str | None = None
     cost: int = 1
     """What one call takes from the connector's budgets, in their unit."""
+    units: Mapping[str, Callable[[I], int]] = field(default_factory=dict)
+    """What one call spends, in units that spending caps may count: `segments`, or minor units of a currency (`EUR`)."""
     timeout_s: float = 20.0
     simulate_: Callable[[I, int], O] | None = None
     describe_: Callable[[I], str] | None = None
@@ -487,6 +492,14 @@ class Action(Generic[I, O]):
         """Decorator: the dry-run text, one line."""
         self.describe_ = function
         return function
+
+    def spends(self, unit: str, input: I) -> int:
+        """What one call spends of a unit: `calls` and `messages` go without saying, others as declared, else 0."""
+        if unit == "calls":
+            return 1
+        if unit == "messages":
+            return int(self.message is not None)
+        return self.units[unit](input) if unit in self.units else 0
 
     def rehearse(self, input: I, now_ms: int) -> O:
         """What a rehearsal takes as this action's output: `simulate`'s, else the output model's own defaults."""
@@ -654,6 +667,7 @@ class Connector:
         correlate: Sequence[str] = (),
         consent: Callable[[P], Iterable[ConsentSignal]] | None = None,
         account: Callable[[P], str] | None = None,
+        cause: Callable[[P], str | None] | None = None,
         provides: str | None = None,
     ) -> Callable[[Parse[P]], Trigger[P]]:
         """Decorator: declare a trigger; the function turns a delivery of its topics into payloads (none: not mine)."""
@@ -672,6 +686,7 @@ class Connector:
                 correlate=tuple(correlate),
                 consent=consent,
                 account=account,
+                cause=cause,
                 provides=provides,
                 parse=parse,
             )
@@ -733,6 +748,7 @@ class Connector:
         message: Message[I] | None = None,
         provides: str | None = None,
         cost: int = 1,
+        units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
     ) -> Callable[[Run[I, O]], Action[I, O]]:
         """Decorator: declare an action; the function makes the call and returns the output."""
@@ -749,6 +765,7 @@ class Connector:
                 message=message,
                 provides=provides,
                 cost=cost,
+                units=units or {},
                 timeout_s=timeout_s,
             )
             self.actions[name] = action
@@ -767,6 +784,7 @@ class Connector:
         effect: Effect = Effect.AT_MOST_ONCE,
         provides: str | None = None,
         cost: int = 1,
+        units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
     ) -> Callable[[RunBatch[I, O]], Action[I, O]]:
         """Decorator: declare an action that is done for many inputs in one call.
@@ -796,6 +814,7 @@ class Connector:
                 batch=batch,
                 provides=provides,
                 cost=cost,
+                units=units or {},
                 timeout_s=timeout_s,
                 run_batch=run_batch,
             )

@@ -142,3 +142,5 @@ class Event:
     consents: tuple[ConsentSignal, ...] = ()
     account: str | None = None
     """The vendor account it happened in, where one delivery serves several; None = that of the delivery."""
+    cause: str | None = None
+    """The `reference` of the effect of ours that caused it, where the vendor gives that back."""

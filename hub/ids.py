@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import uuid
 
 from uuid_utils import uuid7
 
+_REFERENCE = re.compile(r"[0-9a-f]{40}")
 _EFFECTS = uuid.UUID("6f1f0c0e-5f0c-5f52-9a55-9c1f0a9d2d11")
 
 
@@ -26,5 +28,25 @@ def idempotency_key(effect_key: str) -> str:
 
 
 def reference(effect_key: str) -> str:
-    """The short name of an effect at the vendor: URL-safe, the same for every attempt, tells nothing about the person."""
-    return uuid.uuid5(_EFFECTS, "reference:" + effect_key).hex
+    """The short name of an effect at the vendor: URL-safe, the same for every attempt, tells nothing about the person.
+
+    It begins with the run, so that a vendor who gives it back leads us there (`run_of`); a batch's call has no one run.
+    """
+    digest = uuid.uuid5(_EFFECTS, "reference:" + effect_key).hex
+    try:
+        return uuid.UUID(effect_key.partition(":")[0]).hex + digest[:8]
+    except ValueError:
+        return digest
+
+
+def run_of(reference: str) -> str | None:
+    """The id of the run that a reference names, or None when it is none of ours. Whether there is such a run is not asked."""
+    if not _REFERENCE.fullmatch(reference):
+        return None
+    return str(uuid.UUID(reference[:32]))
+
+
+def id_floor(at_ms: int) -> str:
+    """What the ids of all rows made since an instant of real time are greater than."""
+    digits = f"{max(0, at_ms):012x}"
+    return f"{digits[:8]}-{digits[8:]}"

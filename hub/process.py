@@ -21,20 +21,25 @@ from hub.batches import Batches
 from hub.breaker import Breakers
 from hub.clock import Clock
 from hub.connections import Connections
-from hub.errors import ConfigError, HubError
+from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
 from hub.ids import new_id
 from hub.ingest import Ingest
 from hub.library import Library
 from hub.limits import Limits
 from hub.limits.shared import Shared
+from hub.loops import Loops
+from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
 from hub.presence import present
 from hub.retention import Retention
+from hub.retries import Retries
 from hub.routing import Router
 from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
+from hub.spending import Spending
 from hub.spool import Spool, replaying
 from hub.store import events, migrate, work
 from hub.store.processes import Process
@@ -62,6 +67,9 @@ class Hub:
     connections: Connections
     library: Library
     limits: Limits
+    pauses: Pauses
+    spending: Spending
+    retries: Retries
     bell: Bell
     ingest: Ingest
     retention: Retention
@@ -188,7 +196,10 @@ async def _assemble(
         noted=limits.noted,
     )
     library = Library(store, plugins.catalogue, connections, clock)
-    router = Router(store, library, connections, plugins, clock, hook_limit_s=settings.hook_limit_s)
+    loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
+    router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s)
+    pauses = Pauses(store, clock)
+    spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
     tools = Tools(
         store=store,
         library=library,
@@ -196,6 +207,8 @@ async def _assemble(
         plugins=plugins,
         clock=clock,
         limits=limits,
+        pauses=pauses,
+        spending=spending,
         zone=settings.zone,
         hook_limit_s=settings.hook_limit_s,
         lease_s=settings.lease_s,
@@ -208,7 +221,7 @@ async def _assemble(
         router,
         Runner(tools),
         Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal),
-        Batches(store, connections, plugins, clock, limits, rehearsal=rehearsal, jitter=tools.jitter),
+        Batches(store, connections, plugins, clock, limits, pauses, rehearsal=rehearsal, jitter=tools.jitter),
         upkeep,
         slots=settings.slots,
         lease_s=settings.lease_s,
@@ -225,7 +238,23 @@ async def _assemble(
         ring=ring,
         spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
     )
-    hub = Hub(settings, store, clock, hub_time, plugins, connections, library, limits, bell, ingest, upkeep, pump)
+    hub = Hub(
+        settings=settings,
+        store=store,
+        clock=clock,
+        time=hub_time,
+        plugins=plugins,
+        connections=connections,
+        library=library,
+        limits=limits,
+        pauses=pauses,
+        spending=spending,
+        retries=Retries(store, library, plugins.catalogue, clock, zone=settings.zone),
+        bell=bell,
+        ingest=ingest,
+        retention=upkeep,
+        pump=pump,
+    )
     rung.append(hub.ring)
     return hub
 
@@ -268,6 +297,7 @@ async def _pumping(hub: Hub, resume_s: float) -> AsyncIterator[None]:
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
     resuming = asyncio.create_task(_resuming(hub, resume_s))
+    watching = asyncio.create_task(_watch_operators(hub))
     try:
         yield
     finally:
@@ -276,6 +306,19 @@ async def _pumping(hub: Hub, resume_s: float) -> AsyncIterator[None]:
             await resuming
         stop.set()
         await running
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _watch_operators(hub: Hub) -> None:
+    """What operators hold back or limit is read again and again while this process makes calls."""
+    while True:
+        # While the database is away the pump says so, and no call is made on what was read too long ago.
+        with suppress(StoreUnavailable):
+            await hub.pauses.known.refresh()
+            await hub.spending.known.refresh()
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _resume(hub: Hub) -> None:

@@ -22,6 +22,7 @@ from hub.events import Event, Json
 from hub.ids import new_id
 from hub.library import Library
 from hub.listening import Published
+from hub.loops import Loops
 from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
 from hub.store.events import StoredEvent
@@ -101,9 +102,11 @@ class Router:
         connections: Connections,
         plugins: Plugins,
         clock: Clock,
+        loops: Loops,
         *,
         hook_limit_s: float,
     ) -> None:
+        self._loops = loops
         self._store, self._library, self._connections, self._clock = store, library, connections, clock
         self._plugins, self._catalogue = plugins, plugins.catalogue
         self._hook_limit_s = hook_limit_s
@@ -254,15 +257,20 @@ class Router:
         inside = await runs.inside(c, set(ruled))
         entered = await runs.entries(c, ruled)
         now_ms = self._clock.now_ms()
+        named = [(x.published.name, x.contact_id) for x in candidates]
+        lately = await self._loops.look(c, {x.event.cause for x in candidates}, named, now_ms)
         for candidate in candidates:
             key = (candidate.published.name, candidate.scope)
-            refusal = _refusal(candidate.rule, inside.get(key, []), entered.get(key, []), now_ms)
+            refusal = self._loops.refusal(
+                lately, candidate.published.name, candidate.contact_id, candidate.event.cause, now_ms
+            ) or _refusal(candidate.rule, inside.get(key, []), entered.get(key, []), now_ms)
             if refusal:
                 outcome.verdicts.append(
                     _verdict(candidate.event, candidate.published, candidate.contact_id, *refusal, now_ms)
                 )
                 continue
-            run = self._new_run(candidate, scopes[candidate.event.id], now_ms)
+            run = self._new_run(candidate, scopes[candidate.event.id], now_ms, lately.depth(candidate.event.cause))
+            lately.enter(candidate.published.name, candidate.contact_id)
             outcome.runs.append(run)
             if candidate.rule:
                 if candidate.rule.while_inside == "restart":
@@ -298,7 +306,7 @@ class Router:
             return None
         return _Candidate(event, contact_id, published, rule, key)
 
-    def _new_run(self, candidate: _Candidate, scope: Mapping[str, Json], now_ms: int) -> NewRun:
+    def _new_run(self, candidate: _Candidate, scope: Mapping[str, Json], now_ms: int, depth: int) -> NewRun:
         return NewRun(
             id=new_id(),
             recipe=candidate.published.name,
@@ -308,6 +316,7 @@ class Router:
             scope=candidate.scope,
             trigger=scope,
             started_at_ms=now_ms,
+            depth=depth,
         )
 
     # -- those who fall silent -------------------------------------------------------------------------------------

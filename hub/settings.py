@@ -49,6 +49,13 @@ class Settings(BaseSettings):
     )
     spool_mb: int = Field(512, ge=0, description="How much may wait there, in megabytes; 0 for no spool.")
     hook_limit_s: float = Field(2, description="How long plugins' hooks may take, in seconds.")
+    loop_depth: int = Field(5, ge=0, description="How many runs in a row may be started by each other's effects.")
+    loop_entries: int = Field(
+        20,
+        ge=1,
+        description="How often a person may enter the same recipe within HUB_LOOP_WINDOW_S before it is called a loop.",
+    )
+    loop_window_s: int = Field(600, ge=1, description="The time over which such entries are counted, in seconds.")
     keep_events_days: int = Field(30, ge=1, description="How long deliveries with their bodies and events are kept.")
     keep_runs_days: int = Field(
         90, ge=1, description="How long ended runs are kept with their steps, effects and verdicts."

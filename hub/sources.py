@@ -166,7 +166,7 @@ class Sources:
             async with self._store.write() as c:
                 await work.finish(c, claim)
             return
-        event = trigger.event(payload, self._clock.now_ms())
+        event = replace(trigger.event(payload, self._clock.now_ms()), cause=source.cause)
         async with self._store.write() as c:
             # Activity during the confirmation moved the work on; then this silence was none.
             if await work.finish(c, claim):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -108,6 +108,7 @@ def _declare(name: str, **more: Any) -> Any:
         fact=lambda h: h.id,
         subject=whose,
         occurred_at=lambda h: h.at,
+        cause=lambda h: h.reference,
         correlate=("message_id", "cart", "reference"),
         consent=said,
         **more,
@@ -212,7 +213,12 @@ async def find_text(ctx: ActionContext, input: Text) -> Sent | None:
 
 
 async def _note(ctx: ActionContext, input: Note, path: str) -> Noted:
-    await ctx.http.request("POST", path, json=input.model_dump(), headers={"Idempotency-Key": ctx.idempotency_key})
+    await ctx.http.request(
+        "POST",
+        path,
+        json=input.model_dump(),
+        headers={"Idempotency-Key": ctx.idempotency_key, "X-Reference": ctx.reference},
+    )
     return Noted(key=input.key)
 
 
@@ -278,6 +284,10 @@ class AcmeSandbox(Sandbox):
         self.leads: dict[str, dict[str, Any]] = {}
         self.purchases: list[dict[str, Any]] = []
         self.status: dict[str, int] = {}
+        # How many answers of a path get lost after it was done.
+        self.lose: dict[str, int] = {}
+        # Told of every note that is put, with our reference: a vendor that sends a webhook about it.
+        self.echo: Callable[[dict[str, Any], str], Awaitable[Any]] | None = None
         self.hold: asyncio.Event | None = None
         self.arrived = 0
 
@@ -337,6 +347,12 @@ class AcmeSandbox(Sandbox):
         self.record(
             {"notes": "put_note", "keyed": "add_keyed", "charges": "charge"}[kind], str(self._account(request)), **body
         )
+        if self.echo is not None and kind == "notes":
+            self.send_soon(self.echo(body, request.headers["X-Reference"]))
+        if self.lose.get(kind, 0) > 0:
+            self.lose[kind] -= 1
+            assert request.transport is not None, "the request is being answered"
+            request.transport.abort()
         return web.json_response({}, status=201)
 
     async def get_cart(self, request: web.Request) -> web.Response:

@@ -89,6 +89,13 @@ def free_port() -> int:
         return port
 
 
+async def until(holds: Callable[[], bool], *, limit_s: float = 30.0) -> None:
+    """Wait until a condition holds. Raises TimeoutError."""
+    async with asyncio.timeout(limit_s):
+        while not holds():  # noqa: ASYNC110  (what is waited for rings no bell)
+            await asyncio.sleep(0.01)
+
+
 async def _sql(url: str, statement: str) -> None:
     connection = await asyncpg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
     try:

@@ -23,11 +23,12 @@ async def _scope(request: Request, bearer: HTTPAuthorizationCredentials | None) 
     if bearer is None:
         raise HTTPException(401, "send an API key: Authorization: Bearer hub_…", {"WWW-Authenticate": "Bearer"})
     async with get_hub(request).store.read() as c:
-        row = await c.first("select scope from api_key where hash = :hash", hash=hash_api_key(bearer.credentials))
+        row = await c.first("select name, scope from api_key where hash = :hash", hash=hash_api_key(bearer.credentials))
     if row is None:
         raise HTTPException(
             401, "this API key is not known; make one with `hub api-keys create`", {"WWW-Authenticate": "Bearer"}
         )
+    request.state.caller = row["name"]
     return str(row["scope"])
 
 
@@ -42,6 +43,11 @@ async def writing(request: Request, bearer: Bearer) -> Hub:
     if await _scope(request, bearer) != "write":
         raise HTTPException(403, "this API key may only read; make one with `--scope write`")
     return get_hub(request)
+
+
+def caller(request: Request) -> str:
+    """Who calls: the name of the API key. Ask after `Reading` or `Writing`."""
+    return str(request.state.caller)
 
 
 Reading = Annotated[Hub, Depends(reading)]

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import hub as package
-from hub.api import clock, connections, health, inspect, recipes, webhooks
+from hub.api import caps, clock, connections, health, inspect, pauses, recipes, retries, webhooks
 from hub.errors import ConfigError, ConnectorError, HubError, RecipeErrors, StoreUnavailable
 from hub.process import Hub
 from hub.store.views import NotThere
@@ -25,7 +25,7 @@ def make_app(hub: Hub) -> FastAPI:
     app = FastAPI(title="Tetik Hub", version=package.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.hub = hub
     webhooks.add_to(app)
-    for module in (health, connections, recipes, inspect, clock):
+    for module in (health, connections, recipes, inspect, pauses, retries, caps, clock):
         app.include_router(module.router)
     app.add_exception_handler(HubError, _on_hub_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

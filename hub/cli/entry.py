@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hub.errors import StoreError
 
 if TYPE_CHECKING:
+    from hub.clock import Clock
     from hub.process import Hub
     from hub.settings import Settings
     from hub.store.session import Connection, Store
@@ -91,6 +92,16 @@ async def open_existing_store() -> AsyncIterator[Store]:
     async with bare_store(settings) as store:
         await migrate.require_ready(store)
         yield store
+
+
+async def hub_clock(store: Store) -> Clock:
+    """A clock that shows hub time, as the running hub has it."""
+    from hub.clock import Clock
+    from hub.timetravel import HubTime
+
+    clock = Clock()
+    await HubTime(store, clock, development=current_settings().development).sync()
+    return clock
 
 
 def read(query: Callable[[Connection], Awaitable[T]]) -> T:

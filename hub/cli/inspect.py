@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import open_existing_store, read, run
+from hub.cli.entry import hub_clock, open_existing_store, read, run
 from hub.cli.output import AsJson, Before, Limit, print_json, say, show_list, show_record, show_table
 from hub.errors import ConfigError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hub.events import Json
-    from hub.store.session import Connection, Store
+    from hub.store.session import Connection
 
 _PANEL = "Look"
 
@@ -128,7 +128,7 @@ def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
     async def cancel() -> None:
         async with open_existing_store() as store:
-            now_ms = await _now_ms(store)
+            now_ms = (await hub_clock(store)).now_ms()
             async with store.write() as c:
                 shown = await views.show_run(c, run_id)
                 if shown["finished_at"] is not None:
@@ -137,17 +137,6 @@ def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
     run(cancel())
     say("the run will end within a second, while a hub is running; `hub runs show` tells")
-
-
-async def _now_ms(store: Store) -> int:
-    """Hub time, as the running hub has it."""
-    from hub.cli.entry import current_settings
-    from hub.clock import Clock
-    from hub.timetravel import HubTime
-
-    clock = Clock()
-    await HubTime(store, clock, development=current_settings().development).sync()
-    return clock.now_ms()
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

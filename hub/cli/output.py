@@ -54,6 +54,15 @@ def note(line: str) -> None:
     console(error=True).print(Text(plain(line), style="dim"), soft_wrap=True)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be taken back; without a terminal only `--yes` does it."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("this cannot be taken back; add --yes to do it", param_hint="--yes")
+    typer.confirm(question, abort=True)
+
+
 def print_json(value: Json) -> None:
     """A value as indented JSON on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

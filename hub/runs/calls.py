@@ -29,6 +29,7 @@ from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Refusal
 from hub.runs.gate import Gate
 from hub.runs.hand import MARGIN_S, Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
+from hub.runs.holding import Holding
 from hub.runs.writer import Writer
 from hub.store.events import append_consents
 from hub.store.lanes import Lane, Rank, rank_of
@@ -43,6 +44,7 @@ class Calls:
 
     def __init__(self, tools: Tools, writer: Writer, gate: Gate) -> None:
         self._tools, self._writer, self._gate = tools, writer, gate
+        self._holding = Holding(tools, writer)
 
     async def act(self, program: engine.Program, hand: Hand, decision: Decision, act: Act) -> Arrival:
         """Write the intent, make the call, and say what came of it."""
@@ -70,10 +72,15 @@ class Calls:
             await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
             return prepared
         action, input_, connection = prepared
-        if action.batch is not None:
+        if late := self._holding.late(hand, effect):
+            await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
+            return late
+        await self._holding.before(hand, effect, action, decision)
+        capped = bool(await self._tools.spending.caps(hand.row.recipe, effect.connection))
+        if action.batch is not None and not capped:
             await self._queue(hand, decision, effect, action, input_, connection)
         refused: Refusal | None = None
-        if action.message is None and not decision.exits and not self._gate.vetoing:
+        if not capped and action.message is None and not decision.exits and not self._gate.vetoing:
             refused = await self._take(hand, effect, action, connection)
             if refused is None:
                 return await self._act_in_one(hand, decision, effect, action, input_, connection)
@@ -82,6 +89,9 @@ class Calls:
         await self._writer.look_back(hand, decision.exits)
         if hand.row.stop is not None:
             return stopped(hand.row.stop)
+        if action.batch is not None:
+            effect = await self._gate.reserve(hand, effect, action, input_)
+            await self._queue(hand, replace(decision, trail=(), exits=()), effect, action, input_, connection)
         if refused is not None:
             await self._wait_turn(hand, effect, connection, refused)
         return await self._attempt(hand, program, effect, action, input_, connection)
@@ -240,7 +250,11 @@ class Calls:
         input_: BaseModel,
         connection: Connection,
     ) -> Arrival:
-        """Slot, budget, gate, intent, call."""
+        """Not paused, slot, budget, gate, intent, call."""
+        if late := self._holding.late(hand, effect):
+            hand.result = result_of(effect, "skipped", "skipped", late.reason, None, self._tools.clock.now_ms())
+            return late
+        await self._holding.before(hand, effect, action)
         refused = await self._take(hand, effect, action, connection)
         if refused is not None:
             await self._wait_turn(hand, effect, connection, refused)
@@ -298,9 +312,12 @@ class Calls:
                 intended_at_ms=effect.intended_at_ms,
                 total_s=action.timeout_s,
             )
+            await self._holding.at_last(hand, effect, action)
             seams.reach("call.intended")
             output = await action.run(context, input_)
             seams.reach("call.answered")
+        except LetGo:
+            raise
         except SkipStep as skip:
             await self._signals(effect, skip)
             return self._skipped(hand, effect, skip, message=action.message is not None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +19,14 @@ from hub.ids import new_id
 from hub.purposes import LedgerEntry, LegalClass, Purpose, permits
 from hub.runs.hand import Hand, LetGo, Tools, result_of, stopped
 from hub.runs.writer import Writer
+from hub.spending import CapReached
 from hub.store import contacts, events, runs
 from hub.store.runs import EffectRow
 from hub.store.session import Connection
+from hub.store.spending import Cap
 
+# What waited for a spending cap is due again over so long a time after its period has ended.
+_SPREAD_MS = 60_000
 _PHONE_CHANNELS = {"sms", "whatsapp", "voice"}
 
 _log = logging.getLogger(__name__)
@@ -53,7 +59,7 @@ class Gate:
         )
         hold_on = False
         answer: ActionDone | None = None
-        async with self._tools.store.write() as c:
+        async with self._capped(hand, effect) as caps, self._tools.store.write() as c:
             if hand.row.contact_id:
                 await contacts.lock(c, [hand.row.contact_id])
             held = await runs.hold(c, hand.row.id, hand.claim.epoch)
@@ -66,6 +72,8 @@ class Gate:
             elif action.message is not None:
                 answer = await self._permission(c, hand, effect, action, input_, now_ms)
             if held.stop is None and not hold_on and answer is None:
+                if caps or effect.request.get("spent"):
+                    intent = await self._tools.spending.take(c, intent, caps, action, input_)
                 await runs.intend(c, intent)
         if hand.row.stop is not None:
             hand.result = result_of(effect, "withdrawn", "withdrawn", "the run was stopped", None, now_ms)
@@ -76,6 +84,38 @@ class Gate:
             return intent
         hand.result = result_of(effect, "skipped", "skipped", answer.reason, None, now_ms)
         return answer
+
+    async def reserve(self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel) -> EffectRow:
+        """Count an effect that will wait in a batch under its spending caps; returns it marked. Raises LetGo when one is reached."""
+        # It was not called before, whatever a process that died at this place had counted.
+        marked = replace(effect, request={**effect.request, "spent": True})
+        async with self._capped(hand, effect) as caps, self._tools.store.write() as c:
+            if not (await runs.hold(c, hand.row.id, hand.claim.epoch)).held:
+                raise LetGo
+            return await self._tools.spending.take(c, marked, caps, action, input_)
+
+    @asynccontextmanager
+    async def _capped(self, hand: Hand, effect: EffectRow) -> AsyncIterator[list[Cap]]:
+        """The spending caps on a call; when it would exceed one, all is taken back and the run waits for the next period."""
+        caps = await self._tools.spending.caps(hand.row.recipe, effect.connection)
+        try:
+            yield caps
+        except CapReached as reached:
+            charge = reached.charge
+            await self._tools.spending.warn(charge)
+            change = replace(
+                self._writer.rest(hand),
+                status="parked",
+                reason=str(reached),
+                due_ms=charge.until_ms + int(_SPREAD_MS * self._tools.jitter()),
+                parked_on=charge.cap.parks_on,
+                # Stored, so that people see what will be sent; a batch takes only what is not stored yet.
+                intent=effect if effect.state == "planned" and effect.batch is None else None,
+            )
+            await self._writer.commit(hand, change)
+            raise LetGo from None
+        if caps:
+            await self._tools.spending.warn()
 
     async def _ask_plugins(self, hand: Hand, effect: EffectRow) -> ActionDone | None:
         if not self.vetoing:

@@ -14,7 +14,9 @@ from hub.errors import HubError
 from hub.events import Json
 from hub.library import Library
 from hub.limits import Limits
+from hub.pauses import Pauses
 from hub.plugins import Plugins
+from hub.spending import Spending
 from hub.store.runs import EffectResult, EffectRow, RunRow
 from hub.store.session import Store
 from hub.store.work import Claim
@@ -55,6 +57,8 @@ class Tools:
     plugins: Plugins
     clock: Clock
     limits: Limits
+    pauses: Pauses
+    spending: Spending
     zone: str = "UTC"
     hook_limit_s: float = 2.0
     lease_s: float = 30.0
@@ -87,8 +91,8 @@ def result_of(
     unspent: bool = False,
 ) -> EffectResult:
     """What became of an effect, as T5 writes it."""
-    about = (effect.key, effect.token, effect.action)
-    return EffectResult(*about, state, outcome, reason, response, at_ms, message=message, unspent=unspent)
+    about, spent = (effect.key, effect.token, effect.action), bool(effect.request.get("spent"))
+    return EffectResult(*about, state, outcome, reason, response, at_ms, message=message, unspent=unspent, spent=spent)
 
 
 def planned(effect: EffectRow, at_ms: int, *, message: bool = True, unspent: bool = False) -> EffectResult:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pydantic_core import from_json
 
 from hub import engine, seams
-from hub.engine import Act, Arrival, Decision, Facts, Finish, Need, RunState, Sleep, Wait, Watch
+from hub.engine import Act, ActionDone, Arrival, Decision, Facts, Finish, Need, RunState, Sleep, Wait, Watch
 from hub.errors import ConfigError, NewerRelease, StoreUnavailable
 from hub.events import Json
 from hub.runs.calls import Calls
@@ -74,6 +74,8 @@ class Runner:
             return
         arrival: Arrival
         if open_effect is not None:
+            if "armed" not in hand.ctx:
+                await self._arm_again(program, hand)
             arrival = await self._calls.settle(hand, open_effect)
         elif hand.row.stop is not None:
             arrival = stopped(hand.row.stop)
@@ -123,6 +125,10 @@ class Runner:
                 await contacts.change(c, hand.row.contact_id, given)
         match decision.next:
             case Act() as act:
+                if "retried" in hand.ctx and (known := await self._known(hand, act)) is not None:
+                    await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
+                    await self._writer.look_back(hand, decision.exits)
+                    return known if hand.row.stop is None else stopped(hand.row.stop)
                 return await self._calls.act(program, hand, decision, act)
             case Sleep() as sleep:
                 change = self._writer.change(
@@ -156,6 +162,18 @@ class Runner:
                     ended_by=finish.ended_by,
                 )
                 raise LetGo
+
+    async def _known(self, hand: Hand, act: Act) -> ActionDone | None:
+        """In a run that is retried: what became of a step's effect before, unless it may be called again."""
+        known = await self._writer.outcome_of(effect_key(hand.row.id, act.step_id))
+        return known if known is not None and known.outcome in {"done", "unknown"} else None
+
+    async def _arm_again(self, program: engine.Program, hand: Hand) -> None:
+        """A retried run whose effect is to be looked up first: its exits count from now on, and those that came meanwhile."""
+        decision = await self._decide(program, hand, engine.Resumed())
+        if isinstance(decision.next, Act) and decision.next.step_id == hand.position:
+            await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
+            await self._writer.look_back(hand, decision.exits)
 
     async def _arm(
         self, hand: Hand, program: engine.Program, due_ms: int, watches: Sequence[Watch] | None = None

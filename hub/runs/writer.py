@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pydantic_core import from_json
@@ -107,11 +107,9 @@ class Writer:
             outcome=result.outcome,
         )
 
-    async def give_back(
-        self, hand: Hand, *, delay_s: float, reason: str, lane: Lane | None = None, counted: bool = False
-    ) -> None:
-        """Return the run to be claimed again later, from its recipe's lane or from `lane`; nothing is decided. Raises LetGo."""
-        change = Advance(
+    def rest(self, hand: Hand) -> Advance:
+        """The change that decides nothing: the run stands where it stood and rests."""
+        return Advance(
             run_id=hand.row.id,
             epoch=hand.claim.epoch,
             at_ms=self._tools.clock.now_ms(),
@@ -119,33 +117,22 @@ class Writer:
             status="ready",
             position=hand.position,
             ctx=hand.ctx,
-            reason=reason,
-            due_ms=self._tools.clock.now_ms() + max(1, int(delay_s * 1000)),
             result=hand.result,
             first_watch=hand.watches,
-            lane=lane,
-            counted=counted,
         )
+
+    async def give_back(
+        self, hand: Hand, *, delay_s: float, reason: str, lane: Lane | None = None, counted: bool = False
+    ) -> None:
+        """Return the run to be claimed again later, from its recipe's lane or from `lane`; nothing is decided. Raises LetGo."""
+        due_ms = self._tools.clock.now_ms() + max(1, int(delay_s * 1000))
+        change = replace(self.rest(hand), reason=reason, due_ms=due_ms, lane=lane, counted=counted)
         await self.commit(hand, change)
         raise LetGo
 
     async def park(self, hand: Hand, on: str, reason: str, lane: Lane | None = None) -> None:
         """Set the run aside until what it is parked on is mended. Raises LetGo."""
-        change = Advance(
-            run_id=hand.row.id,
-            epoch=hand.claim.epoch,
-            at_ms=self._tools.clock.now_ms(),
-            seq=hand.seq,
-            status="parked",
-            position=hand.position,
-            ctx=hand.ctx,
-            reason=reason,
-            due_ms=NEVER_MS,
-            parked_on=on,
-            lane=lane,
-            result=hand.result,
-            first_watch=hand.watches,
-        )
+        change = replace(self.rest(hand), status="parked", reason=reason, due_ms=NEVER_MS, parked_on=on, lane=lane)
         await self.commit(hand, change)
         _log.warning("a run is parked", extra={"what": "run_parked", "run_id": hand.row.id, "parked_on": on})
         raise LetGo
@@ -161,6 +148,7 @@ class Writer:
 
     async def look_back(self, hand: Hand, watches: Sequence[Watch]) -> None:
         """Find events that came before their watch was committed, and wake or stop the run as routing would have."""
+        await self._await_routing({w.key for w in watches if w.key_field == "contact"})
         for watch in sorted(watches, key=lambda w: w.kind != "exit"):
             async with self._tools.store.read() as c:
                 if watch.key_field == "contact":
@@ -185,6 +173,17 @@ class Writer:
                     hand.row = replace(hand.row, stop=answer)
                     return
                 raise LetGo
+
+    async def _await_routing(self, people: Iterable[str]) -> None:
+        """Wait for whoever is routing events of these people now.
+
+        They may have looked for waiters before ours was committed, and an event says whose it is only once it is routed.
+        """
+        if self._tools.store.dialect == "sqlite":
+            return  # its one writer was not routing while our watch was committed
+        for contact_id in people:
+            async with self._tools.store.read() as c:
+                await c.all("select 1 as held from contact where id = :id for share", id=contact_id)
 
 
 def _watch_row(w: Watch) -> WatchRow:

@@ -78,8 +78,8 @@ on conflict (id) do nothing
 """
 
 _EVENT = """
-insert into event (id, connection_id, delivery_id, type, occurred_at, received_at, data, subject, stage, note)
-select id, connection_id, delivery_id, type, occurred_at, received_at, data, subject, stage, note from {rows} where true
+insert into event (id, connection_id, delivery_id, type, occurred_at, received_at, data, subject, stage, note, cause)
+select id, connection_id, delivery_id, type, occurred_at, received_at, data, subject, stage, note, cause from {rows} where true
 """
 _EVENT_COLUMNS = {
     "id": "text",
@@ -92,6 +92,7 @@ _EVENT_COLUMNS = {
     "subject": "text",
     "stage": "text",
     "note": "text",
+    "cause": "text",
 }
 
 _KEY = "insert into event_key (type, key, event_id) select type, key, event_id from {rows} where true on conflict do nothing"
@@ -221,6 +222,7 @@ def _event_row(delivery: Incoming, new: NewEvent) -> dict[str, Any]:
         "subject": to_json(vars(e.subject)).decode() if e.subject else None,
         "stage": new.stage,
         "note": new.note,
+        "cause": e.cause,
     }
 
 
@@ -270,6 +272,7 @@ class StoredEvent:
     data: Mapping[str, Json]
     subject: Identity | None
     contact_id: str | None = None
+    cause: str | None = None
 
     @classmethod
     def of(cls, row: Row) -> StoredEvent:
@@ -283,10 +286,11 @@ class StoredEvent:
             data=from_json(row["data"]),
             subject=Identity(**from_json(row["subject"])) if row["subject"] else None,
             contact_id=row["contact_id"],
+            cause=row["cause"],
         )
 
 
-_FIELDS = "id, type, connection_id, occurred_at, received_at, data, subject, contact_id"
+_FIELDS = "id, type, connection_id, occurred_at, received_at, data, subject, contact_id, cause"
 
 
 async def unrouted(c: Connection, most: int) -> list[StoredEvent]:
@@ -339,14 +343,15 @@ async def to_enrich(c: Connection, connection_id: str, type_: str, most: int) ->
 async def enriched(c: Connection, filled: Sequence[NewEvent]) -> None:
     """Filled-in events go on to be routed: data, person, keys and consent as they are now."""
     await c.group(
-        "update event set data = r.data, subject = r.subject, stage = 'route' from {rows} "
+        "update event set data = r.data, subject = r.subject, cause = r.cause, stage = 'route' from {rows} "
         "where event.id = r.id and event.stage = 'enrich'",
-        {"id": "text", "data": "text", "subject": "text"},
+        {"id": "text", "data": "text", "subject": "text", "cause": "text"},
         [
             {
                 "id": new.id,
                 "data": to_json(new.event.data).decode(),
                 "subject": to_json(vars(new.event.subject)).decode() if new.event.subject else None,
+                "cause": new.event.cause,
             }
             for new in filled
         ],

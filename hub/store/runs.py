@@ -7,12 +7,13 @@ recorded all the same, since a call that was made was made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from hub.events import Json
+from hub.store import pauses, spending
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
@@ -30,6 +31,7 @@ class NewRun:
     scope: str
     trigger: Mapping[str, Json]
     started_at_ms: int
+    depth: int = 0
 
     @property
     def queue(self) -> str:
@@ -156,7 +158,9 @@ class EffectResult:
     at_ms: int
     message: bool = False
     unspent: bool = False
-    """The attempt does not count: the credentials were refused, not the call."""
+    """The attempt does not count: the credentials were refused, or the call was held back at the last moment."""
+    spent: bool = False
+    """Whether it was counted under spending caps."""
 
 
 @dataclass(frozen=True)
@@ -247,8 +251,8 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
     """
     rows = await c.group(
         """
-        insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at)
-        select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at from {rows} where true
+        insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at, depth)
+        select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at, depth from {rows} where true
         on conflict (recipe, entry_key) do nothing returning id
         """,
         {
@@ -260,6 +264,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
             "scope": "text",
             "trigger_data": "text",
             "started_at": "bigint",
+            "depth": "bigint",
         },
         [
             {
@@ -271,6 +276,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
                 "scope": r.scope,
                 "trigger_data": to_json(r.trigger).decode(),
                 "started_at": r.started_at_ms,
+                "depth": r.depth,
             }
             for r in runs
         ],
@@ -439,7 +445,8 @@ _INTENT = """
 insert into effect (key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch)
 select key, run_id, step_id, action, connection, state, token, request, attempts, intended_at, batch from {rows} where true
 on conflict (key) do update
-set state = excluded.state, token = excluded.token, attempts = excluded.attempts, intended_at = excluded.intended_at
+set state = excluded.state, token = excluded.token, attempts = excluded.attempts, intended_at = excluded.intended_at,
+action = excluded.action, connection = excluded.connection, request = excluded.request, batch = excluded.batch
 """
 _INTENT_COLUMNS = dict.fromkeys(
     ("key", "run_id", "step_id", "action", "connection", "state", "token", "request", "batch"), "text"
@@ -510,7 +517,8 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         ),
     )
     stops = {(row["run_id"], row["epoch"]): row["stop"] for row in held_rows}
-    held = [a for a in group if (a.run_id, a.epoch) in stops]
+    over = await pauses.gone(c, {a.parked_on for a in group})
+    held = [_unparked(a) if a.parked_on in over else a for a in group if (a.run_id, a.epoch) in stops]
     ended = [{"run_id": a.run_id} for a in held if a.finished]
     # A run that never waited has no waiters, and what it added just now is not seen by what happens at once.
     waited = [{"run_id": a.run_id} for a in held if a.finished and a.first_watch]
@@ -534,6 +542,7 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
         ),
     )
     await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
+    await _settle_spending(c, [a.result for a in group if a.result and a.result.spent])
     return [
         Advanced((a.run_id, a.epoch) in stops, None if a.take_stop else _stop(stops.get((a.run_id, a.epoch))))
         for a in group
@@ -550,6 +559,18 @@ def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
         "parked_on": a.parked_on,
         "counted": int(a.counted),
     }
+
+
+async def _settle_spending(c: Connection, results: Sequence[EffectResult]) -> None:
+    """After work was locked, as at the gate, so that neither waits for the other."""
+    for made in (True, False):
+        spent = [(r.key, r.token) for r in results if (r.state in {"done", "unknown"}) is made]
+        await spending.settle(c, spent, made=made)
+
+
+def _unparked(a: Advance) -> Advance:
+    """A change that would park its run on a pause that has just ended: it is due at once instead."""
+    return replace(a, status="ready", reason=None, due_ms=a.at_ms, parked_on=None)
 
 
 async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
@@ -601,8 +622,10 @@ async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms:
         batch=batch,
         size=size,
     )
-    fresh = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
-    return Frozen([EffectRow.of(row) for row in fresh], begun=False)
+    rows = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
+    fresh = [EffectRow.of(row) for row in rows]
+    await spending.renamed(c, [effect.key for effect in fresh if effect.request.get("spent")], token)
+    return Frozen(fresh, begun=False)
 
 
 async def thaw_batch(c: Connection, batch: str) -> None:
@@ -614,6 +637,7 @@ async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: 
     """The results of one call, per effect, and their runs (effect key to run id) woken."""
     await c.group(_RESULT, _RESULT_COLUMNS, [_result_row(r) for r in results])
     await wake(c, {run_ids[r.key]: {"effect": r.key} for r in results}, now_ms)
+    await _settle_spending(c, [r for r in results if r.spent])
 
 
 async def queued_in(c: Connection, batch: str, most: int) -> int:

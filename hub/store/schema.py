@@ -245,6 +245,12 @@ run = Table(
     UniqueConstraint("recipe", "entry_key", name="run_entry"),
     Index("run_of_contact", "contact_id", "id"),
     Index("run_inside", "recipe", "scope", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
+    Index(
+        "run_retry",
+        "retry_of",
+        postgresql_where=text("retry_of is not null"),
+        sqlite_where=text("retry_of is not null"),
+    ),
 )
 
 work = Table(
@@ -370,6 +376,7 @@ pause = Table(
     _text("kind"),
     _text("target"),
     _text("reason"),
+    _text("who"),
     _ms("at"),
     UniqueConstraint("kind", "target", name="pause_target"),
 )
@@ -393,6 +400,31 @@ usage = Table(
     Column("subject", Text, primary_key=True),
     Column("period", BigInteger, primary_key=True),
     Column("used", BigInteger, nullable=False, server_default="0"),
+)
+
+# How much may be spent: at most so many of a unit per day or month, on a connection or by a recipe.
+cap = Table(
+    "cap",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _text("target"),
+    _text("per"),
+    _text("unit"),
+    Column("most", BigInteger, nullable=False),
+    _ms("at"),
+    UniqueConstraint("kind", "target", "per", "unit", name="cap_target"),
+)
+
+# What a call that is about to be made, or under way, has taken from `usage`: given back when it certainly was not made.
+spend = Table(
+    "spend",
+    metadata,
+    Column("effect_key", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    _text("token"),
+    Column("period", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
 )
 
 # The processes that are at work, by their last sign of life (real time).

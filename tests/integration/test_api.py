@@ -272,3 +272,60 @@ async def test_addresses_come_from_the_configured_url_and_never_from_headers(
         async with w.session.get(w.url + "/api/v1/connections", headers=headers) as answer:
             [shown] = await answer.json()
         assert shown["webhook_url"].startswith("https://hub.example.com/webhooks/acme/")
+
+
+async def test_pauses_caps_and_retries_are_there_for_programs_too(web: Callable[..., Any], sqlite_url: str) -> None:
+    async with web(sqlite_url) as w:
+        await w.it.publish(TWO_NOTES)
+        # a pause is told by the name of the key, shows what waits, and ends once
+        status, pause = await w.call("POST", "/api/v1/pauses", {"kind": "all", "reason": "wrong prices"})
+        assert (status, pause["who"], pause["about"]) == (201, "test", "everything")
+        await w.it.hub.pauses.known.refresh()
+        await w.it.deliver("signed_up", {"id": "s-1", "first_name": "Ada", "email": "ada@example.com"})
+        await w.it.advance(5_000)
+        assert [p["runs"] for p in (await w.call("GET", "/api/v1/pauses"))[1]] == [1]
+        path = f"/api/v1/pauses/{pause['id']}"
+        assert (await w.call("GET", f"{path}?expire_older_than=1h"))[1]["late"] == 0
+        assert (await w.call("GET", f"{path}?expire_older_than=soon"))[0] == 422
+        assert (await w.call("DELETE", f"{path}?rate=100/min"))[1]["released"] == 1
+        assert (await w.call("DELETE", path))[0] == 422
+        assert (await w.call("POST", "/api/v1/pauses", {"kind": "recipe", "target": "x", "reason": "y"}))[0] == 422
+        # a failed run is looked at and retried
+        w.it.sandbox.status["/notes"] = 400
+        await w.it.hub.pauses.known.refresh()
+        await w.it.advance(10_000)
+        [run] = await w.it.runs()
+        assert run["status"] == "failed"
+        w.it.sandbox.status.clear()
+        status, preview = await w.call("POST", "/api/v1/runs/retry/preview", {"recipe": "two-notes"})
+        assert (status, preview["actions"]) == (200, {"acme.put_note": 1})
+        started = {"started_after": "2020-01-01T00:00:00Z"}
+        assert (await w.call("POST", "/api/v1/runs/retry", started))[1]["runs"] == [run["id"]]
+        assert (await w.call("POST", "/api/v1/runs/retry", {"run": run["id"]}))[0] == 404
+        assert (await w.call("POST", f"/api/v1/runs/{run['id']}/answer", {"done": True}))[0] == 404
+        await w.it.advance(5_000)
+        assert (await w.it.runs())[0]["status"] == "done"
+        # caps
+        new = {"kind": "connection", "target": "acme", "per": "day", "most": 10}
+        status, cap = await w.call("POST", "/api/v1/caps", new)
+        assert status == 201
+        assert [c["used"] for c in (await w.call("GET", "/api/v1/caps"))[1]] == [0]
+        assert (await w.call("DELETE", f"/api/v1/caps/{cap['id']}"))[0] == 200
+        assert (await w.call("DELETE", f"/api/v1/caps/{cap['id']}"))[0] == 422
+
+
+async def test_a_key_that_may_only_read_changes_nothing_of_these(web: Callable[..., Any], sqlite_url: str) -> None:
+    async with web(sqlite_url, work=False) as w:
+        key = await create_api_key(w.it.hub.store, "reader", "read", 0)
+        changes = [
+            ("POST", "/api/v1/pauses", {"kind": "all", "reason": "x"}),
+            ("DELETE", "/api/v1/pauses/x", None),
+            ("POST", "/api/v1/runs/retry", {}),
+            ("POST", "/api/v1/runs/x/answer", {"done": True}),
+            ("POST", "/api/v1/caps", {"kind": "connection", "target": "acme", "per": "day", "most": 10}),
+            ("DELETE", "/api/v1/caps/x", None),
+        ]
+        for method, path, body in changes:
+            assert (await w.call(method, path, body, key=key))[0] == 403, path
+        for method, path, body in (("GET", "/api/v1/pauses", None), ("POST", "/api/v1/runs/retry/preview", {})):
+            assert (await w.call(method, path, body, key=key))[0] == 200, path

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from hub.clock import parse_duration_ms
+from hub.routing import Router
 from hub.store import views
 from tests.acme import acme
+from tests.conftest import until
 
 HOUR = 3_600_000
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
@@ -481,3 +483,48 @@ async def test_a_defect_in_deciding_neither_repeats_an_effect_nor_forgets_an_ans
             await it.advance(60_000)
             assert _did(it)[1:] == [("put_note", "clicked")]
         assert failures == 0
+
+
+async def test_an_event_that_is_being_routed_while_its_wait_is_committed_still_answers_it(
+    running: Callable[..., Any], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+recipe: waiting
+on: {event: acme.carted}
+steps:
+  - {do: acme.put_note, with: {key: n}}
+  - wait_for:
+      came: {event: acme.purchased}
+    timeout: 1h
+    came: [{stop: came}]
+"""
+    async with running(postgres_url) as it:
+        await it.publish(source)
+        # given a router that has looked for those who wait, and has not committed when the wait is
+        looked = asyncio.Event()
+        match_entries = Router._match_entries
+
+        async def slowly(self: Router, c: Any, batch: Any, *rest: Any) -> None:
+            if batch[0].type == "acme.purchased":
+                looked.set()
+                async with asyncio.timeout(20):
+                    while True:
+                        async with it.hub.store.read() as other:
+                            waiting = await other.first("select status from run")
+                        if waiting and waiting["status"] == "arming":
+                            break
+                # Time enough for it to ask what came before, and to miss this event.
+                await asyncio.sleep(0.3)
+            await match_entries(self, c, batch, *rest)
+
+        monkeypatch.setattr(Router, "_match_entries", slowly)
+        it.sandbox.hold = asyncio.Event()
+        await it.deliver("carted", _cart())
+        await until(lambda: it.sandbox.arrived == 1)
+        await it.deliver("purchased", {"id": "p-1", "email": ADA["email"]})
+        await looked.wait()
+        it.sandbox.hold.set()
+        async with asyncio.timeout(20):
+            while (run := (await it.runs())[0])["finished_at"] is None:
+                await it.rest()
+        assert run["ended_by"] == "came"

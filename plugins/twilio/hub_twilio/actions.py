@@ -23,6 +23,7 @@ from hub import (
 from hub import Message as MessageTo
 from hub_twilio import client
 from hub_twilio.connector import twilio
+from hub_twilio.segments import segments
 from hub_twilio.triggers import STATUS_RANK, SmsStatus
 
 # Asks Twilio to repeat a callback up to 3 times also when it was slow or answered 5xx; by default it repeats once, and
@@ -74,6 +75,7 @@ class SentSms(BaseModel):
     effect=Effect.RECONCILABLE,
     message=MessageTo(channel="sms", to=lambda sms: sms.to),
     provides="sms.send",
+    units={"segments": lambda sms: segments(sms.body)},
 )
 async def send_sms(ctx: ActionContext, input: SendSms) -> SentSms:
     """Send an SMS."""

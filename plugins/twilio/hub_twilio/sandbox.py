@@ -21,6 +21,7 @@ from aiohttp import web
 
 from hub.clock import Clock, to_datetime
 from hub.testing.sandbox import Sandbox
+from hub_twilio.segments import segments
 from hub_twilio.triggers import HELP_WORDS, START_WORDS, STOP_WORDS
 from hub_twilio.webhook import SIGNATURE_HEADER, TOKEN_HEADER, sign
 
@@ -132,7 +133,7 @@ class TwilioSandbox(Sandbox):
             direction="inbound",
             status="received",
             created_ms=self.clock.now_ms(),
-            segments=_segments(body),
+            segments=segments(body),
         )
         self._messages[account][message.sid] = message
         return Texted(message.sid, await self._call(address, account, _inbound_params(message)))
@@ -169,7 +170,7 @@ class TwilioSandbox(Sandbox):
             direction="outbound-api",
             status="accepted" if service else "queued",
             created_ms=self.clock.now_ms(),
-            segments=0 if service else _segments(body),
+            segments=0 if service else segments(body),
         )
         self._messages[account][message.sid] = message
         self.record("send_sms", account, to=to, body=body, sid=message.sid, sender=message.from_number or service)
@@ -260,7 +261,7 @@ class TwilioSandbox(Sandbox):
         last = "delivered" if error_code is None else "failed" if error_code < 30_000 else "undelivered"
         if message.service and message.from_number is None:
             message.from_number = self.pools[message.service]
-        message.segments, message.sent_ms = _segments(message.body), self.clock.now_ms()
+        message.segments, message.sent_ms = segments(message.body), self.clock.now_ms()
         for status in ("sent", last):
             message.status = status
             message.error_code = error_code if status == last else None
@@ -328,11 +329,6 @@ def _status_params(message: _Message) -> dict[str, str]:
 def _meaning(body: str) -> str | None:
     words = {"STOP": STOP_WORDS, "START": START_WORDS, "HELP": HELP_WORDS}
     return next((meaning for meaning, known in words.items() if body.strip().upper() in known), None)
-
-
-def _segments(body: str) -> int:
-    # Right for texts in the GSM-7 alphabet, which is what a stand-in needs.
-    return 1 if len(body) <= 160 else -(-len(body) // 153)
 
 
 def _channel(address: str) -> str:

@@ -122,6 +122,7 @@ def sms_received(delivery: Delivery) -> Iterable[SmsReceived]:
     sample="sms_status.txt",
     fact=_status_fact,
     subject=_recipient,
+    cause=lambda message: message.reference,
     correlate=("message_id", "reference"),
 )
 def sms_status(delivery: Delivery) -> Iterable[SmsStatus]:
@@ -137,6 +138,7 @@ def sms_status(delivery: Delivery) -> Iterable[SmsStatus]:
     sample="sms_delivered.txt",
     fact=_status_fact,
     subject=_recipient,
+    cause=lambda message: message.reference,
     correlate=("message_id", "reference"),
     provides="sms.delivered",
 )
@@ -154,6 +156,7 @@ def sms_delivered(delivery: Delivery) -> Iterable[SmsStatus]:
     sample="sms_failed.txt",
     fact=_status_fact,
     subject=_recipient,
+    cause=lambda message: message.reference,
     correlate=("message_id", "reference"),
     consent=_failed_consent,
     provides="sms.failed",

@@ -33,9 +33,31 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("kind", "target", name="pause_target"),
+    )
+    op.create_table(
+        "cap",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("per", sa.Text(), nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("most", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("kind", "target", "per", "unit", name="cap_target"),
+    )
+    op.create_table(
+        "spend",
+        sa.Column("effect_key", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.Column("period", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("effect_key", "subject"),
     )
     op.create_table(
         "process",
@@ -80,6 +102,12 @@ def upgrade() -> None:
     with op.batch_alter_table("run") as batch_op:
         batch_op.add_column(sa.Column("depth", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("retry_of", sa.Text(), nullable=True))
+        batch_op.create_index(
+            "run_retry",
+            ["retry_of"],
+            postgresql_where=sa.text("retry_of is not null"),
+            sqlite_where=sa.text("retry_of is not null"),
+        )
 
     serves("0001")
 
@@ -87,6 +115,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     serves(None)
     with op.batch_alter_table("run") as batch_op:
+        batch_op.drop_index("run_retry")
         batch_op.drop_column("retry_of")
         batch_op.drop_column("depth")
 
@@ -109,5 +138,7 @@ def downgrade() -> None:
     )
     op.drop_table("usage")
     op.drop_table("process")
+    op.drop_table("spend")
+    op.drop_table("cap")
     op.drop_table("pause")
     op.drop_table("breaker")
