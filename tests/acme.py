@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -279,6 +279,8 @@ class AcmeSandbox(Sandbox):
         self.purchases: list[dict[str, Any]] = []
         self.status: dict[str, int] = {}
         self.hold: asyncio.Event | None = None
+        # Per path, the answer that its next call gets instead of the usual one, whatever it did.
+        self.odd: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
         self.arrived = 0
 
     def throttled(self) -> web.Response:
@@ -306,7 +308,10 @@ class AcmeSandbox(Sandbox):
         status = self.status.get(request.path.removeprefix("/acme"))
         return web.Response(status=status) if status else None
 
-    async def post_text(self, request: web.Request) -> web.Response:
+    def _odd(self, request: web.Request) -> Callable[[web.Request], Awaitable[web.StreamResponse]] | None:
+        return self.odd.pop(request.path.removeprefix("/acme"), None)
+
+    async def post_text(self, request: web.Request) -> web.StreamResponse:
         self.arrived += 1
         if refused := self._refuse(request):
             return refused
@@ -316,6 +321,8 @@ class AcmeSandbox(Sandbox):
         made = {"id": f"m-{len(self.texts) + 1}", **body}
         self.texts.append(made)
         self.record("send_text", str(self._account(request)), **body)
+        if odd := self._odd(request):
+            return await odd(request)
         return web.json_response({"id": made["id"]}, status=201)
 
     async def get_texts(self, request: web.Request) -> web.Response:
@@ -323,7 +330,7 @@ class AcmeSandbox(Sandbox):
             [t for t in self.texts if t["reference"] == request.query.get("reference")]
         )
 
-    async def post_note(self, request: web.Request) -> web.Response:
+    async def post_note(self, request: web.Request) -> web.StreamResponse:
         self.arrived += 1
         if refused := self._refuse(request):
             return refused
@@ -337,6 +344,8 @@ class AcmeSandbox(Sandbox):
         self.record(
             {"notes": "put_note", "keyed": "add_keyed", "charges": "charge"}[kind], str(self._account(request)), **body
         )
+        if odd := self._odd(request):
+            return await odd(request)
         return web.json_response({}, status=201)
 
     async def get_cart(self, request: web.Request) -> web.Response:
