@@ -13,11 +13,13 @@ from hub.backoff import backoff_s, is_over
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Action, Effect
+from hub.deadline import Deadline
 from hub.errors import (
     AuthExpired,
     ConfigError,
     ConnectorError,
     HubError,
+    LeaseOver,
     OutcomeUnknown,
     PermanentError,
     RateLimited,
@@ -65,7 +67,7 @@ class Batches:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
         self._limits, self._pauses, self._rehearsal, self._jitter = limits, pauses, rehearsal, jitter
 
-    async def handle(self, claim: Claim) -> None:
+    async def handle(self, claim: Claim, deadline: Deadline) -> None:
         """Make one batch's next call. Raises StoreUnavailable."""
         name, type_, _ = claim.ref.split("|", 2)
         action = self._plugins.catalogue.action(type_)
@@ -80,11 +82,11 @@ class Batches:
             await self._later(claim, refused.wait_s, attempts=claim.attempts)
             return
         try:
-            await self._call(claim, action, connection)
+            await self._call(claim, deadline, action, connection)
         finally:
             self._limits.release(name)
 
-    async def _call(self, claim: Claim, action: Action[Any, Any], connection: Connection) -> None:
+    async def _call(self, claim: Claim, deadline: Deadline, action: Action[Any, Any], connection: Connection) -> None:
         assert action.batch is not None, "checked by the caller"
         await self._set_aside(claim, connection)
         async with self._store.write() as c:
@@ -97,18 +99,22 @@ class Batches:
         answers: Sequence[_Answer] = []
         if effects:
             try:
-                answers = await self._answers(claim, action, connection, effects)
+                answers = await self._answers(claim, action, connection, effects, deadline)
             except _Paused as paused:
                 await self._park(claim, paused.pause, begun=frozen.begun)
                 return
             except AuthExpired as error:
-                await self._expired(claim, connection, error)
+                await self._expired(claim, connection, error, begun=frozen.begun)
+                return
+            except LeaseOver:
+                await self._thaw(claim, begun=frozen.begun)
+                await self._later(claim, 0.05, attempts=claim.attempts)
                 return
             except (RetryableError, OutcomeUnknown, ConfigError) as error:
                 over = is_over(claim.attempts + 1, effects[0].intended_at_ms, self._clock.now_ms())
                 unrepeatable = isinstance(error, OutcomeUnknown) and action.effect is Effect.AT_MOST_ONCE
                 if not unrepeatable and (isinstance(error, RateLimited) or not over):
-                    await self._again(claim, connection, error)
+                    await self._again(claim, connection, error, begun=frozen.begun)
                     return
                 final: _Answer = error if isinstance(error, ConnectorError) else PermanentError(str(error))
                 answers = [final] * len(effects)
@@ -117,26 +123,26 @@ class Batches:
         await self._settle(claim, action, effects, answers)
         seams.reach("batch.settled")
 
-    async def _again(self, claim: Claim, connection: Connection, error: HubError) -> None:
+    async def _again(self, claim: Claim, connection: Connection, error: HubError, *, begun: bool) -> None:
         """Call later: when nothing was done with whoever is queued then, else with exactly the same effects."""
         retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
         if isinstance(error, RateLimited):
             await self._limits.push(connection.name, retry_after_s)
         if not isinstance(error, OutcomeUnknown):
-            await self._thaw(claim)
+            await self._thaw(claim, begun=begun)
         await self._later(
             claim, backoff_s(claim.attempts + 1, self._jitter(), retry_after_s), attempts=claim.attempts + 1
         )
 
-    async def _expired(self, claim: Claim, connection: Connection, error: AuthExpired) -> None:
+    async def _expired(self, claim: Claim, connection: Connection, error: AuthExpired, *, begun: bool) -> None:
         """The credentials are refused: renew what can be renewed, once; else the batch waits for a new authorisation."""
-        await self._thaw(claim)
+        await self._thaw(claim, begun=begun)
         try:
             renewed = await self._connections.renew_refused(connection)
         except AuthExpired as again:
             renewed, error = False, again
         except (RetryableError, OutcomeUnknown) as failed:
-            await self._again(claim, connection, failed)
+            await self._again(claim, connection, failed, begun=begun)
             return
         if renewed or not await self._connections.unhealthy(connection, str(error)):
             await self._later(claim, 0.05, attempts=claim.attempts)
@@ -145,13 +151,20 @@ class Batches:
             await work.park(c, claim, f"connection:{connection.name}")
         await self._connections.unpark_if_healthy(connection)
 
-    async def _thaw(self, claim: Claim) -> None:
-        """Certainly nothing was done: the effects are queued again."""
+    async def _thaw(self, claim: Claim, *, begun: bool) -> None:
+        """This call certainly did nothing: the effects are queued again, unless an earlier one may have done something."""
+        if begun:
+            return
         async with self._store.write() as c:
-            await runs.thaw_batch(c, claim.ref)
+            await runs.thaw_batch(c, claim.ref, claim.epoch)
 
     async def _answers(
-        self, claim: Claim, action: Action[Any, Any], connection: Connection, effects: Sequence[EffectRow]
+        self,
+        claim: Claim,
+        action: Action[Any, Any],
+        connection: Connection,
+        effects: Sequence[EffectRow],
+        deadline: Deadline,
     ) -> Sequence[_Answer]:
         """One call for all of them; per effect its output or error."""
         assert action.run_batch is not None, "an action with a batch has a batch call"
@@ -164,7 +177,8 @@ class Batches:
             reference=reference(key),
             idempotency_key=idempotency_key(key),
             intended_at_ms=effects[0].intended_at_ms,
-            total_s=action.timeout_s,
+            total_s=deadline.limit_s(action.timeout_s),
+            deadline=deadline,
         )
         for row, pause in await self._paused(claim, connection):
             if row["state"] == "intended":
@@ -205,7 +219,7 @@ class Batches:
         """A call that may have been made is repeated as it was, so that all of it waits; else only what is paused does."""
         async with self._store.write() as c:
             if not begun:
-                await runs.thaw_batch(c, claim.ref)
+                await runs.thaw_batch(c, claim.ref, claim.epoch)
             if not begun or await pause_rows.gone(c, [pause.parks_on]):
                 await work.give_back(c, claim, due_ms=self._clock.now_ms(), attempts=claim.attempts)
             else:

@@ -17,6 +17,7 @@ from hub import seams
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock, rfc3339
 from hub.connector import Account, ActionContext, Auth, ClientCredentials, Connector, Field, sandbox_secret
+from hub.deadline import Deadline
 from hub.errors import AuthExpired, ConnectionConfigError, NotSent, OutcomeUnknown, StoreUnavailable
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport, error_for, sandbox_headers
@@ -565,8 +566,12 @@ class Connections:
         idempotency_key: str = "",
         intended_at_ms: int = 0,
         total_s: float = 20.0,
+        deadline: Deadline | None = None,
     ) -> ActionContext:
-        """What an action, look-up, poll or enrichment of this connection gets. May renew the token first."""
+        """What an action, look-up, poll or enrichment of this connection gets. May renew the token first.
+
+        With `deadline` no call is begun that might outlive it.
+        """
         assert self._transport is not None, "only processes that make calls have a transport"
         connector = self.connector(connection.connector)
         kind, values = await self._authorised(connection, connector)
@@ -590,6 +595,7 @@ class Connections:
                 authorisation=kind.headers(values),
                 sandbox=connection.sandbox,
                 total_s=total_s,
+                deadline=deadline,
                 **({"noted": partial(self._noted, connection.name, connector)} if self._noted else {}),
             ),
             now_ms=self._clock.now_ms(),

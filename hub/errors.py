@@ -164,6 +164,10 @@ class NotSent(RetryableError):
     """The request never left: no connection could be made. The hub tries again by itself."""
 
 
+class LeaseOver(NotSent):
+    """The request never left: this process may no longer hold the work that it was for. Whoever holds it goes on."""
+
+
 class OutcomeUnknown(ConnectorError):
     """The request was sent and no whole answer came back: it may have been done. The effect class decides what follows."""
 

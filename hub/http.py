@@ -20,10 +20,12 @@ import aiohttp
 from pydantic_core import from_json, to_json
 
 from hub.connector import Connector
+from hub.deadline import Deadline
 from hub.errors import (
     AuthExpired,
     ConnectionConfigError,
     ConnectorError,
+    LeaseOver,
     NotFound,
     NotSent,
     OutcomeUnknown,
@@ -151,6 +153,8 @@ class ConnectionHttp:
     sandbox: bool
     total_s: float = 20.0
     noted: Noted = lambda answer, problem, began: None  # nobody wants to know
+    deadline: Deadline | None = None
+    """What the work that calls is held under; a call that might outlive it is not begun."""
 
     async def request(
         self,
@@ -174,6 +178,9 @@ class ConnectionHttp:
             body, sent["Content-Type"] = urlencode(pairs).encode(), "application/x-www-form-urlencoded"
         address = self.transport.address(url, self.connector, sandbox=self.sandbox)
         sent |= sandbox_headers(url) if self.sandbox else {}
+        # As late as can be: a process that stood still before this line does no harm, one that stands still after it may.
+        if self.deadline is not None and not self.deadline.lasts(self.total_s):
+            raise self._named(LeaseOver())
         began = time.monotonic()
         try:
             answer = await self.transport.send(method, address, headers=sent, body=body, total_s=self.total_s)

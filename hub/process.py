@@ -103,7 +103,7 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
     if settings.embedded:
         # People's data and the keys lie here: for the owner only.
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Store(settings.store_url(), pool=pool)
+    store = Store(settings.store_url(), pool=pool, lease_s=settings.lease_s)
     try:
         if store.in_memory:
             await migrate.create_in_memory(store)

@@ -27,6 +27,7 @@ PLACES = {
     "run.committed": "a group of runs is committed, nobody went on with it",
     "wait.registered": "a wait is committed, whether its event was there already was not asked",
     "sleep.registered": "a sleep is committed",
+    "run.finished": "a run's end is committed, nobody was told",
     "call.intended": "an intent is committed, the request has not left",
     "call.answered": "a vendor's answer was read, its outcome is not written",
     "batch.frozen": "a batch's effects are fixed, the request has not left",

@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, description="The port to listen on.")
     zone: str = Field("UTC", description="The time zone of contacts whose own is not known (IANA name).")
-    lease_s: float = Field(30, description="How long a worker may hold a run without a sign of life, in seconds.")
+    lease_s: float = Field(
+        30,
+        description="How long a worker may hold a run without a sign of life, in seconds; no call takes longer than fits.",
+    )
     drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
     slots: int = Field(150, description="How many runs a worker has in hand at once.")
     spool_dir: Path | None = Field(

@@ -289,6 +289,8 @@ class AcmeSandbox(Sandbox):
         # Told of every note that is put, with our reference: a vendor that sends a webhook about it.
         self.echo: Callable[[dict[str, Any], str], Awaitable[Any]] | None = None
         self.hold: asyncio.Event | None = None
+        # Per path, the answer that its next call gets instead of the usual one, whatever it did.
+        self.odd: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
         self.arrived = 0
 
     def throttled(self) -> web.Response:
@@ -316,7 +318,10 @@ class AcmeSandbox(Sandbox):
         status = self.status.get(request.path.removeprefix("/acme"))
         return web.Response(status=status) if status else None
 
-    async def post_text(self, request: web.Request) -> web.Response:
+    def _odd(self, request: web.Request) -> Callable[[web.Request], Awaitable[web.StreamResponse]] | None:
+        return self.odd.pop(request.path.removeprefix("/acme"), None)
+
+    async def post_text(self, request: web.Request) -> web.StreamResponse:
         self.arrived += 1
         if refused := self._refuse(request):
             return refused
@@ -326,6 +331,8 @@ class AcmeSandbox(Sandbox):
         made = {"id": f"m-{len(self.texts) + 1}", **body}
         self.texts.append(made)
         self.record("send_text", str(self._account(request)), **body)
+        if odd := self._odd(request):
+            return await odd(request)
         return web.json_response({"id": made["id"]}, status=201)
 
     async def get_texts(self, request: web.Request) -> web.Response:
@@ -333,7 +340,7 @@ class AcmeSandbox(Sandbox):
             [t for t in self.texts if t["reference"] == request.query.get("reference")]
         )
 
-    async def post_note(self, request: web.Request) -> web.Response:
+    async def post_note(self, request: web.Request) -> web.StreamResponse:
         self.arrived += 1
         if refused := self._refuse(request):
             return refused
@@ -353,6 +360,8 @@ class AcmeSandbox(Sandbox):
             self.lose[kind] -= 1
             assert request.transport is not None, "the request is being answered"
             request.transport.abort()
+        if odd := self._odd(request):
+            return await odd(request)
         return web.json_response({}, status=201)
 
     async def get_cart(self, request: web.Request) -> web.Response:

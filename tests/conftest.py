@@ -11,7 +11,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,8 @@ async def _sql(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def _migrated(url: str) -> None:
+async def migrated(url: str) -> None:
+    """Give a database the schema."""
     store = Store(url)
     await migrate.upgrade(store)
     await store.close()
@@ -115,24 +116,31 @@ def postgres_template(postgres_server: str) -> str:
     """A database with the schema, to make each test's own from."""
     name = f"hub_template_{uuid.uuid4().hex[:8]}"
     asyncio.run(_sql(postgres_server, f"create database {name}"))
-    asyncio.run(_migrated(make_url(postgres_server).set(database=name).render_as_string(hide_password=False)))
+    asyncio.run(migrated(make_url(postgres_server).set(database=name).render_as_string(hide_password=False)))
     return name
+
+
+@contextmanager
+def fresh_database(server: str, template: str) -> Iterator[str]:
+    """The URL of a new PostgreSQL database with the schema, which is gone afterwards."""
+    name = f"hub_{uuid.uuid4().hex[:12]}"
+    asyncio.run(_sql(server, f"create database {name} template {template}"))
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    asyncio.run(_sql(server, f"drop database {name} with (force)"))
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """A fresh PostgreSQL database with the schema."""
-    name = f"hub_{uuid.uuid4().hex[:12]}"
-    asyncio.run(_sql(postgres_server, f"create database {name} template {postgres_template}"))
-    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
-    asyncio.run(_sql(postgres_server, f"drop database {name} with (force)"))
+    with fresh_database(postgres_server, postgres_template) as url:
+        yield url
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A fresh SQLite file with the schema."""
     url = f"sqlite:///{tmp_path / 'hub.db'}"
-    asyncio.run(_migrated(url))
+    asyncio.run(migrated(url))
     return url
 
 

@@ -21,12 +21,15 @@ async def list_runs(
     recipe: str | None = None,
     status: str | None = None,
     contact: str | None = None,
+    outcome: str | None = None,
     before: str | None = None,
     limit: Most = 50,
 ) -> list[dict[str, Json]]:
-    """Runs, newest first; go on with the last id as `before`."""
+    """Runs, newest first; go on with the last id as `before`. `outcome=unknown`: of a call whose outcome is not known."""
     async with hub.store.read() as c:
-        return await views.list_runs(c, recipe=recipe, status=status, contact=contact, before=before, most=limit)
+        return await views.list_runs(
+            c, recipe=recipe, status=status, contact=contact, outcome=outcome, before=before, most=limit
+        )
 
 
 @router.get("/runs/{run_id}")

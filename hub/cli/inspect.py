@@ -45,6 +45,15 @@ class RunStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Outcome(StrEnum):
+    """What came of a call."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+
+
 class Stage(StrEnum):
     """How far an event has come."""
 
@@ -75,6 +84,9 @@ def list_runs(
     contact: Annotated[
         str | None, typer.Option(help="Of this person only: id, e-mail address or phone number.")
     ] = None,
+    outcome: Annotated[
+        Outcome | None, typer.Option(help="With a call of this outcome only; unknown: it may have been done or not.")
+    ] = None,
     limit: Limit = 50,
     before: Before = None,
     as_json: AsJson = False,
@@ -85,7 +97,13 @@ def list_runs(
     async def find(c: Connection) -> list[dict[str, Json]]:
         person = await views.find_contact(c, contact) if contact else None
         return await views.list_runs(
-            c, recipe=recipe, status=status.value if status else None, contact=person, before=before, most=limit
+            c,
+            recipe=recipe,
+            status=status.value if status else None,
+            contact=person,
+            outcome=outcome.value if outcome else None,
+            before=before,
+            most=limit,
         )
 
     show_list(read(find), _RUN, as_json=as_json, empty="no runs", limit=limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from hub.engine import Act, ActionDone, Arrival, Decision
 from hub.errors import (
     AuthExpired,
     ConfigError,
+    LeaseOver,
     OutcomeUnknown,
     PermanentError,
     RateLimited,
@@ -28,7 +28,7 @@ from hub.errors import (
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Refusal
 from hub.runs.gate import Gate
-from hub.runs.hand import MARGIN_S, Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
+from hub.runs.hand import Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
 from hub.runs.holding import Holding
 from hub.runs.writer import Writer
 from hub.store.events import append_consents
@@ -195,7 +195,7 @@ class Calls:
     ) -> Arrival:
         """An intent without a result: a call may have been made. The effect class says what to do."""
         if action.effect is Effect.RECONCILABLE and action.lookup_ is not None:
-            settled_ms = effect.intended_at_ms + int((action.timeout_s + MARGIN_S) * 1000)
+            settled_ms = effect.intended_at_ms + int((self._tools.limit_s(action) + self._tools.margin_s) * 1000)
             if (early := settled_ms - self._tools.clock.now_ms()) > 0:
                 await self._writer.give_back(
                     hand, delay_s=early / 1000, reason="waiting until the last call must have ended"
@@ -227,7 +227,7 @@ class Calls:
                 reference=reference(effect.key),
                 idempotency_key=idempotency_key(effect.key),
                 intended_at_ms=effect.intended_at_ms,
-                total_s=action.timeout_s,
+                total_s=self._tools.limit_s(action),
             )
             found: BaseModel | None = await action.lookup_(context, input_)
             return found
@@ -300,17 +300,14 @@ class Calls:
                 action.dry_run(input_),
                 message=action.message is not None,
             )
-        if time.monotonic() + action.timeout_s + MARGIN_S > hand.deadline:
-            # Too little of the lease is left to be sure that nobody else calls too. Nothing was sent.
-            hand.result = planned(effect, self._tools.clock.now_ms())
-            await self._writer.give_back(hand, delay_s=0.01, reason="the lease was nearly over")
         try:
             context = await self._tools.connections.context(
                 connection,
                 reference=reference(effect.key),
                 idempotency_key=idempotency_key(effect.key),
                 intended_at_ms=effect.intended_at_ms,
-                total_s=action.timeout_s,
+                total_s=self._tools.limit_s(action),
+                deadline=hand.deadline,
             )
             await self._holding.at_last(hand, effect, action)
             seams.reach("call.intended")
@@ -324,6 +321,10 @@ class Calls:
         except AuthExpired as error:
             hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True)
             return await self._expired(hand, effect, connection, error)
+        except LeaseOver as error:
+            hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True)
+            await self._writer.give_back(hand, delay_s=0.01, reason=say(error))
+            raise LetGo from error
         except RetryableError as error:
             return await self._again(hand, effect, action, connection, error)
         except PermanentError as error:
@@ -390,7 +391,7 @@ class Calls:
             return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}")
         delay_s = self._backoff(effect.attempts, None)
         if action.effect is Effect.RECONCILABLE:
-            delay_s += action.timeout_s + MARGIN_S
+            delay_s += self._tools.limit_s(action) + self._tools.margin_s
         lane = self._lane(hand, effect, connection)
         await self._writer.give_back(hand, delay_s=delay_s, reason=f"the answer was lost ({reason})", lane=lane)
         raise LetGo

@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hub import engine
 from hub.clock import Clock
 from hub.connections import Connections
+from hub.connector import Action
+from hub.deadline import Deadline, call_limit_s, margin_s
 from hub.engine import Arrival
 from hub.errors import HubError
 from hub.events import Json
@@ -21,9 +24,6 @@ from hub.store.runs import EffectResult, EffectRow, RunRow
 from hub.store.session import Store
 from hub.store.work import Claim
 
-# What a worker needs beyond a call's own limit to write the result before its lease ends.
-MARGIN_S = 3.0
-
 
 class LetGo(Exception):  # (not a failure: the run is somebody else's now, or waits for its next due time)
     """Stop working on this run; everything that had to be written is written."""
@@ -31,11 +31,11 @@ class LetGo(Exception):  # (not a failure: the run is somebody else's now, or wa
 
 @dataclass
 class Hand:
-    """A run in hand. `deadline` is the monotonic instant after which the lease may be somebody else's."""
+    """A run in hand."""
 
     claim: Claim
     row: RunRow
-    deadline: float
+    deadline: Deadline
     position: str | None = None
     ctx: Mapping[str, Json] = field(default_factory=dict)
     seq: int = 0
@@ -65,6 +65,15 @@ class Tools:
     rehearsal: bool = False
     """Actions give their simulated output instead of calling anybody."""
     jitter: Callable[[], float] = random.random
+
+    @property
+    def margin_s(self) -> float:
+        """How long before the end of a lease every call must have ended."""
+        return margin_s(self.lease_s)
+
+    def limit_s(self, action: Action[Any, Any]) -> float:
+        """How long a call of this action may take."""
+        return call_limit_s(self.lease_s, action.timeout_s)
 
 
 def effect_key(run_id: str, step_id: str) -> str:

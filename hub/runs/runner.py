@@ -154,6 +154,7 @@ class Runner:
                 status = "cancelled" if finish.ended_by == "cancelled" else finish.status
                 change = self._writer.change(hand, decision, status=status, reason=finish.reason)
                 await self._writer.commit(hand, replace(change, finished=True, ended_by=finish.ended_by))
+                seams.reach("run.finished")
                 await self._tools.plugins.notify(
                     "hub_run_finished",
                     limit_s=self._tools.hook_limit_s,

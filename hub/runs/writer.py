@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -87,12 +86,15 @@ class Writer:
         return done
 
     async def _write(self, hand: Hand, change: Advance) -> Advanced:
-        """Submit a change; while the database is away, one that holds a call's outcome is not given up under the lease."""
+        """Submit a change; while the database is away it is not given up under the lease.
+
+        A connection that broke may have broken after the commit: writing the same change again changes nothing.
+        """
         while True:
             try:
                 return await self._group.submit(change)
             except StoreUnavailable:
-                if change.result is None or time.monotonic() > hand.deadline:
+                if hand.deadline.over:
                     raise
                 await asyncio.sleep(0.5)
 

@@ -391,7 +391,12 @@ async def wake(c: Connection, answers: Mapping[str, Mapping[str, Json]], now_ms:
     given = [{"run_id": run_id, "wake": to_json(answer).decode()} for run_id, answer in sorted(answers.items())]
     columns = {"run_id": "text", "wake": "text"}
     await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
-    await c.group("update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id", columns, given)
+    # One that left its batch and ended is told nothing any more.
+    await c.group(
+        "update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id and run.finished_at is null",
+        columns,
+        given,
+    )
     await c.group("delete from waiter where kind = 'answer' and run_id in (select run_id from {rows})", columns, given)
     await c.group(
         "update work set due_at = :now, epoch = epoch + 1, owner = null, "
@@ -432,10 +437,11 @@ _FENCE = """
 select w.ref as run_id, w.epoch as epoch, run.stop as stop from work w join run on run.id = w.ref
 where w.kind = 'run' and w.ref in (select run_id from {rows}) and run.id in (select run_id from {rows}) order by w.ref
 """
+# That a call was not made says nothing any more once somebody else has found out, or given up finding out, about it.
 _RESULT = """
 update effect set state = r.state, outcome = r.outcome, reason = r.reason, response = r.response,
 finished_at = case when r.state = 'planned' then null else r.at end, attempts = effect.attempts - r.unspent
-from {rows} where effect.key = r.key and effect.token = r.token
+from {rows} where effect.key = r.key and effect.token = r.token and (r.state <> 'planned' or effect.state = 'intended')
 """
 _RESULT_COLUMNS = dict.fromkeys(("key", "token", "state", "outcome", "reason", "response"), "text") | {
     "at": "bigint",
@@ -467,6 +473,7 @@ _RUN_COLUMNS = dict.fromkeys(("run_id", "status", "at_step", "ctx", "reason", "e
 _STEP = """
 insert into step (run_id, seq, step_id, path, kind, outcome, reason, at)
 select run_id, seq, step_id, path, kind, outcome, reason, at from {rows} where true
+on conflict (run_id, seq) do nothing
 """
 _STEP_COLUMNS = dict.fromkeys(("run_id", "step_id", "path", "kind", "outcome", "reason"), "text") | {
     "seq": "bigint",
@@ -475,6 +482,7 @@ _STEP_COLUMNS = dict.fromkeys(("run_id", "step_id", "path", "kind", "outcome", "
 _WATCH = """
 insert into waiter (run_id, n, kind, name, type, key, condition, since)
 select run_id, n, kind, name, type, key, condition, since from {rows} where true
+on conflict (run_id, n) do nothing
 """
 _WATCH_COLUMNS = dict.fromkeys(("run_id", "kind", "name", "type", "key", "condition"), "text") | {
     "n": "bigint",
@@ -494,7 +502,10 @@ _DUE_COLUMNS = dict.fromkeys(("run_id", "queue", "data", "parked_on"), "text") |
 
 
 async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
-    """T5 for a group of runs: outcomes of calls always, everything else only where the epoch still holds."""
+    """T5 for a group of runs: outcomes of calls always, everything else only where the epoch still holds.
+
+    The same change a second time (its first commit was not answered) writes the same, or finds that it holds no more.
+    """
     messages = [a.result for a in group if a.result and a.result.message]
     lock = "for update of w, run" if c.dialect == "postgresql" else ""
     held_rows = await c.together(
@@ -504,11 +515,16 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
             {"key": "text", "at": "bigint"},
             [{"key": m.key, "at": m.at_ms} for m in messages if m.state == "done"],
         ),
-        # What certainly was not sent gives its reservation back; what may have been sent keeps it.
+        # What certainly was not sent gives its reservation back; what may have been sent, also by somebody else, keeps it.
         Change(
-            "delete from message where effect_key in (select key from {rows})",
-            {"key": "text"},
-            [{"key": m.key} for m in messages if m.state not in {"done", "unknown"}],
+            "delete from message where effect_key in (select effect.key from {rows} join effect on effect.key = r.key "
+            "and effect.token = r.token and (r.state <> 'planned' or effect.state in ('intended', 'planned')))",
+            {"key": "text", "token": "text", "state": "text"},
+            [
+                {"key": m.key, "token": m.token, "state": m.state}
+                for m in messages
+                if m.state not in {"done", "unknown"}
+            ],
         ),
         Change(
             f"{_FENCE} {lock}",
@@ -601,7 +617,7 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
 
 @dataclass(frozen=True)
 class Frozen:
-    """The effects of a batch's next call; `begun` says that it may have been made already."""
+    """The effects of a batch's next call; `begun` says that an earlier call with exactly these may have been made."""
 
     effects: Sequence[EffectRow]
     begun: bool
@@ -628,9 +644,14 @@ async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms:
     return Frozen(fresh, begun=False)
 
 
-async def thaw_batch(c: Connection, batch: str) -> None:
-    """A batch's call certainly did nothing: its effects are queued as before."""
-    await c.run("update effect set state = 'queued' where batch = :batch and state = 'intended'", batch=batch)
+async def thaw_batch(c: Connection, batch: str, epoch: int) -> None:
+    """A batch's call certainly did nothing: its effects are queued as before, if the batch is still held under the epoch."""
+    await c.run(
+        "update effect set state = 'queued' where batch = :batch and state = 'intended' "
+        "and exists (select 1 from work where kind = 'batch' and ref = :batch and epoch = :epoch)",
+        batch=batch,
+        epoch=epoch,
+    )
 
 
 async def settle_batch(c: Connection, results: Sequence[EffectResult], run_ids: Mapping[str, str], now_ms: int) -> None:

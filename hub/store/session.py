@@ -23,16 +23,21 @@ from hub.store.drivers import Driver
 from hub.store.drivers import Row as Row
 from hub.store.pools import Pool, PostgresPool, SqlitePool
 
-_PG_OPTIONS = {
-    # A worker that hangs inside a transaction must not hold its locks for ever.
-    "idle_in_transaction_session_timeout": "15000",
-    "lock_timeout": "10000",
-    "statement_timeout": "60000",
-    "jit": "off",
-    # Plans are made while tables are small and kept while they grow: reading a whole table must never look cheap
-    # (docs/decisions/0012-plans-and-releases.md).
-    "enable_seqscan": "off",
-}
+
+def _pg_options(lease_s: float) -> dict[str, str]:
+    return {
+        "application_name": "tetik-hub",
+        # A process that hangs inside a transaction must not hold its locks for as long as its leases.
+        "idle_in_transaction_session_timeout": str(int(lease_s * 500)),
+        "lock_timeout": "10000",
+        "statement_timeout": "60000",
+        "jit": "off",
+        # Plans are made while tables are small and kept while they grow: reading a whole table must never look cheap
+        # (docs/decisions/0012-plans-and-releases.md).
+        "enable_seqscan": "off",
+    }
+
+
 # The longest that anybody waits for one transaction, its connection and its turn included; longer than a lock's 10 s, so
 # that the database's own word comes first, and short enough for a lease to be renewed twice.
 LIMIT_S = 12.0
@@ -41,7 +46,7 @@ LIMIT_S = 12.0
 class Store:
     """The database. `dialect` is `sqlite` or `postgresql`. Make it with `open_store`, close it at the end."""
 
-    def __init__(self, url: str, *, pool: int = 6) -> None:
+    def __init__(self, url: str, *, pool: int = 6, lease_s: float = 30.0) -> None:
         self.url = make_url(url)
         self.dialect = self.url.get_backend_name()
         self.file: str | None = None
@@ -57,7 +62,7 @@ class Store:
             self._queue, self._turn = asyncio.Lock(), asyncio.Lock()
         elif self.dialect == "postgresql":
             plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-            self._writer = self._reader = PostgresPool(plain, pool, _PG_OPTIONS)
+            self._writer = self._reader = PostgresPool(plain, pool, _pg_options(lease_s))
         else:
             raise StoreError(
                 f"the database {self.url.drivername} is not supported; use sqlite:///FILE or postgresql://…"

@@ -52,19 +52,23 @@ async def list_runs(
     recipe: str | None = None,
     status: str | None = None,
     contact: str | None = None,
+    outcome: str | None = None,
     before: str | None = None,
     most: int = 50,
 ) -> list[dict[str, Json]]:
-    """Runs, newest first; `before` is the id to go on from."""
+    """Runs, newest first; `before` is the id to go on from. With `outcome` those that have an effect of this state."""
     inner = [name for name, shown in _STATUS.items() if shown == status] + [status]
     tests = {
         "run.recipe = :recipe": recipe,
         "run.contact_id = :contact": contact,
         "run.id < :before": before,
+        "exists (select 1 from effect where effect.run_id = run.id and effect.state = :outcome)": outcome,
         f"run.status in ({', '.join(f':s{n}' for n in range(len(inner)))})": status,
     }
     where = " and ".join(test for test, given in tests.items() if given is not None)
-    given = {"recipe": recipe, "contact": contact, "before": before} | {f"s{n}": s for n, s in enumerate(inner)}
+    given = {"recipe": recipe, "contact": contact, "before": before, "outcome": outcome} | {
+        f"s{n}": s for n, s in enumerate(inner)
+    }
     used = {name: value for name, value in given.items() if f":{name}" in where}
     rows = await c.all(
         f"{_RUNS} {f'where {where}' if where else ''} order by run.id desc limit :most", most=most, **used

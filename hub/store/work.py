@@ -107,6 +107,23 @@ async def renew(
     return {(row["kind"], row["ref"]) for row in rows}
 
 
+async def end_stuck(c: Connection, after_s: float) -> int:
+    """End sessions of hub processes that stopped in the middle of a statement, and with them their locks; returns how many.
+
+    To the server such a session is busy, so that none of its own limits ends it: asyncpg sends a statement's parts one by
+    one when it prepares it. SQLite has no sessions that outlive their process.
+    """
+    if c.dialect != "postgresql":
+        return 0
+    ended = await c.all(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+        "and usename = current_user and application_name = 'tetik-hub' and state = 'active' and wait_event = 'ClientRead' "
+        "and state_change < clock_timestamp() - make_interval(secs => :after)",
+        after=after_s,
+    )
+    return len(ended)
+
+
 async def put(c: Connection, rows: Iterable[Mapping[str, object]]) -> None:
     """Add work, or move what is there already to the new due time with new data; a holder of the old epoch is fenced off."""
     await c.group(

@@ -38,8 +38,9 @@ class Sandbox(ABC):
 
     Faults, for tests and the demo (also `POST /{connector}/_sandbox/faults` with these names):
     `throttle_until_ms` (hub time): answer as the vendor does when called too often; `drop_answers`: carry out the next
-    n requests and then cut the connection; `fail_next`: answer the next n requests with 503 without doing anything;
-    `delay_s`: think so long before each answer.
+    n requests and then cut the connection; `drop_requests`: cut the connection of the next n without doing anything;
+    `fail_next`: answer the next n requests with 503 without doing anything;
+    `delay_s`: think so long before each call; `answer_after_s`: carry it out, then keep the answer so long.
     """
 
     connector: ClassVar[str]
@@ -50,8 +51,10 @@ class Sandbox(ABC):
         self.refused = 0
         self.throttle_until_ms = 0
         self.drop_answers = 0
+        self.drop_requests = 0
         self.fail_next = 0
         self.delay_s = 0.0
+        self.answer_after_s = 0.0
         self._session: aiohttp.ClientSession | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -130,11 +133,15 @@ class Sandbox(ABC):
         if self.fail_next > 0:
             self.fail_next -= 1
             return web.Response(status=503)
+        if self.drop_requests > 0 and request.method != "GET":
+            self.drop_requests -= 1
+            return _cut(request, web.Response())
         response = await handler(request)
+        if self.answer_after_s:
+            await asyncio.sleep(self.answer_after_s)
         if self.drop_answers > 0 and request.method != "GET" and response.status < 300:
             self.drop_answers -= 1
-            if request.transport is not None:
-                request.transport.abort()
+            return _cut(request, response)
         return response
 
     async def _show_log(self, request: web.Request) -> web.Response:
@@ -146,12 +153,19 @@ class Sandbox(ABC):
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         faults = await request.json()
-        known = {"throttle_until_ms", "drop_answers", "fail_next", "delay_s"}
+        known = {"throttle_until_ms", "drop_answers", "drop_requests", "fail_next", "delay_s", "answer_after_s"}
         if unknown := set(faults) - known:
             return web.json_response({"error": f"unknown: {sorted(unknown)}; known: {sorted(known)}"}, status=400)
         for name, value in faults.items():
             setattr(self, name, value)
         return web.json_response(faults)
+
+
+def _cut(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Nobody gets this response: its connection is broken off."""
+    if request.transport is not None:
+        request.transport.abort()
+    return response
 
 
 class SandboxServer:

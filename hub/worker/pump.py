@@ -16,6 +16,7 @@ from typing import Any
 
 from hub import seams
 from hub.batches import Batches
+from hub.deadline import Deadline, instant
 from hub.errors import ConfigError, StoreUnavailable
 from hub.ids import new_id
 from hub.limits import Limits
@@ -67,15 +68,12 @@ class Pump:
         ring: Callable[[], None],
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
-        self._others = {
-            "batch": batches.handle,
-            UPKEEP: retention.handle,
-            **dict.fromkeys(sources.kinds, sources.handle),
-        }
+        self._batches = batches
+        self._others = {UPKEEP: retention.handle, **dict.fromkeys(sources.kinds, sources.handle)}
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._owner = f"w-{new_id()}"
         self._claims: dict[tuple[str, str], Claim] = {}
-        self._hands: dict[tuple[str, str], Hand] = {}
+        self._deadlines: dict[tuple[str, str], Deadline] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_route, self._to_claim = asyncio.Event(), asyncio.Event()
         # Whether the last claim took all that could be done. If not, what is free is shared out, and new runs must not
@@ -95,7 +93,8 @@ class Pump:
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
         """Work until `stop` is set, then let what is in hand finish for at most `drain_s` seconds."""
-        loops = [asyncio.create_task(loop) for loop in (self._routing(), self._claiming(), self._renewing())]
+        doing = (self._routing(), self._claiming(), self._renewing(), self._freeing())
+        loops = [asyncio.create_task(loop) for loop in doing]
         await stop.wait()
         self._stopping = True
         self._to_route.set()
@@ -116,13 +115,10 @@ class Pump:
         async def look() -> float | None:
             await self._time.sync()
             # A process that has room takes new runs in hand as they are made; while it has not, they queue up.
-            deadline, most = (
-                time.monotonic() + self._lease_s,
-                most_of_one(self._slots) - len(self._tasks) if self._calm else 0,
-            )
+            asked, most = instant(), most_of_one(self._slots) - len(self._tasks) if self._calm else 0
             routed = await self._router.route(Lease(self._owner, self._lease_end_ms(), max(0, most)))
             for claim, row in routed.in_hand:
-                self._take(Hand(claim, row, deadline), None)
+                self._take(Hand(claim, row, Deadline(self._lease_s, asked)), None)
             self._to_claim.set()
             if routed.events:
                 self._share()
@@ -247,7 +243,7 @@ class Pump:
     # -- claiming --------------------------------------------------------------------------------------------------
 
     async def _claim(self, take: Callable[[Connection], Awaitable[list[Claim]]]) -> list[Claim]:
-        deadline = time.monotonic() + self._lease_s
+        asked = instant()
         async with self._store.write() as c:
             claims = await take(c)
         if claims:
@@ -260,15 +256,17 @@ class Pump:
                 again = [claim.ref for claim in claims if claim.kind == "run" and claim.epoch > 1]
                 open_effects = await runs.open_effects(c, again)
         for claim in claims:
-            if claim.kind != "run":
-                self._start(claim, self._others.get(claim.kind, self._leave)(claim))
+            deadline = Deadline(self._lease_s, asked)
+            if claim.kind == "batch":
+                self._start(claim, deadline, self._batches.handle(claim, deadline))
+            elif claim.kind != "run":
+                self._start(claim, deadline, self._others.get(claim.kind, self._leave)(claim))
             elif claim.ref in rows:
                 self._take(Hand(claim, rows[claim.ref], deadline), open_effects.get(claim.ref))
         return claims
 
     def _take(self, hand: Hand, open_effect: EffectRow | None) -> None:
-        self._hands[(hand.claim.kind, hand.claim.ref)] = hand
-        self._start(hand.claim, self._runner.advance(hand, open_effect))
+        self._start(hand.claim, hand.deadline, self._runner.advance(hand, open_effect))
 
     async def _leave(self, claim: Claim) -> None:
         """Leave work that this release does not know to one that does."""
@@ -278,8 +276,9 @@ class Pump:
         async with self._store.write() as c:
             await work.give_back(c, claim, due_ms=self._time.clock.now_ms() + int(_UNKNOWN_S * 1000))
 
-    def _start(self, claim: Claim, doing: Awaitable[None]) -> None:
+    def _start(self, claim: Claim, deadline: Deadline, doing: Awaitable[None]) -> None:
         self._claims[(claim.kind, claim.ref)] = claim
+        self._deadlines[(claim.kind, claim.ref)] = deadline
         task = asyncio.ensure_future(self._do(claim, doing))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -293,8 +292,10 @@ class Pump:
         except Exception:  # the rim of the worker: logged once, the lease brings the work back
             _log.exception("work failed", extra={"what": "work_failed", "kind": claim.kind, "ref": claim.ref})
         finally:
-            self._hands.pop((claim.kind, claim.ref), None)
-            self._claims.pop((claim.kind, claim.ref), None)
+            key = (claim.kind, claim.ref)
+            # A process that stood still may hold the same work a second time, under its new claim.
+            if self._claims.get(key) is claim:
+                del self._claims[key], self._deadlines[key]
             self._to_claim.set()
 
     # -- leases (T7) -----------------------------------------------------------------------------------------------
@@ -305,7 +306,7 @@ class Pump:
             held = dict(self._claims)
             if not held:
                 continue
-            asked = time.monotonic()
+            asked = instant()
             try:
                 async with self._store.write(urgent=True) as c:
                     kept = await work.renew(
@@ -315,7 +316,29 @@ class Pump:
                         held=[(*key, claim.epoch) for key, claim in held.items()],
                     )
             except StoreUnavailable:
-                continue  # deadlines stay as they are, so calls stop by themselves before the leases end
-            for key, hand in self._hands.items():
-                if key in held:
-                    hand.deadline = asked + self._lease_s if key in kept else float("-inf")
+                continue  # leases stay as they are, so calls stop by themselves before they end
+            except Exception:  # without renewals nothing would ever be called again
+                _log.exception("leases could not be renewed; trying again", extra={"what": "renew_failed"})
+                continue
+            for key, claim in held.items():
+                if self._claims.get(key) is not claim:
+                    continue
+                if key in kept:
+                    self._deadlines[key].renewed(asked)
+                else:
+                    self._deadlines[key].lost()
+
+    async def _freeing(self) -> None:
+        """What a process holds locked that stands still for longer than its lease is let go of."""
+        while True:
+            await asyncio.sleep(self._lease_s)
+            try:
+                async with self._store.write() as c:
+                    ended = await work.end_stuck(c, self._lease_s)
+            except StoreUnavailable:
+                continue  # it is looked at again after a lease
+            except Exception:  # a server may refuse it; work goes on without
+                _log.exception("stuck sessions could not be ended", extra={"what": "free_failed"})
+                continue
+            if ended:
+                _log.warning("sessions of a process that stands still were ended", extra={"what": "freed", "n": ended})

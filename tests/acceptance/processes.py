@@ -18,7 +18,7 @@ import aiohttp
 from hub.vault import generate_key
 
 HUB = [sys.executable, "-c", "from hub.cli import main; main()"]
-START_S = 20.0
+START_S = 60.0
 
 
 class Process:
@@ -34,6 +34,10 @@ class Process:
     @property
     def running(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def send(self, what: signal.Signals) -> None:
         self._process.send_signal(what)

@@ -1,0 +1,59 @@
+"""One hub of real processes per module and database, which the tests of the module crash in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.conftest import fresh_database, migrated
+from tests.crash.load import numbers
+from tests.crash.stage import Stage
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A hub at work: `hub up` on SQLite, or `hub api` and two workers on PostgreSQL and Redis."""
+    folder = tmp_path_factory.mktemp("stage")
+    if request.param == "sqlite":
+        database_url = f"sqlite:///{folder / 'hub.db'}"
+        asyncio.run(migrated(database_url))
+        yield from _open(Stage(folder, database_url))
+    else:
+        names = [request.getfixturevalue(name) for name in ("postgres_server", "postgres_template", "redis_url")]
+        with fresh_database(names[0], names[1]) as database_url:
+            yield from _open(Stage(folder, database_url, names[2]))
+
+
+def _open(stage: Stage) -> Iterator[Stage]:
+    async def open_() -> None:
+        async with aiohttp.ClientSession() as session:
+            await stage.open(session)
+
+    try:
+        asyncio.run(open_())
+        yield stage
+    finally:
+        stage.close()
+
+
+@pytest.fixture(scope="module")
+def take(stage: Stage) -> Callable[[int], int]:
+    """Numbers for people of this stage."""
+    return numbers()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """For calls to the hub and to the vendor."""
+    async with aiohttp.ClientSession() as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the test's own."""
+    return tmp_path

@@ -1,0 +1,24 @@
+"""The made-up vendor as real processes load it: with time limits that suit a lease of seconds, and, if asked, a wrong clock."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+from tests.acme import acme, hub_register_connectors
+
+__all__ = ["hub_register_connectors"]
+
+CALL_LIMIT_S = 1.0
+LINGER_S = 0.5
+
+for _action in acme.actions.values():
+    _action.timeout_s = CALL_LIMIT_S
+    if _action.batch is not None:
+        _action.batch = replace(_action.batch, linger_s=LINGER_S)
+
+if _ahead_s := float(os.environ.get("CRASH_CLOCK_AHEAD_S", "0")):
+    # A machine whose clock is wrong: only a process's own time can be, so it is done where the process begins.
+    _right = time.time
+    time.time = lambda: _right() + _ahead_s

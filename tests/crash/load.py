@@ -1,0 +1,138 @@
+"""People who sign up, click, buy or are thrown out, as their vendor tells it: signed, more than once, until it is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import aiohttp
+
+from tests.acme import signed
+from tests.crash.stage import Stage
+
+BELIEVED_WITHIN_S = 60.0
+_AGAIN_S = 0.2
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who signs up. `id` begins with what the test calls the place, so that a fault names it.
+
+    `leaves` says what else happens to the run: nothing, an exit event or a cancellation.
+    """
+
+    id: str
+    n: int
+    leaves: Literal["", "exit", "cancel"] = ""
+
+    @property
+    def email(self) -> str:
+        return f"{self.id}@example.com"
+
+    @property
+    def signup(self) -> dict[str, Any]:
+        """The vendor's words."""
+        return {"id": self.id, "email": self.email, "phone": f"+1415{5_550_000 + self.n:07d}"}
+
+
+def people(label: str, count: int, first: int, *, leaving: bool = False) -> list[Person]:
+    """`count` people of one place; with `leaving` every fourth is to buy and every fourth to be cancelled."""
+    ways: list[Literal["", "exit", "cancel"]] = ["", "exit", "", "cancel"] if leaving else [""]
+    return [Person(f"{label}-{n}", first + n, ways[n % len(ways)]) for n in range(count)]
+
+
+class Vendor:
+    """Sends signed webhooks until each is answered 2xx, as vendors do. `acked` holds the delivery ids that were."""
+
+    def __init__(self, session: aiohttp.ClientSession, stage: Stage) -> None:
+        self._session, self._stage = session, stage
+        self.acked: set[str] = set()
+        self.refused = 0
+
+    async def tell(self, topic: str, body: dict[str, Any], delivery: str) -> None:
+        """One delivery. Raises AssertionError when nobody believes it in a minute."""
+        payload, headers = signed(topic, body, delivery=delivery)
+        end = time.monotonic() + BELIEVED_WITHIN_S
+        while delivery not in self.acked:
+            assert time.monotonic() < end, f"{delivery} was not taken within {BELIEVED_WITHIN_S} s"
+            try:
+                limit = aiohttp.ClientTimeout(total=5)
+                async with self._session.post(
+                    self._stage.webhook_url, data=payload, headers=headers, timeout=limit
+                ) as answer:
+                    if answer.status < 300:
+                        self.acked.add(delivery)
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass  # nobody there, or gone in the middle of it: said again below
+            self.refused += 1
+            await asyncio.sleep(_AGAIN_S)
+
+    async def sign_up(self, crowd: Iterable[Person]) -> None:
+        """Everybody signs up; each is told twice, the second time under the same delivery id."""
+        await asyncio.gather(*(self.tell("signed_up", p.signup, f"signed_up-{p.id}") for p in crowd for _ in range(2)))
+
+    async def come_in(self, crowd: Sequence[Person], *, over_s: float) -> None:
+        """Everybody signs up, one after the other, within about so long."""
+        for person in crowd:
+            await self.sign_up([person])
+            await asyncio.sleep(over_s / len(crowd))
+
+    async def leave(self, crowd: Iterable[Person]) -> None:
+        """Those who leave do, once they are inside: they buy, or an operator cancels their runs."""
+        for person in (p for p in crowd if p.leaves):
+            run_id = await self._run_of(person)
+            if person.leaves == "exit":
+                await self.tell("purchased", {"id": f"buy-{person.id}", "email": person.email}, f"buy-{person.id}")
+            else:
+                await self._stage.api(self._session).call("POST", f"/api/v1/runs/{run_id}/cancel")
+
+    async def _run_of(self, person: Person) -> str:
+        api = self._stage.api(self._session)
+        end = time.monotonic() + BELIEVED_WITHIN_S
+        while time.monotonic() < end:
+            try:
+                contact = await api.call("GET", f"/api/v1/contacts/{person.email}")
+                if contact["runs"]:
+                    return str(contact["runs"][0]["id"])
+            except (AssertionError, aiohttp.ClientError):
+                pass  # not routed yet, or the hub is away: asked again
+            await asyncio.sleep(_AGAIN_S)
+        raise AssertionError(f"{person.id} has no run after {BELIEVED_WITHIN_S} s")
+
+    async def until_done(self, action: str, crowd: Sequence[Person]) -> None:
+        """Wait until the vendor has carried out an action for one of these people. Raises AssertionError."""
+        wanted = tuple(f"{p.id}:" for p in crowd)
+        end = time.monotonic() + BELIEVED_WITHIN_S
+        while True:
+            for entry in await self._stage.log(self._session):
+                if entry["operation"] == action and str(entry["data"].get("key", "")).startswith(wanted):
+                    return
+            assert time.monotonic() < end, f"nobody has had a {action} within {BELIEVED_WITHIN_S} s"
+            await asyncio.sleep(0.02)
+
+    async def click(self, crowd: Sequence[Person]) -> None:
+        """Everybody who is sent a text clicks, as soon as it is there. Never ends by itself: cancel it."""
+        waiting = {f"{p.id}:text": p for p in crowd}
+        while waiting:
+            for entry in await self._stage.log(self._session):
+                person = waiting.pop(str(entry["data"].get("body")), None)
+                if person is not None:
+                    click = {"id": f"click-{person.id}", "cart": person.id, "email": person.email}
+                    await self.tell("clicked", click, f"clicked-{person.id}")
+            await asyncio.sleep(_AGAIN_S)
+
+
+def numbers() -> Callable[[int], int]:
+    """Hands out runs of numbers, so that no two people of one stage share a phone number."""
+    taken = 0
+
+    def take(count: int) -> int:
+        nonlocal taken
+        taken += count
+        return taken - count
+
+    return take

@@ -1,0 +1,268 @@
+"""What happens between two lines: commits that are not answered, waits that meet their event, leases that are taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hub import seams
+from hub.clock import parse_duration_ms
+from hub.deadline import Deadline
+from hub.errors import StoreUnavailable
+from hub.store import runs
+from hub.store.runs import EffectResult
+from tests.acme import acme
+from tests.integration.test_runs import ADA, REMINDER, TWO_NOTES, _cart
+
+HOUR = 3_600_000
+CHARGES = TWO_NOTES.replace("acme.put_note", "acme.charge")
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`at(place, deed, nth)`: do something the nth time the program is at a place."""
+    wanted: dict[str, tuple[Callable[[], None], int]] = {}
+
+    def reach(place: str) -> None:
+        deed, left = wanted.get(place, (None, 0))
+        if deed is None:
+            return
+        wanted[place] = (deed, left - 1)
+        if left == 1:
+            deed()
+
+    monkeypatch.setattr(seams, "_at", reach)
+    return lambda place, deed, nth=1: wanted.update({place: (deed, nth)})
+
+
+def _lost() -> None:
+    raise StoreUnavailable("the connection broke after the commit")
+
+
+async def _charges(it: Any) -> list[str]:
+    return [str(entry.data["key"]) for entry in it.sandbox.log if entry.operation == "charge"]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("place", ["run.committed", "run.commit"])
+async def test_a_result_whose_commit_was_not_answered_is_stored_once_and_the_run_goes_on(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None], place: str, nth: int
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(CHARGES)
+        # given the first, second or third commit of the run is done and the connection breaks, or breaks just before it
+        at(place, _lost, nth)
+        # when
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        # then
+        assert await _charges(it) == ["s-1-a", "s-1-a-b"]
+        [run] = await it.runs()
+        assert (run["status"], [e["state"] for e in run["effects"]]) == ("done", ["done", "done"])
+        assert len(run["steps"]) == 3
+
+
+@pytest.mark.parametrize("place", ["wait.registered", "sleep.registered"])
+async def test_a_wait_whose_commit_was_not_answered_waits_once(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None], place: str
+) -> None:
+    async with running(database_url, lease_s=2.5) as it:
+        await it.publish(REMINDER)
+        at(place, _lost)
+        await it.deliver("carted", _cart())
+        await it.advance(24 * HOUR + 60_000)
+        await it.deliver("clicked", {"id": "k-1", "message_id": it.sandbox.texts[0]["id"]})
+        await it.advance(60_000)
+        assert [e.operation for e in it.sandbox.log] == ["send_text", "put_note"]
+        [run] = await it.runs()
+        assert run["status"] == "done"
+
+
+WAITING = """
+recipe: waiting
+on: {event: acme.carted}
+steps:
+  - wait_for:
+      clicked: {event: acme.clicked, match: {event.cart: "{{ trigger.cart }}"}}
+    timeout: 1h
+    clicked:
+      - {do: acme.put_note, with: {key: clicked}}
+    on_timeout:
+      - {do: acme.put_note, with: {key: silent}}
+"""
+
+
+@pytest.mark.parametrize("first", ["event", "wait"])
+async def test_a_wait_and_its_event_that_come_at_the_same_moment_meet_in_either_order(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None], first: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(WAITING)
+        looked = asyncio.Event()
+        look_back = it.hub.pump._runner._writer.look_back
+
+        async def click() -> None:
+            await it.deliver("clicked", {"id": "k-1", "cart": "c-1"})
+
+        async def between(hand: Any, watches: Any) -> None:
+            # The wait is committed and nobody has looked back yet.
+            if first == "event":
+                await click()
+            try:
+                await look_back(hand, watches)
+            finally:
+                looked.set()
+
+        it.hub.pump._runner._writer.look_back = between
+        await it.deliver("carted", _cart(cart="c-1"))
+        async with asyncio.timeout(10):
+            await looked.wait()
+        if first == "wait":
+            await click()
+        await it.rest()
+        assert [e.data["key"] for e in it.sandbox.log] == ["clicked"]
+
+
+async def test_a_run_whose_lease_is_not_renewed_makes_no_further_call(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, lease_s=4.0) as it:
+        await it.publish(CHARGES)
+        # given two runs in the middle of their first call
+        it.sandbox.hold = asyncio.Event()
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.deliver("signed_up", {"id": "s-2", **ADA, "email": "bob@example.com", "phone": "+14155550101"})
+        await _until(lambda: it.sandbox.arrived == 2)
+        # when one of them is taken away, by whoever does nothing with it for now
+        async with it.hub.store.write() as c:
+            row = await c.first("select ref from work where kind = 'run' order by ref limit 1")
+            await c.run("update work set epoch = epoch + 1, owner = 'other' where ref = :ref", ref=row["ref"])
+        taken = [lease for key, lease in it.hub.pump._deadlines.items() if key[1] == row["ref"]]
+        await _until(lambda: taken[0].over)
+        it.sandbox.hold.set()
+        # then it alone stops, and what was done is known
+        await _until(lambda: len(it.sandbox.log) == 3)
+        async with it.hub.store.write() as c:
+            await c.run("update work set owner = null, due_at = 0 where ref = :ref", ref=row["ref"])
+        await it.rest()
+        assert sorted(await _charges(it)) == ["s-1-a", "s-1-a-b", "s-2-a", "s-2-a-b"]
+        assert {r["status"] for r in await it.runs()} == {"done"}
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110  (what is waited for tells nobody)
+            await asyncio.sleep(0.01)
+
+
+async def test_that_a_call_was_not_made_does_not_undo_what_was_found_out_about_it(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(CHARGES)
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert [e["state"] for e in run["effects"]] == ["unknown"]
+        # when a process that stood still says of its own, older claim that it sent nothing
+        async with it.hub.store.write() as c:
+            row = await c.first("select key, token from effect")
+            late = EffectResult(row["key"], row["token"], "acme.charge", "planned", "planned", "", None, 0)
+            gone = runs.Advance(
+                run_id=run["id"], epoch=-1, at_ms=0, seq=0, status="ready", position=None, ctx={}, result=late
+            )
+            [answer] = await runs.advance(c, [gone])
+        # then
+        assert not answer.held
+        [run] = await it.runs()
+        assert [e["state"] for e in run["effects"]] == ["unknown"]
+
+
+async def test_no_call_is_begun_that_might_outlive_its_lease(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(CHARGES)
+        # given a process that stands still after everything was checked, right before it calls
+        over = iter([True])
+
+        def lasts(self: Deadline, seconds: float) -> bool:
+            return not next(over, False)
+
+        monkeypatch.setattr(Deadline, "lasts", lasts)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(1_000)
+        # then nothing was sent, and it was sent when there was time
+        assert await _charges(it) == ["s-1-a", "s-1-a-b"]
+        [run] = await it.runs()
+        assert [e["attempts"] for e in run["effects"]] == [2, 1]
+
+
+POISON = """
+recipe: poison
+on: {event: acme.signed_up, where: {event.first_name: {eq: Ada}}}
+steps:
+  - {do: acme.put_note, with: {key: "{{ trigger.id }}"}}
+"""
+
+
+async def test_a_poisonous_event_is_set_aside_alone(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub import engine
+
+    admits = engine.admits
+
+    def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
+        if event["id"] == "s-2":
+            raise RecursionError
+        return admits(program, event_type, event, connection)
+
+    async with running(database_url, work=False) as it:
+        await it.publish(POISON)
+        monkeypatch.setattr(engine, "admits", explode)
+        for n in range(1, 5):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+        from hub.process import working
+
+        async with working(it.hub):
+            await it.rest()
+        assert sorted(e.data["key"] for e in it.sandbox.log) == ["s-1", "s-3", "s-4"]
+        async with it.hub.store.read() as c:
+            [aside] = await c.all("select note from event where stage = 'quarantined'")
+        assert "RecursionError" in aside["note"]
+
+
+async def test_an_at_most_once_batch_that_was_refused_is_called_again_and_a_lost_one_is_not(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub import Effect
+
+    once = replace(acme.actions["add_members"], effect=Effect.AT_MOST_ONCE)
+    monkeypatch.setitem(acme.actions, "add_members", once)
+    join = """
+recipe: join
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.add_members, with: {audience: vip, email: "{{ trigger.email }}"}, on_unknown: continue, as: it}
+  - {do: acme.put_note, with: {key: "{{ trigger.id }}:{{ steps.it.outcome }}"}}
+"""
+    async with running(database_url) as it:
+        await it.publish(join)
+        # given a vendor that takes nothing at first, and loses its answer later
+        it.sandbox.fail_next = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(parse_duration_ms("5m"))
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-2", "email": "bob@example.com"})
+        await it.advance(parse_duration_ms("1h"))
+        # then
+        calls = [e.data["people"] for e in it.sandbox.log if e.operation == "add_members"]
+        assert calls == [["ada@example.com"], ["bob@example.com"]]
+        notes = [e.data["key"] for e in it.sandbox.log if e.operation == "put_note"]
+        assert notes == ["s-1:done", "s-2:unknown"]
