@@ -116,7 +116,7 @@ class Running:
 
     def wait_for_rest(self) -> None:
         """Until nothing is left to route or to do."""
-        statement = "select (select count(*) from event where stage = 'route') + (select count(*) from work)"
+        statement = "select (select count(*) from event where stage = 'route') + (select count(*) from work where kind <> 'upkeep')"
         wait_until(lambda: int(self.ask(statement)) == 0, "an end of the work")
 
     def require_once_each(self, runs: int) -> None:
