@@ -219,6 +219,8 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
     ) -> AsyncIterator[Running]:
         clock = Clock()
         sandbox = AcmeSandbox(clock)
+        # Tests let the same person enter often; those about loops say how often is too often.
+        settings.setdefault("loop_entries", 10_000)
         async with SandboxServer({"acme": sandbox}) as server:
             made = load_settings(
                 database_url=database_url,

@@ -30,7 +30,7 @@ _HEAVY = [
 ]
 _CHANGES = {
     "up", "api", "worker", "sandbox", "demo", "db upgrade", "db downgrade", "keys generate", "api-keys revoke",
-    "runs cancel", "recipes schema",
+    "runs cancel", "runs answer", "caps remove", "recipes schema",
 }  # fmt: skip
 
 

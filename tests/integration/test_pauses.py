@@ -236,7 +236,7 @@ async def test_a_run_that_parks_in_the_moment_of_the_resume_is_not_left_behind(
 async def test_parking_and_resuming_at_once_leaves_nothing_behind(
     running: Callable[..., Any], database_url: str
 ) -> None:
-    async with running(database_url, loop_entries=100) as it:
+    async with running(database_url) as it:
         await it.publish(NOTE)
         # given pauses that come and go while runs come to their calls
         for n in range(8):
@@ -290,7 +290,7 @@ async def test_a_paused_batch_lets_others_go(running: Callable[..., Any], databa
         assert [r.data["people"] for r in it.sandbox.log] == [["s-1"], ["ada@example.com"]]
 
 
-async def test_a_batch_whose_call_was_begun_waits_as_it_is(
+async def test_a_batch_is_not_called_when_the_pause_comes_while_it_is_prepared(
     running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(database_url) as it:
@@ -309,10 +309,36 @@ async def test_a_batch_whose_call_was_begun_waits_as_it_is(
         await it.deliver("signed_up", {"id": "s-1", **ADA})
         await it.advance(60_000)
         assert it.sandbox.log == []
-        assert (await it.hub.pauses.held(made[0])).batches == 1
+        # nothing was sent, so that it waits like anything else
+        assert (await it.hub.pauses.held(made[0])).runs == 1
         await _resume(it, made[0])
         await it.advance(60_000)
         assert [r.data["people"] for r in it.sandbox.log] == [["ada@example.com"]]
+
+
+async def test_a_batch_that_may_have_been_called_waits_as_it_was(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(MEMBER)
+        # given a call for one person whose answer was lost
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        async with asyncio.timeout(20):
+            while not it.sandbox.log:
+                await it.advance(1_000)
+        pause = await _pause(it)
+        # when its repetition is due, it waits
+        await it.deliver("signed_up", {"id": "s-2", "email": "bob@example.com"})
+        await it.advance(600_000)
+        held = await it.hub.pauses.held(pause)
+        assert (held.runs, held.batches) == (1, 1)
+        assert len(it.sandbox.log) == 1
+        # and afterwards it is repeated with exactly the same person, and the other one follows
+        await _resume(it, pause, expire_older_ms=1)
+        await it.advance(600_000)
+        assert [r.data["people"] for r in it.sandbox.log] == [["ada@example.com"], ["ada@example.com"]]
+        assert [r["status"] for r in await it.runs()] == ["done", "done"]
 
 
 async def test_what_is_not_there_cannot_be_paused(running: Callable[..., Any], sqlite_url: str) -> None:

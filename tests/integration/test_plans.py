@@ -77,7 +77,7 @@ async def _live(it: Any) -> None:
         await work.renew(c, owner="w", until_ms=claim.epoch, held=[(claim.kind, claim.ref, claim.epoch)])
         await work.give_back(c, claim, due_ms=it.hub.clock.now_ms() + 60 * DAY)
         await work.unpark(c, "connection:acme", it.hub.clock.now_ms())
-        await work.claim(c, now_ms=1, lease_ms=1, owner="w", most=100, full=["sms"])
+        await work.claim_from(c, {"sms": 100}, now_ms=1, lease_ms=1, owner="w")
     await it.rest()
 
 
