@@ -54,7 +54,7 @@ async def until_rest(store: Store, crowd: Sequence[Person]) -> None:
 async def _left(store: Store, crowd: Sequence[Person]) -> list[Any]:
     async with store.read() as c:
         unrouted = await c.all("select id, stage from event where stage <> 'routed' limit 5")
-        work = await c.all("select * from work where kind not in ('poll', 'upkeep') limit 5")
+        work = await c.all("select * from work where kind in ('run', 'batch') limit 5")
         started = await _runs(c, crowd)
     missing = [p.id for p in crowd if p.id not in started]
     return [*unrouted, *work, *missing[:5]]
