@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hub import seams
+from hub import seams, watched
 from hub.backoff import backoff_s, is_over
 from hub.clock import Clock
 from hub.connections import Connection, Connections
@@ -27,6 +27,7 @@ from hub.errors import (
 )
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Limits
+from hub.metrics import Metrics, word_of
 from hub.pauses import Pauses, said
 from hub.plugins import Plugins
 from hub.store import pauses as pause_rows
@@ -36,6 +37,7 @@ from hub.store.pauses import Pause
 from hub.store.runs import EffectResult, EffectRow
 from hub.store.session import Row, Store
 from hub.store.work import Claim
+from hub.traces import Traces
 
 _log = logging.getLogger(__name__)
 
@@ -61,11 +63,14 @@ class Batches:
         limits: Limits,
         pauses: Pauses,
         *,
+        metrics: Metrics,
+        traces: Traces,
         rehearsal: bool = False,
         jitter: Callable[[], float],
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
         self._limits, self._pauses, self._rehearsal, self._jitter = limits, pauses, rehearsal, jitter
+        self._metrics, self._traces = metrics, traces
 
     async def handle(self, claim: Claim, deadline: Deadline) -> None:
         """Make one batch's next call. Raises StoreUnavailable."""
@@ -79,6 +84,7 @@ class Batches:
         connector = self._connections.connector(connection.connector)
         refused = await self._limits.take(name, connector, action.cost, Rank.BULK, waited=True)
         if refused is not None:
+            self._metrics.limited(name)
             await self._later(claim, refused.wait_s, attempts=claim.attempts)
             return
         try:
@@ -130,6 +136,7 @@ class Batches:
             await self._limits.push(connection.name, retry_after_s)
         if not isinstance(error, OutcomeUnknown):
             await self._thaw(claim, begun=begun)
+        self._metrics.retried(claim.ref.split("|")[1], word_of(error))
         await self._later(
             claim, backoff_s(claim.attempts + 1, self._jitter(), retry_after_s), attempts=claim.attempts + 1
         )
@@ -149,6 +156,7 @@ class Batches:
             return
         async with self._store.write() as c:
             await work.park(c, claim, f"connection:{connection.name}")
+        self._metrics.parked("connection")
         await self._connections.unpark_if_healthy(connection)
 
     async def _thaw(self, claim: Claim, *, begun: bool) -> None:
@@ -184,9 +192,10 @@ class Batches:
             if row["state"] == "intended":
                 raise _Paused(pause)
         try:
-            seams.reach("batch.frozen")
-            answers: Sequence[_Answer] = await action.run_batch(context, inputs)
-            seams.reach("batch.answered")
+            with watched.call(self._metrics, self._traces, action.type, connection.name, effects=len(effects)):
+                seams.reach("batch.frozen")
+                answers: Sequence[_Answer] = await action.run_batch(context, inputs)
+                seams.reach("batch.answered")
         except HubError:
             raise
         except Exception as error:  # a plugin may raise anything, also after its request was answered
@@ -228,10 +237,22 @@ class Batches:
     async def _settle(
         self, claim: Claim, action: Action[Any, Any], effects: Sequence[EffectRow], answers: Sequence[_Answer]
     ) -> None:
-        """Write every result, wake the runs, and see whether more is queued; all in one transaction."""
-        assert action.batch is not None, "checked by the caller"
         now_ms = self._clock.now_ms()
         results = [_result(e, answer, now_ms) for e, answer in zip(effects, answers, strict=True)]
+        await self._commit(claim, action, effects, results, now_ms)
+        for result in results:
+            self._metrics.effect(action.type, action.effect.value, result.outcome)
+
+    async def _commit(
+        self,
+        claim: Claim,
+        action: Action[Any, Any],
+        effects: Sequence[EffectRow],
+        results: Sequence[EffectResult],
+        now_ms: int,
+    ) -> None:
+        """Write every result, wake the runs, and see whether more is queued; all in one transaction."""
+        assert action.batch is not None, "checked by the caller"
         async with self._store.write() as c:
             await runs.settle_batch(c, results, {e.key: e.run_id for e in effects}, now_ms)
             # Takes the lock on the work row before counting: see `runs.advance`.

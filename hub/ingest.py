@@ -20,11 +20,13 @@ from hub.connections import App, Connection, Connections
 from hub.connector import Connector, Delivery, InboundRequest, Reply, Webhook
 from hub.errors import ConfigError, HubError, IngressError, PayloadError, SignatureError, StoreUnavailable
 from hub.events import Event
+from hub.metrics import Metrics, word_of
 from hub.spool import Spool
 from hub.store.deliveries import Refusal, count_refusals
 from hub.store.events import Incoming, NewEvent, Stored, ingest
 from hub.store.grouped import Full, Grouped
 from hub.store.session import Store
+from hub.traces import Traces
 
 MAX_BODY_BYTES = 1_000_000
 MAX_EVENTS = 1_000
@@ -49,6 +51,14 @@ class Refused(IngressError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class TooLarge(IngressError):
+    """The body is larger than the hub takes."""
+
+
+class UnknownAddress(SignatureError):
+    """Nothing that takes webhooks has this address."""
 
 
 @dataclass
@@ -85,9 +95,12 @@ class Ingest:
         *,
         public_url: str,
         ring: Callable[[], None],
+        metrics: Metrics,
+        traces: Traces,
         spool: Spool | None = None,
     ) -> None:
         self._store, self._connections, self._catalogue, self._clock = store, connections, catalogue, clock
+        self._metrics, self._traces = metrics, traces
         self._public_url, self._ring = public_url.rstrip("/"), ring
         self.spool = spool
         self._outage: _Outage | None = None
@@ -105,6 +118,7 @@ class Ingest:
 
         Raises Refused (unknown address, bad signature: the caller cannot tell which), StoreUnavailable.
         """
+        began_ns = time.time_ns()
         try:
             owner, connector, webhook = await self._recognise(connector_name, key)
             path = f"/webhooks/{connector_name}/{key}"
@@ -118,11 +132,20 @@ class Ingest:
                 return greeting
             webhook.verify(request, secrets)
         except IngressError as error:
-            self._refuse(connector_name, key, str(error), headers, len(body))
+            self._refuse(connector_name, key, error, headers, len(body))
             raise Refused(str(error)) from error
         incoming = self._incoming(owner, connector, webhook, request)
-        await self._store_it(incoming)
+        self._tell(incoming, await self._store_it(incoming), began_ns)
         return webhook.reply(request)
+
+    def _tell(self, incoming: Incoming, stored: Stored | None, began_ns: int) -> None:
+        """Operators are told of a delivery that was taken; one that is not stored is in the spool."""
+        outcome = "spooled" if stored is None else "duplicate" if stored.duplicate_delivery else incoming.state
+        self._metrics.ingested(incoming.connector, outcome)
+        facts = {"delivery": incoming.id, "connector": incoming.connector, "outcome": outcome}
+        _log.debug("a delivery is taken", extra={"what": "delivery_taken", **facts})
+        if stored is not None:
+            self._traces.delivered(stored.event_ids, began_ns, connector=incoming.connector, outcome=outcome)
 
     async def _secrets(self, owner: Connection | App) -> dict[str, str]:
         """The secrets that may verify a call. Raises StoreUnavailable when they do not open, so that the vendor tries again."""
@@ -148,11 +171,11 @@ class Ingest:
         """Whether deliveries are taken while the database is away."""
         return self.spool is not None and self.spool.accepts
 
-    async def _store_it(self, incoming: Incoming) -> None:
-        """Store a delivery or keep it in the spool, within the time that vendors wait. Raises StoreUnavailable."""
+    async def _store_it(self, incoming: Incoming) -> Stored | None:
+        """Store a delivery, or keep it in the spool (None), within the time that vendors wait. Raises StoreUnavailable."""
         size = len(incoming.body or b"")
         if self._in_hand_bytes + size > _MOST_IN_HAND_BYTES:
-            raise self._turned_away(Full())
+            raise self._turned_away(incoming, Full())
         self._in_hand_bytes += size
         try:
             if not self.is_spooling:
@@ -161,25 +184,27 @@ class Ingest:
                 except StoreUnavailable as error:
                     self._see_outage(error)
             await self._keep(incoming)
+            return None
         finally:
             self._in_hand_bytes -= size
 
-    async def _commit(self, incoming: Incoming, *, patience_s: float) -> None:
+    async def _commit(self, incoming: Incoming, *, patience_s: float) -> Stored:
         until = time.monotonic() + patience_s
         try:
-            await self._group.submit(incoming, patience_s=patience_s)
+            return await self._group.submit(incoming, patience_s=patience_s)
         except StoreUnavailable:
             raise
         except Exception as error:  # something in it that the database cannot hold, such as a NUL: keep the call itself
-            await self._group.submit(_without_events(incoming, error), patience_s=max(0.0, until - time.monotonic()))
+            bare, left_s = _without_events(incoming, error), max(0.0, until - time.monotonic())
+            return await self._group.submit(bare, patience_s=left_s)
 
     async def _keep(self, incoming: Incoming) -> None:
         if self.spool is None:
-            raise self._turned_away(StoreUnavailable())
+            raise self._turned_away(incoming, StoreUnavailable())
         try:
             await self.spool.keep(incoming, patience_s=_SPOOL_PATIENCE_S)
         except StoreUnavailable as error:
-            raise self._turned_away(error) from error
+            raise self._turned_away(incoming, error) from error
         except ValueError as error:  # half a character, which is no JSON
             await self._keep(_without_events(incoming, error))
         if self._outage is not None:
@@ -187,8 +212,10 @@ class Ingest:
 
     async def store_kept(self, group: Sequence[Incoming]) -> None:
         """T1 for deliveries out of the spool. Raises StoreUnavailable."""
+        began_ns = time.time_ns()
         try:
-            await self._flush(group, urgent=False)
+            for incoming, stored in zip(group, await self._flush(group, urgent=False), strict=True):
+                self._traces.delivered(stored.event_ids, began_ns, connector=incoming.connector, outcome="replayed")
         except StoreUnavailable as error:
             self._see_outage(error)
             raise
@@ -216,9 +243,10 @@ class Ingest:
             },
         )
 
-    def _turned_away(self, error: StoreUnavailable) -> StoreUnavailable:
+    def _turned_away(self, incoming: Incoming, error: StoreUnavailable) -> StoreUnavailable:
         """Count a delivery that its vendor is told to repeat; the first one of an outage is logged."""
         self.turned_away += 1
+        self._metrics.ingested(incoming.connector, "unavailable")
         self._see_outage(error)
         assert self._outage is not None, "it was just begun, if it was not yet"
         self._outage.turned_away += 1
@@ -229,10 +257,10 @@ class Ingest:
     async def _recognise(self, connector_name: str, key: str) -> tuple[Connection | App, Connector, Webhook]:
         owner = await self._connections.by_inbound_key(connector_name, key)
         if owner is None:
-            raise SignatureError("no connection or app has this address")
+            raise UnknownAddress("no connection or app has this address")
         connector = self._catalogue.connectors.get(connector_name)
         if connector is None or connector.webhook is None:
-            raise SignatureError("the connector of this address is not loaded or takes no webhooks")
+            raise UnknownAddress("the connector of this address is not loaded or takes no webhooks")
         return owner, connector, connector.webhook
 
     def _incoming(
@@ -302,6 +330,7 @@ class Ingest:
             stored = await ingest(c, group)
             seams.reach("ingest.commit")
         seams.reach("ingest.committed")
+        self._metrics.grouped("ingest", len(group))
         if self._outage is not None:
             self._end_outage(self._outage)
         if any(s.event_ids for s in stored):
@@ -312,16 +341,17 @@ class Ingest:
 
     def refuse_large(self, connector: str, key: str, headers: Mapping[str, str], size: int) -> None:
         """Count a call that was refused for its size, before reading it."""
-        self._refuse(connector, key, f"the body is larger than {MAX_BODY_BYTES:,} bytes", headers, size)
+        self._refuse(connector, key, TooLarge(f"the body is larger than {MAX_BODY_BYTES:,} bytes"), headers, size)
 
-    def _refuse(self, connector: str, key: str, reason: str, headers: Mapping[str, str], size: int) -> None:
+    def _refuse(self, connector: str, key: str, why: IngressError, headers: Mapping[str, str], size: int) -> None:
         # The key in a refused call is the caller's word; of known ones the hash tells the operator which it was.
         known = connector if connector in self._catalogue.connectors else "(unknown)"
+        self._metrics.refused(known, word_of(why))
         key_hash = hashlib.sha256(key.encode()).hexdigest()[:12]
         bucket = (
             known,
             key_hash if len(self._refusals.counts) < 1000 else "(many)",
-            reason,
+            str(why),
             self._clock.now_ms() // 60_000,
         )
         self._refusals.counts[bucket] = self._refusals.counts.get(bucket, 0) + 1
@@ -334,6 +364,10 @@ class Ingest:
         if not self._refusals.counts:
             return
         taken, self._refusals = self._refusals, _Refusals()
+        for (connector, key_hash, reason, _), count in taken.counts.items():
+            # Once a second and reason, however many there are: a flood of calls is none of lines.
+            facts = {"connector": connector, "address": key_hash, "reason": reason, "count": count}
+            _log.info("calls were refused", extra={"what": "webhook_refused", **facts})
         rows = [
             Refusal(*bucket, count, to_json(taken.samples[bucket]).decode()) for bucket, count in taken.counts.items()
         ]

@@ -58,7 +58,9 @@ class Plugins:
         try:
             await self.gather(hook, limit_s=limit_s, **arguments)
         except Exception as error:
-            _log.exception("a plugin's hook failed", extra={"what": "hook_failed", "hook": hook, "error": repr(error)})
+            _log.exception(
+                "a plugin's hook failed", extra={"what": "hook_failed", "hook": hook, "error": type(error).__name__}
+            )
 
 
 @dataclass

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from hub.clock import Clock
 from hub.errors import StoreUnavailable
+from hub.events import Json
 from hub.store import processes
 from hub.store.processes import Process
 from hub.store.session import Store
@@ -26,15 +27,18 @@ async def present(
     *,
     slots: int,
     busy: Callable[[], int] = lambda: 0,
+    tally: Callable[[], Mapping[str, Json]] = dict,
     heard: Callable[[int], None] = lambda calling: None,
 ) -> AsyncIterator[None]:
-    """The process shows itself while this lasts. `heard` is told how many living processes make calls."""
+    """The process shows itself while this lasts. `tally` is what it tells of itself; `heard` is told how many
+    living processes make calls.
+    """
 
     async def beat() -> None:
         # Real time: a clock that jumps must not make anybody look dead.
         now_ms = clock.now_ms() - clock.offset_ms
         async with store.write() as c:
-            heard(await processes.beat(c, process, busy=busy(), slots=slots, now_ms=now_ms))
+            heard(await processes.beat(c, process, busy=busy(), slots=slots, now_ms=now_ms, tally=tally()))
 
     async def keep() -> None:
         while True:

@@ -10,11 +10,11 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from hub import __version__, retention, seams
 from hub.batches import Batches
@@ -30,6 +30,7 @@ from hub.library import Library
 from hub.limits import Limits
 from hub.limits.shared import Shared
 from hub.loops import Loops
+from hub.metrics import Metrics
 from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
 from hub.presence import present
@@ -46,11 +47,15 @@ from hub.store.processes import Process
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub.timetravel import HubTime
+from hub.traces import Traces
 from hub.vault import Vault, keys_from_file
+from hub.vitals import Vitals
+from hub.watchdog import Watchdog
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
 
 _UPKEEP_AFTER_MS = 600_000
+_TRACED_BY = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +79,10 @@ class Hub:
     ingest: Ingest
     retention: Retention
     pump: Pump
+    metrics: Metrics
+    traces: Traces
+    vitals: Vitals
+    watchdog: Watchdog
 
     def ring(self) -> None:
         """Tell workers, in this process and others, that there is something to do."""
@@ -92,6 +101,22 @@ def make_vault(settings: Settings) -> Vault:
 def public_url(settings: Settings) -> str:
     """The configured address, else the one this process listens on: never what a caller says in a header."""
     return settings.public_url or f"http://{settings.host}:{settings.port}"
+
+
+def make_traces(environment: Mapping[str, str]) -> Traces:
+    """Spans if OpenTelemetry's standard variables ask for them. Raises ConfigError without the extra `otel`."""
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    none = environment.get("OTEL_TRACES_EXPORTER", "") == "none"
+    if disabled or none or not any(environment.get(name) for name in _TRACED_BY):
+        return Traces()
+    try:
+        from hub import tracing
+    except ImportError as error:
+        raise ConfigError(
+            f"OTEL_… asks for traces and {error.name} is not installed: pip install 'tetik-hub[otel]', or set "
+            "OTEL_SDK_DISABLED=true"
+        ) from error
+    return Traces(tracing.make(environment, __version__))
 
 
 @asynccontextmanager
@@ -135,6 +160,7 @@ async def open_hub(
     quarantine: bool = False,
     rehearsal: bool = False,
     pool: int = 6,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Hub]:
     """All services, made but not yet running: `serve` and `pump.run` are the caller's to start."""
     plugins = plugins or load_plugins(quarantine=quarantine)
@@ -147,9 +173,11 @@ async def open_hub(
         transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))
         bell = Bell(settings.redis_url)
         limits = _limits(settings, store, clock)
+        traces = traces or Traces()
         try:
-            yield await _assemble(settings, store, clock, plugins, transport, bell, limits, rehearsal=rehearsal)
+            yield await _assemble(settings, store, clock, plugins, transport, bell, limits, traces, rehearsal=rehearsal)
         finally:
+            await asyncio.get_running_loop().run_in_executor(None, traces.close)
             await limits.close()
             await bell.close()
             await transport.close()
@@ -173,6 +201,7 @@ async def _assemble(
     transport: Transport,
     bell: Bell,
     limits: Limits,
+    traces: Traces,
     *,
     rehearsal: bool,
 ) -> Hub:
@@ -197,7 +226,9 @@ async def _assemble(
     )
     library = Library(store, plugins.catalogue, connections, clock)
     loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
-    router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s)
+    metrics = Metrics()
+    seen: dict[str, Any] = {"metrics": metrics, "traces": traces}
+    router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s, **seen)
     pauses = Pauses(store, clock)
     spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
     tools = Tools(
@@ -209,6 +240,7 @@ async def _assemble(
         limits=limits,
         pauses=pauses,
         spending=spending,
+        **seen,
         zone=settings.zone,
         hook_limit_s=settings.hook_limit_s,
         lease_s=settings.lease_s,
@@ -220,13 +252,14 @@ async def _assemble(
         hub_time,
         router,
         Runner(tools),
-        Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal),
-        Batches(store, connections, plugins, clock, limits, pauses, rehearsal=rehearsal, jitter=tools.jitter),
+        Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal, **seen),
+        Batches(store, connections, plugins, clock, limits, pauses, rehearsal=rehearsal, jitter=tools.jitter, **seen),
         upkeep,
         slots=settings.slots,
         lease_s=settings.lease_s,
         limits=limits,
         ring=bell.ring,
+        metrics=metrics,
     )
     folder = settings.spool_folder()
     ingest = Ingest(
@@ -237,6 +270,7 @@ async def _assemble(
         public_url=public_url(settings),
         ring=ring,
         spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
+        **seen,
     )
     hub = Hub(
         settings=settings,
@@ -254,6 +288,12 @@ async def _assemble(
         ingest=ingest,
         retention=upkeep,
         pump=pump,
+        metrics=metrics,
+        traces=traces,
+        vitals=Vitals(store, clock, metrics, pump=pump, bell=bell, limits=limits, spool=ingest.spool),
+        watchdog=Watchdog(
+            store, clock, metrics, lease_s=settings.lease_s, held=limits.behind, stuck=pump.stuck, ring=ring
+        ),
     )
     rung.append(hub.ring)
     return hub
@@ -264,29 +304,45 @@ def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
     started_ms = hub.clock.now_ms() - hub.clock.offset_ms
     process = Process(new_id(), kind, __version__, started_ms)
     calling = kind != "api"
+    hub.vitals.own = process
     return present(
         hub.store,
         hub.clock,
         process,
         slots=hub.settings.slots if calling else 0,
         busy=lambda: hub.pump.busy,
+        tally=hub.vitals.tally,
         heard=hub.limits.heard,
     )
 
 
 @asynccontextmanager
-async def working(hub: Hub, kind: str = "worker", *, resume_s: float = 15.0) -> AsyncIterator[None]:
+async def working(
+    hub: Hub, kind: str = "worker", *, resume_s: float = 15.0, ended: Callable[[], object] = lambda: None
+) -> AsyncIterator[None]:
     """The pump runs and hears the bell; at the end it drains.
 
     What another process set aside for want of a plugin that this one has is taken up at the start and each `resume_s`
-    seconds.
+    seconds. A pump that ends by itself calls `ended`; PumpEnded is then raised here, at the end.
     """
-    async with here(hub, kind), hub.limits.kept(), _pumping(hub, resume_s):
+    async with here(hub, kind), hub.limits.kept(), _pumping(hub, resume_s, ended):
         yield
 
 
 @asynccontextmanager
-async def _pumping(hub: Hub, resume_s: float) -> AsyncIterator[None]:
+async def guarding(hub: Hub) -> AsyncIterator[None]:
+    """The watchdog looks while this lasts."""
+    looking = asyncio.create_task(hub.watchdog.run())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+
+@asynccontextmanager
+async def _pumping(hub: Hub, resume_s: float, ended: Callable[[], object]) -> AsyncIterator[None]:
     stop = asyncio.Event()
     await _resume(hub)
     if not hub.store.in_memory:
@@ -296,6 +352,7 @@ async def _pumping(hub: Hub, resume_s: float) -> AsyncIterator[None]:
             await work.add_if_absent(c, retention.KIND, retention.REF, retention.KIND, first_ms)
     hub.bell.listen(hub.pump.wake)
     running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
+    running.add_done_callback(lambda _: ended())
     resuming = asyncio.create_task(_resuming(hub, resume_s))
     watching = asyncio.create_task(_watch_operators(hub))
     try:
@@ -429,6 +486,13 @@ class OneProcess:
 def hash_api_key(key: str) -> str:
     """What is stored of an API key; keys are long and random, so a plain hash is enough."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+async def key_of(store: Store, key: str) -> tuple[str, str] | None:
+    """The name of an API key and what it allows (`read` or `write`), None for one not known. Raises StoreUnavailable."""
+    async with store.read() as c:
+        row = await c.first("select name, scope from api_key where hash = :hash", hash=hash_api_key(key))
+    return (row["name"], row["scope"]) if row else None
 
 
 async def create_api_key(store: Store, name: str, scope: str, now_ms: int) -> str:

@@ -6,6 +6,7 @@ A batch is one transaction. If it fails it is repeated event by event, and the c
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from hub import engine, seams
-from hub.clock import Clock, format_duration, rfc3339
-from hub.conditions import Truth, judge
+from hub.clock import Clock, format_duration
+from hub.conditions import Truth
 from hub.connections import Connections
 from hub.connector import Trigger
 from hub.errors import ConfigError, HubError, StoreUnavailable
@@ -23,18 +24,18 @@ from hub.ids import new_id
 from hub.library import Library
 from hub.listening import Published
 from hub.loops import Loops
+from hub.metrics import Metrics
 from hub.plugins import Plugins
 from hub.store import contacts, events, runs, work
-from hub.store.events import StoredEvent
+from hub.store.events import StoredEvent, answers_watch, event_scope
 from hub.store.lanes import Lane
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
 from hub.store.session import Change, Connection, Store
 from hub.store.work import Claim
 from hub.text import TextError
+from hub.traces import Traces
 
 BATCH = 200
-# Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
-_CLOCK_TOLERANCE_MS = 60_000
 
 _log = logging.getLogger(__name__)
 
@@ -67,29 +68,11 @@ class Routed:
     in_hand: Sequence[tuple[Claim, RunRow]] = ()
 
 
-def event_scope(event: StoredEvent, connection: str) -> dict[str, Json]:
-    """An event as recipes see it: its data and `type`, `occurred_at`, `event_id`, `connection`."""
-    return {
-        **event.data,
-        "type": event.type,
-        "occurred_at": rfc3339(event.occurred_at_ms),
-        "event_id": event.id,
-        "connection": connection,
-    }
-
-
 def watch_keys(trigger: Trigger[Any] | None, event: StoredEvent, contact_id: str | None) -> list[str]:
     """The keys that a waiter for this event may stand under."""
     keys = [f"contact={contact_id}"] if contact_id else []
     names = trigger.correlate if trigger else ()
     return keys + [f"{name}={event.data[name]}" for name in names if event.data.get(name) is not None]
-
-
-def answers_watch(event: Mapping[str, Json], stored: StoredEvent, condition: Json, since_ms: int) -> bool:
-    """Whether an event that matched a watch's key is the one waited for: in time, and its condition true."""
-    if stored.received_at_ms < since_ms or stored.occurred_at_ms < since_ms - _CLOCK_TOLERANCE_MS:
-        return False
-    return condition is None or judge(condition, {"event": event}).truth is Truth.TRUE
 
 
 class Router:
@@ -105,11 +88,14 @@ class Router:
         loops: Loops,
         *,
         hook_limit_s: float,
+        metrics: Metrics,
+        traces: Traces,
     ) -> None:
         self._loops = loops
         self._store, self._library, self._connections, self._clock = store, library, connections, clock
         self._plugins, self._catalogue = plugins, plugins.catalogue
         self._hook_limit_s = hook_limit_s
+        self._metrics, self._traces = metrics, traces
 
     async def route(self, lease: Lease) -> Routed:
         """Route one batch; new runs are taken in hand under `lease`. Raises StoreUnavailable."""
@@ -145,6 +131,7 @@ class Router:
 
     async def _batch(self, most: int, announced: set[str] | None, lease: Lease) -> Routed:
         while True:
+            began_ns = time.time_ns()
             async with self._store.write() as c:
                 found = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
                 batch = await self._set_aside(c, found)
@@ -157,11 +144,18 @@ class Router:
                     seams.reach("route.commit")
             if ready:
                 seams.reach("route.committed")
+                self._observe(batch, began_ns)
                 return Routed(len(found), in_hand)
             await self._connections.refresh(force=True)
             if all(not self._connections.knows(e.connection_id) for e in unknown) and unknown:
                 raise ConfigError("the connection of an event is gone")
             await self._library.refresh()
+
+    def _observe(self, batch: Sequence[StoredEvent], began_ns: int) -> None:
+        now_ms = self._clock.now_ms()
+        for event in batch:
+            self._metrics.routed((now_ms - event.received_at_ms) / 1000)
+            self._traces.routed(event.id, began_ns, type=event.type)
 
     async def _route(self, c: Connection, batch: Sequence[StoredEvent], lease: Lease) -> list[tuple[Claim, RunRow]]:
         names = {e.connection_id: self._name(e.connection_id) for e in batch}

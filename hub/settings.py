@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     seam: str | None = Field(
         None, description="Kills, freezes or fails the process at a named place, for tests; only in development mode."
     )
+    metrics_open: bool = Field(False, description="Lets anybody read `/metrics`; otherwise it takes an API key.")
+    metrics_port: int | None = Field(
+        None,
+        description="The port at which `hub worker` answers `/metrics`, `/health/live` and `/health/ready`. Default: none.",
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(True, description="Logs as JSON lines; false for reading in a terminal.")
 

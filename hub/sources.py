@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from hub.connector import Poll, Trigger
 from hub.errors import AuthExpired, ConfigError, HubError, OutcomeUnknown, RateLimited, RetryableError
 from hub.events import Event
 from hub.limits import Limits
+from hub.metrics import Metrics
 from hub.plugins import Plugins
 from hub.store import events, work
 from hub.store.events import Incoming, NewEvent, StoredEvent
@@ -25,6 +27,7 @@ from hub.store.lanes import Lane
 from hub.store.session import Connection as Transaction
 from hub.store.session import Store
 from hub.store.work import Claim
+from hub.traces import Traces
 
 ENRICH_MOST = 100
 _GIVE_UP_AFTER = 12
@@ -60,10 +63,13 @@ class Sources:
         limits: Limits,
         *,
         ring: Callable[[], None],
+        metrics: Metrics,
+        traces: Traces,
         rehearsal: bool = False,
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
         self._limits, self._ring, self._rehearsal = limits, ring, rehearsal
+        self._metrics, self._traces = metrics, traces
         self._kinds = {"debounce": self._debounce, "enrich": self._enrich, "poll": self._poll}
 
     @property
@@ -83,6 +89,7 @@ class Sources:
         except _Missing as error:
             async with self._store.write() as c:
                 await work.park(c, claim, f"plugin:{error}")
+            self._metrics.parked("plugin")
         except AuthExpired as error:
             await self._expired(claim, error)
         except HubError as error:
@@ -104,6 +111,7 @@ class Sources:
             return
         async with self._store.write() as c:
             await work.park(c, claim, f"connection:{connection.name}")
+        self._metrics.parked("connection")
         await self._connections.unpark_if_healthy(connection)
 
     async def _limited(self, claim: Claim, about: _About) -> None:
@@ -112,6 +120,7 @@ class Sources:
         rank = Lane.of(claim.queue).rank
         refused = None if self._rehearsal else await self._limits.take(name, connector, 1, rank, waited=True)
         if refused is not None:
+            self._metrics.limited(name)
             async with self._store.write() as c:
                 due_ms = self._clock.now_ms() + max(50, int(refused.wait_s * 1000))
                 await work.give_back(c, claim, due_ms=due_ms, attempts=claim.attempts)
@@ -143,7 +152,7 @@ class Sources:
             extra={
                 "what": "source_failed",
                 "kind": claim.kind,
-                "ref": claim.ref.rsplit("|", 1)[0],
+                "ref": claim.name,
                 "error": str(error),
             },
         )
@@ -167,10 +176,12 @@ class Sources:
                 await work.finish(c, claim)
             return
         event = replace(trigger.event(payload, self._clock.now_ms()), cause=source.cause)
+        began_ns, stored = time.time_ns(), tuple[str, ...]()
         async with self._store.write() as c:
             # Activity during the confirmation moved the work on; then this silence was none.
             if await work.finish(c, claim):
-                await self._store_events(c, connection, [event])
+                stored = await self._store_events(c, connection, [event])
+        self._traces.delivered(stored, began_ns, connector=connection.connector, outcome="derived")
         self._ring()
 
     async def _confirmed(self, trigger: Trigger[Any], connection: Connection, payload: BaseModel) -> bool:
@@ -227,7 +238,7 @@ class Sources:
         context = await self._connections.context(about.connection)
         async for page in poll.fetch(context, state["cursor"], state["since_ms"] - poll.overlap_s * 1000):
             state["cursor"] = page.cursor
-            made = [about.trigger.event(item, self._clock.now_ms()) for item in page.items]
+            made, began_ns = [about.trigger.event(item, self._clock.now_ms()) for item in page.items], time.time_ns()
             async with self._store.write() as c:
                 moved = await c.run(
                     "update work set data = :data where kind = :kind and ref = :ref and epoch = :epoch",
@@ -238,7 +249,8 @@ class Sources:
                 )
                 if not moved:
                     return
-                await self._store_events(c, about.connection, made)
+                stored = await self._store_events(c, about.connection, made)
+            self._traces.delivered(stored, began_ns, connector=about.connection.connector, outcome="polled")
             self._ring()
         async with self._store.write() as c:
             done = to_json({**state, "since_ms": started_ms}).decode()
@@ -250,6 +262,8 @@ class Sources:
             raise _Unconnected(f"{about.trigger.type} is no longer polled")
         return poll
 
-    async def _store_events(self, c: Transaction, connection: Connection, made: Sequence[Event]) -> None:
+    async def _store_events(self, c: Transaction, connection: Connection, made: Sequence[Event]) -> tuple[str, ...]:
+        """Store what was not known; returns the ids of that."""
         new = [NewEvent(event, connection.id, connection.name) for event in made]
-        await events.ingest(c, [Incoming(connection.id, None, new, self._clock.now_ms())])
+        (stored,) = await events.ingest(c, [Incoming(connection.id, None, new, self._clock.now_ms())])
+        return stored.event_ids

@@ -27,6 +27,7 @@ from hub.settings import Settings, load_settings
 from hub.store import migrate
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer
+from hub.traces import Traces
 from hub.vault import generate_key
 from tests import acme as acme_plugin
 from tests.acme import AcmeSandbox
@@ -215,7 +216,13 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
 
     @asynccontextmanager
     async def start(
-        database_url: str, *, work: bool = True, polls: bool = False, plugins: Plugins | None = None, **settings: Any
+        database_url: str,
+        *,
+        work: bool = True,
+        polls: bool = False,
+        plugins: Plugins | None = None,
+        traces: Traces | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Running]:
         clock = Clock()
         sandbox = AcmeSandbox(clock)
@@ -231,7 +238,7 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
                 data_dir=tmp_path,
                 **settings,
             )
-            async with open_hub(made, plugins=plugins or acme_plugins, clock=clock) as hub:
+            async with open_hub(made, plugins=plugins or acme_plugins, clock=clock, traces=traces) as hub:
                 await hub.connections.add("acme", "acme", {"account": "main"}, sandbox=True)
                 await hub.library.apply_purposes(PURPOSES)
                 if not polls:

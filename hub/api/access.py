@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from hub.process import Hub, hash_api_key
+from hub.process import Hub, key_of
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `hub api-keys create`")
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -22,14 +22,13 @@ def get_hub(request: Request) -> Hub:
 async def _scope(request: Request, bearer: HTTPAuthorizationCredentials | None) -> str:
     if bearer is None:
         raise HTTPException(401, "send an API key: Authorization: Bearer hub_…", {"WWW-Authenticate": "Bearer"})
-    async with get_hub(request).store.read() as c:
-        row = await c.first("select name, scope from api_key where hash = :hash", hash=hash_api_key(bearer.credentials))
-    if row is None:
+    found = await key_of(get_hub(request).store, bearer.credentials)
+    if found is None:
         raise HTTPException(
             401, "this API key is not known; make one with `hub api-keys create`", {"WWW-Authenticate": "Bearer"}
         )
-    request.state.caller = row["name"]
-    return str(row["scope"])
+    request.state.caller, scope = found
+    return scope
 
 
 async def reading(request: Request, bearer: Bearer) -> Hub:

@@ -25,8 +25,21 @@ def make_app(hub: Hub) -> FastAPI:
     app = FastAPI(title="Tetik Hub", version=package.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.hub = hub
     webhooks.add_to(app)
+    app.include_router(health.probes)
     for module in (health, connections, recipes, inspect, pauses, retries, caps, clock):
         app.include_router(module.router)
+    return _with_problems(app)
+
+
+def make_probes(hub: Hub) -> FastAPI:
+    """Health and metrics alone: what a worker answers."""
+    app = FastAPI(title="Tetik Hub", version=package.__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.hub = hub
+    app.include_router(health.probes)
+    return _with_problems(app)
+
+
+def _with_problems(app: FastAPI) -> FastAPI:
     app.add_exception_handler(HubError, _on_hub_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -6,9 +6,10 @@ import asyncio
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 
-from hub.api.access import Reading, get_hub
+from hub.api.access import Bearer, Reading, get_hub, reading
 from hub.clock import rfc3339
 from hub.errors import HubError, StoreUnavailable
 from hub.events import Json
@@ -18,20 +19,24 @@ from hub.store import migrate
 # Whoever asks whether this process is well does not wait long for the answer.
 _PATIENCE_S = 2.0
 
+probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/live")
-async def live() -> dict[str, str]:
-    """This process answers."""
-    return {"status": "ok"}
+@probes.get("/health/live")
+async def live(request: Request) -> Response:
+    """This process answers, and its pump looks for work; else 503 and the reason: restart it."""
+    silence = get_hub(request).vitals.silence()
+    if silence is not None:
+        return JSONResponse({"status": "dead", "reason": silence}, 503)
+    return JSONResponse({"status": "ok"})
 
 
-@router.get("/health/ready")
+@probes.get("/health/ready")
 async def ready(request: Request) -> Response:
     """Deliveries are taken: the database answers and has the schema this release needs, or the spool keeps them.
 
-    Else 503 and the reason. `spool` says how much waits there: records, bytes, and the start of the oldest file;
+    Else 503 and the reason. `degraded`, with its reasons, is ready still: nothing is lost, something is slower. `spool` says how much waits there: records, bytes, and the start of the oldest file;
     `turned_away` how many deliveries were answered 503 since the start.
     """
     hub = get_hub(request)
@@ -46,6 +51,9 @@ async def ready(request: Request) -> Response:
         return JSONResponse({"status": "unavailable", "reason": reason, **waiting}, 503, {"Retry-After": "5"})
     except HubError as error:
         return JSONResponse({"status": "unavailable", "reason": str(error)}, 503, {"Retry-After": "5"})
+    worries = await hub.vitals.worries()
+    if worries:
+        return JSONResponse({"status": "degraded", "reasons": worries, **waiting})
     return JSONResponse({"status": "ok", **waiting})
 
 
@@ -56,6 +64,21 @@ def _waiting(hub: Hub) -> dict[str, Json]:
     depth = hub.ingest.spool.depth
     since = rfc3339(depth.oldest_ms) if depth.oldest_ms is not None else None
     return counted | {"spool": {"records": depth.records, "bytes": depth.bytes, "oldest": since}}
+
+
+@probes.get("/metrics")
+async def metrics(request: Request, bearer: Bearer) -> Response:
+    """Everything in Prometheus' text format, for a caller with any API key, or for all with HUB_METRICS_OPEN."""
+    hub = get_hub(request)
+    if not hub.settings.metrics_open:
+        await reading(request, bearer)
+    return Response(await hub.vitals.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/api/v1/vitals")
+async def vitals(hub: Reading) -> dict[str, Json]:
+    """How the hub is doing, as `hub top` shows it."""
+    return await hub.vitals.show()
 
 
 @router.get("/api/v1/plugins")

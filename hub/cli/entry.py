@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hub.errors import StoreError
+from hub.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from hub.clock import Clock
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 API_KEY_FILE = "api-key"
+KEY_VARIABLE = "HUB_API_KEY"
 # Where an embedded hub says how it can be reached while it runs.
 RUNNING_FILE = "running.json"
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  (read, not listened on)
@@ -56,6 +58,22 @@ def local_url(settings: Settings) -> str:
 def _url(host: str, port: int) -> str:
     host = _ANYWHERE.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def api_key(settings: Settings) -> str:
+    """This machine's API key: of the environment, else the one that the embedded hub left in its data directory.
+
+    Raises ConfigError when there is none.
+    """
+    file = settings.data_dir / API_KEY_FILE
+    if key := os.environ.get(KEY_VARIABLE):
+        return key
+    if database_file(settings) is not None and file.exists():
+        return file.read_text().strip()
+    raise ConfigError(
+        f"no API key: there is no file {file}; start `hub up`, which makes one, or set {KEY_VARIABLE} to a key made "
+        "with `hub api-keys create`"
+    )
 
 
 def database_file(settings: Settings) -> Path | None:

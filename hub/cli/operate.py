@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import (
-    API_KEY_FILE,
+    api_key,
     bare_store,
     current_settings,
-    database_file,
     local_url,
     open_existing_store,
     read,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 _PANEL = "Operate"
 # Stops of a long jump may each wait for work in hand.
 _ADVANCE_LIMIT_S = 3600
-_KEY_VARIABLE = "HUB_API_KEY"
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
 
 database = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -364,7 +362,7 @@ async def _advance(by: str) -> Json:
 
     settings = current_settings()
     url = f"{local_url(settings)}/api/v1/clock/advance"
-    headers = {"Authorization": f"Bearer {_api_key(settings)}"}
+    headers = {"Authorization": f"Bearer {api_key(settings)}"}
     limit = aiohttp.ClientTimeout(total=_ADVANCE_LIMIT_S)
     try:
         async with (
@@ -378,16 +376,3 @@ async def _advance(by: str) -> Json:
         raise ConfigError(f"no hub answers at {local_url(settings)}; start it with `hub up`") from error
     detail = body.get("detail") if isinstance(body, dict) else None
     raise ConfigError(f"the hub did not move its clock: {detail or f'it answered {answer.status}'}")
-
-
-def _api_key(settings: Settings) -> str:
-    """This machine's API key: of the environment, else the one that the embedded hub left in its data directory."""
-    file = settings.data_dir / API_KEY_FILE
-    if key := os.environ.get(_KEY_VARIABLE):
-        return key
-    if database_file(settings) is not None and file.exists():
-        return file.read_text().strip()
-    raise ConfigError(
-        f"no API key: there is no file {file}; start `hub up`, which makes one, or set {_KEY_VARIABLE} to a key made "
-        "with `hub api-keys create`"
-    )

@@ -14,13 +14,24 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from hub.api.app import make_app
+from hub.api.app import make_app, make_probes
 from hub.cli.entry import API_KEY_FILE, RUNNING_FILE, local_url
 from hub.cli.output import say
 from hub.clock import Clock
 from hub.errors import ConfigError
 from hub.plugins import Plugins, load_plugins
-from hub.process import Hub, OneProcess, create_api_key, here, open_hub, receiving, sandboxes, working
+from hub.process import (
+    Hub,
+    OneProcess,
+    create_api_key,
+    guarding,
+    here,
+    make_traces,
+    open_hub,
+    receiving,
+    sandboxes,
+    working,
+)
 from hub.settings import Settings
 from hub.testing.sandbox import SandboxServer
 
@@ -44,10 +55,13 @@ async def up(settings: Settings, *, with_sandboxes: bool) -> None:
         if with_sandboxes and settings.sandbox_url is None:
             server = await stack.enter_async_context(_sandboxes(plugins, clock, "127.0.0.1", sandbox_port))
             settings = settings.model_copy(update={"sandbox_url": server.url})
-        hub = await stack.enter_async_context(open_hub(settings, plugins=plugins, clock=clock, upgrade=True))
+        hub = await stack.enter_async_context(
+            open_hub(settings, plugins=plugins, clock=clock, upgrade=True, traces=make_traces(os.environ))
+        )
         key_file = await _local_key(hub)
         await stack.enter_async_context(receiving(hub))
-        await stack.enter_async_context(working(hub, "up"))
+        await stack.enter_async_context(working(hub, "up", ended=stop.set))
+        await stack.enter_async_context(guarding(hub))
         stack.enter_context(_findable(settings))
         _greet(hub, key_file)
         await _serve(make_app(hub), listener, settings, stop)
@@ -59,7 +73,8 @@ async def api(settings: Settings) -> None:
     stop = _stop_on_signal()
     with _listen(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        async with open_hub(settings) as hub, here(hub, "api"), hub.limits.kept(), receiving(hub):
+        traces = make_traces(os.environ)
+        async with open_hub(settings, traces=traces) as hub, here(hub, "api"), hub.limits.kept(), receiving(hub):
             say(f"the API answers at {local_url(settings)}")
             await _serve(make_app(hub), listener, settings, stop)
 
@@ -68,11 +83,21 @@ async def worker(settings: Settings) -> None:
     """One worker of a distributed hub, until SIGTERM or SIGINT."""
     _require_server(settings, "hub worker")
     stop = _stop_on_signal()
-    async with open_hub(settings, quarantine=True) as hub, working(hub):
+    async with AsyncExitStack() as stack:
+        port = settings.metrics_port
+        listener = stack.enter_context(_listen(settings.host, port)) if port is not None else None
+        traces = make_traces(os.environ)
+        hub = await stack.enter_async_context(open_hub(settings, quarantine=True, traces=traces))
+        await stack.enter_async_context(working(hub, ended=stop.set))
+        await stack.enter_async_context(guarding(hub))
         say(
             "working; rung by Redis" if settings.redis_url else "working; looks once a second, HUB_REDIS_URL is not set"
         )
-        await stop.wait()
+        if listener is None:
+            await stop.wait()
+        else:
+            say(f"health and metrics at {local_url(settings.model_copy(update={'port': listener.getsockname()[1]}))}")
+            await _serve(make_probes(hub), listener, settings, stop)
 
 
 async def sandbox(host: str, port: int) -> None:

@@ -199,6 +199,19 @@ class Limits:
             for name, use in self._uses.items()
         )
 
+    def behind(self) -> set[str]:
+        """The connections that cannot take everything that is due for them: what waits there is late on purpose."""
+        now, resting = self._now(), set(self._breakers.rests()) if self._breakers else set()
+        return resting | {
+            name
+            for name, use in self._uses.items()
+            if use.not_before > now or use.turns.pending(now) or use.in_flight >= self._most(name, use, now)
+        }
+
+    def in_flight(self) -> dict[str, int]:
+        """The calls of this process that are under way, by connection."""
+        return {name: use.in_flight for name, use in self._uses.items() if use.in_flight}
+
     def held(self) -> dict[str, float]:
         """The connections that nothing is claimed for, however long it takes: name to the seconds that are left."""
         now = self._now()

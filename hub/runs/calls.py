@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hub import engine, seams
+from hub import engine, seams, watched
 from hub.backoff import FEW_ATTEMPTS, GIVE_UP_MS, backoff_s, is_over
 from hub.clock import format_duration
 from hub.connections import Connection
@@ -27,6 +29,7 @@ from hub.errors import (
 )
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Refusal
+from hub.metrics import word_of
 from hub.runs.gate import Gate
 from hub.runs.hand import Hand, LetGo, Tools, effect_key, planned, result_of, say, stopped
 from hub.runs.holding import Holding
@@ -229,7 +232,8 @@ class Calls:
                 intended_at_ms=effect.intended_at_ms,
                 total_s=self._tools.limit_s(action),
             )
-            found: BaseModel | None = await action.lookup_(context, input_)
+            with self._watched(effect, what="lookup"):
+                found: BaseModel | None = await action.lookup_(context, input_)
             return found
         except AuthExpired as error:
             await self._expired(hand, effect, connection, error)
@@ -238,6 +242,7 @@ class Calls:
                 raise
             delay_s = self._backoff(effect.attempts, getattr(error, "retry_after_s", None))
             lane = self._lane(hand, effect, connection)
+            self._note_retry(effect, error, delay_s)
             await self._writer.give_back(hand, delay_s=delay_s, reason=f"looking it up failed: {say(error)}", lane=lane)
         return None
 
@@ -286,6 +291,7 @@ class Calls:
     async def _wait_turn(self, hand: Hand, effect: EffectRow, connection: Connection, refused: Refusal) -> None:
         """Return the run until its turn; the claim does not count, and no attempt is spent. Raises LetGo."""
         lane = self._lane(hand, effect, connection)
+        self._tools.metrics.limited(connection.name)
         await self._writer.give_back(hand, delay_s=refused.wait_s, reason=refused.why, lane=lane)
 
     async def _call(
@@ -311,7 +317,8 @@ class Calls:
             )
             await self._holding.at_last(hand, effect, action)
             seams.reach("call.intended")
-            output = await action.run(context, input_)
+            with self._watched(effect):
+                output = await action.run(context, input_)
             seams.reach("call.answered")
         except LetGo:
             raise
@@ -330,17 +337,20 @@ class Calls:
         except PermanentError as error:
             return self._failed(hand, effect, say(error), message=action.message is not None)
         except OutcomeUnknown as error:
-            return await self._lost(hand, effect, action, connection, say(error))
+            return await self._lost(hand, effect, action, connection, error, say(error))
         except (StoreUnavailable, ConfigError) as error:
             # Raised before the request left: by the token, the host check or the store.
             hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None)
-            await self._writer.give_back(hand, delay_s=self._backoff(effect.attempts, None), reason=say(error))
+            delay_s = self._backoff(effect.attempts, None)
+            self._note_retry(effect, error, delay_s)
+            await self._writer.give_back(hand, delay_s=delay_s, reason=say(error))
             raise LetGo from error
         except Exception as error:  # a plugin may raise anything, also after its request was answered
             _log.exception(
                 "an action raised", extra={"what": "action_raised", "run_id": hand.row.id, "action": effect.action}
             )
-            return await self._lost(hand, effect, action, connection, f"the connector raised {type(error).__name__}")
+            reason = f"the connector raised {type(error).__name__}"
+            return await self._lost(hand, effect, action, connection, error, reason)
         return self._done(hand, effect, output, "", message=action.message is not None)
 
     def _done(
@@ -374,24 +384,34 @@ class Calls:
         few = effect.request.get("on_error", "retry") != "retry" and effect.attempts >= FEW_ATTEMPTS
         if not limited and (few or is_over(effect.attempts, effect.intended_at_ms, now_ms)):
             span = format_duration(max(1000, now_ms - effect.intended_at_ms))
+            self._note_giving_up(effect, error)
             return self._failed(hand, effect, f"given up after {effect.attempts} attempts in {span}: {say(error)}")
         hand.result = planned(effect, now_ms, message=action.message is not None)
         delay_s = self._backoff(effect.attempts, error.retry_after_s)
+        self._note_retry(effect, error, delay_s)
         lane = self._lane(hand, effect, connection)
         await self._writer.give_back(hand, delay_s=delay_s, reason=say(error), lane=lane)
         raise LetGo
 
     async def _lost(
-        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], connection: Connection, reason: str
+        self,
+        hand: Hand,
+        effect: EffectRow,
+        action: Action[Any, Any],
+        connection: Connection,
+        error: Exception,
+        reason: str,
     ) -> Arrival:
         """The answer was lost: it may have been done. The effect class says what follows."""
         if action.effect is Effect.AT_MOST_ONCE:
             return self._unknown(hand, effect, reason)
         if is_over(effect.attempts, effect.intended_at_ms, self._tools.clock.now_ms()):
+            self._note_giving_up(effect, error)
             return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}")
         delay_s = self._backoff(effect.attempts, None)
         if action.effect is Effect.RECONCILABLE:
             delay_s += self._tools.limit_s(action) + self._tools.margin_s
+        self._note_retry(effect, error, delay_s)
         lane = self._lane(hand, effect, connection)
         await self._writer.give_back(hand, delay_s=delay_s, reason=f"the answer was lost ({reason})", lane=lane)
         raise LetGo
@@ -438,5 +458,32 @@ class Calls:
         async with self._tools.store.write() as c:
             await append_consents(c, rows)
 
+    def _watched(self, effect: EffectRow, what: str = "action") -> AbstractContextManager[None]:
+        """Around a call of an effect's action, or of its look-up."""
+        about: dict[str, str | int] = {"step": effect.step_id, "attempt": effect.attempts, "what": what}
+        return watched.call(self._tools.metrics, self._tools.traces, effect.action, effect.connection, **about)
+
+    def _note_retry(self, effect: EffectRow, error: Exception, delay_s: float) -> None:
+        self._tools.metrics.retried(effect.action, word_of(error))
+        facts = {**_facts(effect, error), "delay_ms": int(delay_s * 1000)}
+        _log.info("an effect will be tried again", extra={"what": "retry_planned", **facts})
+
+    def _note_giving_up(self, effect: EffectRow, error: Exception) -> None:
+        _log.error("an effect is given up", exc_info=error, extra={"what": "effect_given_up", **_facts(effect, error)})
+
     def _backoff(self, attempts: int, retry_after_s: float | None) -> float:
         return backoff_s(attempts, self._tools.jitter(), retry_after_s)
+
+
+def _facts(effect: EffectRow, error: Exception) -> Mapping[str, str | int | None]:
+    """What operators are told of a failed attempt: which, and the kind of error, never what a vendor said."""
+    return {
+        "run_id": effect.run_id,
+        "step": effect.step_id,
+        "attempt": effect.attempts,
+        "action": effect.action,
+        "connection": effect.connection,
+        "error": word_of(error),
+        "status": getattr(error, "status", None),
+        "code": getattr(error, "code", None),
+    }

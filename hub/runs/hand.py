@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +18,14 @@ from hub.errors import HubError
 from hub.events import Json
 from hub.library import Library
 from hub.limits import Limits
+from hub.metrics import Metrics
 from hub.pauses import Pauses
 from hub.plugins import Plugins
 from hub.spending import Spending
 from hub.store.runs import EffectResult, EffectRow, RunRow
 from hub.store.session import Store
 from hub.store.work import Claim
+from hub.traces import Traces
 
 
 class LetGo(Exception):  # (not a failure: the run is somebody else's now, or waits for its next due time)
@@ -41,6 +44,8 @@ class Hand:
     seq: int = 0
     watches: int = 0
     result: EffectResult | None = None
+    touched: float = field(default_factory=time.monotonic)
+    """When something of it was last committed (monotonic)."""
 
     def __post_init__(self) -> None:
         self.position, self.ctx = self.row.position, self.row.ctx
@@ -59,6 +64,8 @@ class Tools:
     limits: Limits
     pauses: Pauses
     spending: Spending
+    metrics: Metrics
+    traces: Traces
     zone: str = "UTC"
     hook_limit_s: float = 2.0
     lease_s: float = 30.0

@@ -40,12 +40,17 @@ class Runner:
 
     async def advance(self, hand: Hand, open_effect: EffectRow | None) -> None:
         """Go on with a run from where it stands. Raises StoreUnavailable; the run is then claimed again later."""
+        event_id = str(hand.row.trigger.get("event_id") or "")
+        if hand.row.position is None and hand.claim.claims == 1:
+            self._tools.metrics.run_started(hand.row.recipe)
+            self._tools.traces.started(event_id or hand.row.id, hand.row.id, recipe=hand.row.recipe)
         try:
-            if hand.claim.claims > MAX_CLAIMS:
-                await self._writer.park(
-                    hand, "poison", f"claimed {MAX_CLAIMS} times without getting on; look at its last step"
-                )
-            await self._advance(hand, open_effect)
+            with self._tools.traces.advance(event_id, hand.row.id, recipe=hand.row.recipe, status=hand.row.status):
+                if hand.claim.claims > MAX_CLAIMS:
+                    await self._writer.park(
+                        hand, "poison", f"claimed {MAX_CLAIMS} times without getting on; look at its last step"
+                    )
+                await self._advance(hand, open_effect)
         except LetGo:
             return
         except NewerRelease as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,9 +13,9 @@ from pydantic_core import from_json
 from hub import seams
 from hub.engine import ActionDone, Decision, Watch
 from hub.errors import StoreUnavailable
-from hub.routing import answers_watch, event_scope
 from hub.runs.hand import Hand, LetGo, Tools
 from hub.store import events, runs
+from hub.store.events import answers_watch, event_scope
 from hub.store.grouped import Grouped
 from hub.store.lanes import Lane
 from hub.store.runs import Advance, Advanced, EffectResult, StepRow, WatchRow
@@ -37,6 +38,7 @@ class Writer:
             advanced = await runs.advance(c, group)
             seams.reach("run.commit")
         seams.reach("run.committed")
+        self._tools.metrics.grouped("advance", len(group))
         return advanced
 
     def change(
@@ -79,6 +81,8 @@ class Writer:
         if not done.held:
             raise LetGo
         hand.result = None
+        hand.touched = time.monotonic()
+        self._tell(hand, change)
         hand.position, hand.ctx = change.position, change.ctx
         hand.seq += len(change.steps)
         hand.watches += len(change.watches)
@@ -98,9 +102,26 @@ class Writer:
                     raise
                 await asyncio.sleep(0.5)
 
+    def _tell(self, hand: Hand, change: Advance) -> None:
+        """Operators are told of each step that was passed, and of the run's end."""
+        if change.finished:
+            self._tools.metrics.run_finished(hand.row.recipe, change.status)
+        if change.parked_on:
+            self._tools.metrics.parked(change.parked_on)
+        about = {"run_id": hand.row.id, "recipe": hand.row.recipe}
+        if change.finished and change.status != "done":
+            _log.info("a run ended early", extra={"what": "run_ended", **about, "status": change.status})
+        # Not at INFO: see docs/decisions/0011-observing.md.
+        if _log.isEnabledFor(logging.DEBUG):
+            for step in change.steps:
+                facts = {"step": step.step_id, "kind": step.kind, "outcome": step.outcome}
+                _log.debug("a step is finished", extra={"what": "step_finished", **about, **facts})
+
     async def _after_effect(self, hand: Hand, result: EffectResult) -> None:
         if result.state == "planned":
             return
+        action = self._tools.plugins.catalogue.action(result.action)
+        self._tools.metrics.effect(result.action, action.effect.value if action else "none", result.outcome)
         await self._tools.plugins.notify(
             "hub_after_effect",
             limit_s=self._tools.hook_limit_s,

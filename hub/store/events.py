@@ -8,10 +8,15 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from hub.clock import rfc3339
+from hub.conditions import Truth, judge
 from hub.events import Event, Identity, Json
 from hub.ids import new_id
 from hub.store.lanes import Lane
 from hub.store.session import Change, Connection, Row
+
+# Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
+_CLOCK_TOLERANCE_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -288,6 +293,24 @@ class StoredEvent:
             contact_id=row["contact_id"],
             cause=row["cause"],
         )
+
+
+def event_scope(event: StoredEvent, connection: str) -> dict[str, Json]:
+    """An event as recipes see it: its data and `type`, `occurred_at`, `event_id`, `connection`."""
+    return {
+        **event.data,
+        "type": event.type,
+        "occurred_at": rfc3339(event.occurred_at_ms),
+        "event_id": event.id,
+        "connection": connection,
+    }
+
+
+def answers_watch(event: Mapping[str, Json], stored: StoredEvent, condition: Json, since_ms: int) -> bool:
+    """Whether an event that matched a watch's key is the one waited for: in time, and its condition true."""
+    if stored.received_at_ms < since_ms or stored.occurred_at_ms < since_ms - _CLOCK_TOLERANCE_MS:
+        return False
+    return condition is None or judge(condition, {"event": event}).truth is Truth.TRUE
 
 
 _FIELDS = "id, type, connection_id, occurred_at, received_at, data, subject, contact_id, cause"

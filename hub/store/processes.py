@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic_core import to_json
+
+from hub.events import Json
 from hub.store.session import Connection
 
 DEAD_AFTER_MS = 30_000
@@ -19,12 +23,18 @@ class Process:
     started_at_ms: int
 
 
-async def beat(c: Connection, process: Process, *, busy: int, slots: int, now_ms: int) -> int:
-    """A sign of life; the dead are removed. Returns how many living processes make calls."""
+async def beat(
+    c: Connection, process: Process, *, busy: int, slots: int, now_ms: int, tally: Mapping[str, Json] | None = None
+) -> int:
+    """A sign of life, with what the process counted since it started; the dead are removed.
+
+    Returns how many living processes make calls.
+    """
     await c.run(
-        "insert into process (id, kind, version, started_at, seen_at, busy, slots) "
-        "values (:id, :kind, :version, :started, :now, :busy, :slots) "
-        "on conflict (id) do update set seen_at = excluded.seen_at, busy = excluded.busy, slots = excluded.slots",
+        "insert into process (id, kind, version, started_at, seen_at, busy, slots, tally) "
+        "values (:id, :kind, :version, :started, :now, :busy, :slots, :tally) "
+        "on conflict (id) do update set seen_at = excluded.seen_at, busy = excluded.busy, slots = excluded.slots, "
+        "tally = excluded.tally",
         id=process.id,
         kind=process.kind,
         version=process.version,
@@ -32,6 +42,7 @@ async def beat(c: Connection, process: Process, *, busy: int, slots: int, now_ms
         now=now_ms,
         busy=busy,
         slots=slots,
+        tally=to_json(tally or {}).decode(),
     )
     await c.run("delete from process where seen_at < :dead", dead=now_ms - DEAD_AFTER_MS)
     row = await c.first("select count(*) as n from process where kind in ('worker', 'up')")

@@ -297,7 +297,10 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
         ],
     )
     await c.together(work, *along)
-    return [(Claim("run", r.id, r.queue, epoch=1, claims=1, attempts=0, data=None), r.row()) for r in kept]
+    return [
+        (Claim("run", r.id, r.queue, epoch=1, claims=1, attempts=0, data=None, was_due_at=r.started_at_ms), r.row())
+        for r in kept
+    ]
 
 
 async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:

@@ -244,7 +244,7 @@ run = Table(
     _text("retry_of", null=True),
     UniqueConstraint("recipe", "entry_key", name="run_entry"),
     Index("run_of_contact", "contact_id", "id"),
-    Index("run_inside", "recipe", "scope", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
+    Index("run_inside", "recipe", "scope", "id", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
     Index(
         "run_retry",
         "retry_of",
@@ -264,6 +264,8 @@ work = Table(
     _text("owner", null=True),
     _count("claims"),
     _count("attempts"),
+    # When it was due before it was claimed: how late the claim came.
+    _ms("was_due_at", null=True),
     _text("parked_on", null=True),
     _text("data", null=True),
     Index("work_due", "due_at"),
@@ -317,6 +319,12 @@ effect = Table(
         "key",
         postgresql_where=text("batch is not null"),
         sqlite_where=text("batch is not null"),
+    ),
+    Index(
+        "effect_unknown",
+        "finished_at",
+        postgresql_where=text("state = 'unknown'"),
+        sqlite_where=text("state = 'unknown'"),
     ),
 )
 
@@ -438,4 +446,6 @@ process = Table(
     _ms("seen_at"),
     _count("busy"),
     _count("slots"),
+    # What it has counted since it started, as JSON.
+    _text("tally", null=True),
 )

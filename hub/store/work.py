@@ -13,7 +13,9 @@ NEVER_MS = 9_000_000_000_000_000
 
 @dataclass(frozen=True)
 class Claim:
-    """A piece of work in hand. Only who knows the current `epoch` may advance it. `queue` is the text of its lane."""
+    """A piece of work in hand. Only who knows the current `epoch` may advance it. `queue` is the text of its lane, `was_due_at` since when it was
+    due.
+    """
 
     kind: str
     ref: str
@@ -22,12 +24,18 @@ class Claim:
     claims: int
     attempts: int
     data: str | None
+    was_due_at: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in a log: without the last part of `connection|type|key`, which may name a person."""
+        return "|".join(self.ref.split("|")[:2])
 
 
 _TAKE = """
-update work set due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
+update work set was_due_at = due_at, due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
 where {chosen}
-returning kind, ref, queue, epoch, claims, attempts, data
+returning kind, ref, queue, epoch, claims, attempts, data, was_due_at
 """
 
 

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from hub.worker.broker import QUEUE, dramatiq, make_broker, make_worker
+from hub.worker.broker import QUEUE, dramatiq, make_broker, make_worker, reach
 
 SHARD = 0
 # A broker that is down is not asked again for so long.
 _REST_S = 2.0
 # Two rings are at least so far apart: each costs the hearing worker as much as a database statement.
 _SPACE_S = 0.005
+# A health check must be answered sooner than its caller gives up.
+_ANSWER_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Bell:
         self._again = False
         self._resting = False
         self._listening = False
+        self._asking: asyncio.Future[None] | None = None
 
     def _hear(self, shard: int) -> None:
         self._heard()
@@ -76,6 +79,21 @@ class Bell:
         if self._again:
             self._again = False
             self.ring()
+
+    async def trouble(self) -> str | None:
+        """Why other processes cannot be rung now; None when they can, or when there is none."""
+        if self._alone:
+            return None
+        loop = asyncio.get_running_loop()
+        if self._asking is None or self._asking.done():
+            # In a thread of its own, and at most one: a broker that hangs does so for seconds.
+            self._asking = loop.run_in_executor(None, reach, self._broker)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await asyncio.shield(self._asking)
+        except Exception as error:  # whatever a broker's client raises: it cannot be rung
+            return f"Redis does not answer ({type(error).__name__}), so workers look only once a second"
+        return None
 
     async def close(self) -> None:
         """Stop hearing and ringing."""

@@ -91,4 +91,10 @@ def make_worker(broker: Broker) -> Worker:
     return Worker(broker, queues={QUEUE}, worker_threads=1, worker_timeout=_LOOK_WITHIN_MS)
 
 
-__all__ = ["QUEUE", "dramatiq", "make_broker", "make_worker"]
+def reach(broker: Broker) -> None:
+    """Ask Redis for a sign of life; blocks. Raises what its client raises."""
+    if isinstance(broker, RedisBroker):
+        broker.client.ping()
+
+
+__all__ = ["QUEUE", "dramatiq", "make_broker", "make_worker", "reach"]

@@ -10,16 +10,17 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from operator import itemgetter
 from typing import Any
 
 from hub import seams
 from hub.batches import Batches
 from hub.deadline import Deadline, instant
-from hub.errors import ConfigError, StoreUnavailable
+from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.ids import new_id
 from hub.limits import Limits
+from hub.metrics import Metrics
 from hub.retention import KIND as UPKEEP
 from hub.retention import Retention
 from hub.routing import BATCH, Router
@@ -49,6 +50,10 @@ _OUTAGE_S = (0.2, 5.0)
 _log = logging.getLogger(__name__)
 
 
+class PumpEnded(HubError):
+    """The pump ended by itself, so this process does no work any more. Its log says why; start it again, and report it."""
+
+
 class Pump:
     """One per process that works. `ring` tells the other processes when there is more than this one can take."""
 
@@ -66,14 +71,19 @@ class Pump:
         lease_s: float,
         limits: Limits,
         ring: Callable[[], None],
+        metrics: Metrics,
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
         self._batches = batches
         self._others = {UPKEEP: retention.handle, **dict.fromkeys(sources.kinds, sources.handle)}
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
+        self._metrics = metrics
         self._owner = f"w-{new_id()}"
         self._claims: dict[tuple[str, str], Claim] = {}
         self._deadlines: dict[tuple[str, str], Deadline] = {}
+        self._since: dict[tuple[str, str], float] = {}
+        self._hands: dict[tuple[str, str], Hand] = {}
+        self._looked: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_route, self._to_claim = asyncio.Event(), asyncio.Event()
         # Whether the last claim took all that could be done. If not, what is free is shared out, and new runs must not
@@ -87,15 +97,49 @@ class Pump:
         """How much work is in hand."""
         return len(self._tasks)
 
+    @property
+    def slots(self) -> int:
+        """How much work may be in hand."""
+        return self._slots
+
+    @property
+    def silent_s(self) -> float:
+        """Since when the loop that is longest silent has not looked, in seconds; 0 while the pump does not run."""
+        return time.monotonic() - min(self._looked.values()) if self._looked else 0.0
+
+    def stuck(self, limit_s: float) -> list[tuple[str, str]]:
+        """The work in hand (kind, ref) of which nothing was committed for so long."""
+        then = time.monotonic() - limit_s
+        touched = {key: hand.touched for key, hand in self._hands.items()}
+        return [key for key, since in self._since.items() if max(since, touched.get(key, since)) < then]
+
     def wake(self) -> None:
         """Look now: first for what to route, then for what is due."""
         self._to_route.set()
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
-        """Work until `stop` is set, then let what is in hand finish for at most `drain_s` seconds."""
-        doing = (self._routing(), self._claiming(), self._renewing(), self._freeing())
+        """Work until `stop` is set, then let what is in hand finish for at most `drain_s` seconds.
+
+        Raises PumpEnded when one of its loops ended by itself, after letting what is in hand finish.
+        """
+        doing: tuple[Coroutine[Any, Any, None], ...] = (
+            self._routing(),
+            self._claiming(),
+            self._renewing(),
+            self._freeing(),
+        )
         loops = [asyncio.create_task(loop) for loop in doing]
-        await stop.wait()
+        told = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait([told, *loops], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        await self._drain(loops, drain_s)
+        self._looked.clear()
+        if told not in ended:
+            reason = next((task.exception() for task in ended if not task.cancelled()), None)
+            _log.critical("the pump ended by itself", exc_info=reason, extra={"what": "pump_ended"})
+            raise PumpEnded from reason
+
+    async def _drain(self, loops: list[asyncio.Task[None]], drain_s: float) -> None:
         self._stopping = True
         self._to_route.set()
         self._to_claim.set()
@@ -124,7 +168,7 @@ class Pump:
                 self._share()
             return 0.0 if routed.events >= BATCH else None
 
-        await self._forever(look, self._to_route)
+        await self._forever("route", look, self._to_route)
 
     async def _claiming(self) -> None:
         async def look() -> float | None:
@@ -145,7 +189,7 @@ class Pump:
                 self._share()
             return 0.0 if claims else _BUSY_S
 
-        await self._forever(look, self._to_claim)
+        await self._forever("claim", look, self._to_claim)
 
     async def _claim_shares(self, most: int) -> float | None:
         """Share the free slots out between the lanes that have due work; returns how long to rest, as a look does."""
@@ -206,10 +250,11 @@ class Pump:
         if len(self._tasks) >= self._slots // 2:
             self._ring()
 
-    async def _forever(self, look: Callable[[], Awaitable[float | None]], bell: asyncio.Event) -> None:
+    async def _forever(self, name: str, look: Callable[[], Awaitable[float | None]], bell: asyncio.Event) -> None:
         pause_s = _OUTAGE_S[0]
         while not self._stopping:
             bell.clear()
+            self._looked[name] = time.monotonic()
             try:
                 rest_s = await look()
                 pause_s = _OUTAGE_S[0]
@@ -266,6 +311,7 @@ class Pump:
         return claims
 
     def _take(self, hand: Hand, open_effect: EffectRow | None) -> None:
+        self._hands[(hand.claim.kind, hand.claim.ref)] = hand
         self._start(hand.claim, hand.deadline, self._runner.advance(hand, open_effect))
 
     async def _leave(self, claim: Claim) -> None:
@@ -279,6 +325,8 @@ class Pump:
     def _start(self, claim: Claim, deadline: Deadline, doing: Awaitable[None]) -> None:
         self._claims[(claim.kind, claim.ref)] = claim
         self._deadlines[(claim.kind, claim.ref)] = deadline
+        self._since[(claim.kind, claim.ref)] = time.monotonic()
+        self._metrics.claimed((self._time.clock.now_ms() - claim.was_due_at) / 1000)
         task = asyncio.ensure_future(self._do(claim, doing))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -288,20 +336,22 @@ class Pump:
             await doing
         except StoreUnavailable as error:
             # The lease ends by itself and the work is claimed again.
-            _log.warning("work was cut off", extra={"what": "work_cut_off", "ref": claim.ref, "error": str(error)})
+            _log.warning("work was cut off", extra={"what": "work_cut_off", "ref": claim.name, "error": str(error)})
         except Exception:  # the rim of the worker: logged once, the lease brings the work back
-            _log.exception("work failed", extra={"what": "work_failed", "kind": claim.kind, "ref": claim.ref})
+            _log.exception("work failed", extra={"what": "work_failed", "kind": claim.kind, "ref": claim.name})
         finally:
             key = (claim.kind, claim.ref)
             # A process that stood still may hold the same work a second time, under its new claim.
             if self._claims.get(key) is claim:
-                del self._claims[key], self._deadlines[key]
+                del self._claims[key], self._deadlines[key], self._since[key]
+                self._hands.pop(key, None)
             self._to_claim.set()
 
     # -- leases (T7) -----------------------------------------------------------------------------------------------
 
     async def _renewing(self) -> None:
         while True:
+            self._looked["renew"] = time.monotonic()
             await asyncio.sleep(self._lease_s / _RENEWALS_PER_LEASE)
             held = dict(self._claims)
             if not held:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from hub.clock import parse_duration_ms
+from hub.plugins import load_plugins
+from hub.process import open_hub, working
 from hub.store import views
 
 MINUTES = 60_000
@@ -103,3 +106,30 @@ async def test_a_failing_poll_moves_no_cursor(running: Callable[..., Any], sqlit
         it.sandbox.status.clear()
         await it.advance(parse_duration_ms("3h"))
         assert len(await _types(it)) == 3
+
+
+async def test_the_work_of_a_missing_plugin_is_parked_and_not_dropped(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    # Given a poll that is due, and a process without its plugin
+    async with (
+        running(database_url, work=False, polls=True) as it,
+        open_hub(it.settings, plugins=load_plugins(), clock=it.hub.clock) as without,
+    ):
+        async with it.hub.store.write() as c:
+            await c.run("update work set due_at = 1 where kind = 'poll'")
+
+        # When that process works
+        async with working(without), asyncio.timeout(20):
+            while not (parked := await _parked(it)):  # noqa: ASYNC110  (what is waited for rings no bell)
+                await asyncio.sleep(0.02)
+
+        # Then the work waits for the plugin, and goes on with a process that has it
+        assert parked == ["plugin:acme"]
+        async with working(it.hub):
+            assert await _parked(it) == []
+
+
+async def _parked(it: Any) -> list[str]:
+    async with it.hub.store.read() as c:
+        return [row["parked_on"] for row in await c.all("select parked_on from work where parked_on is not null")]

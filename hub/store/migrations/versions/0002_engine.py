@@ -68,6 +68,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.Column("busy", sa.Integer(), server_default="0", nullable=False),
         sa.Column("slots", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tally", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -109,11 +110,35 @@ def upgrade() -> None:
             sqlite_where=sa.text("retry_of is not null"),
         )
 
+    with op.batch_alter_table("work") as batch_op:
+        batch_op.add_column(sa.Column("was_due_at", sa.BigInteger(), nullable=True))
+
+    op.create_index(
+        "effect_unknown",
+        "effect",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'unknown'"),
+        sqlite_where=sa.text("state = 'unknown'"),
+    )
+    _index_live_runs("recipe", "scope", "id")
     serves("0001")
+
+
+def _index_live_runs(*columns: str) -> None:
+    live = sa.text("finished_at is null")
+    op.drop_index("run_inside", table_name="run", postgresql_where=live, sqlite_where=live)
+    op.create_index("run_inside", "run", list(columns), unique=False, postgresql_where=live, sqlite_where=live)
 
 
 def downgrade() -> None:
     serves(None)
+    _index_live_runs("recipe", "scope")
+    unknown = sa.text("state = 'unknown'")
+    op.drop_index("effect_unknown", table_name="effect", postgresql_where=unknown, sqlite_where=unknown)
+    with op.batch_alter_table("work") as batch_op:
+        batch_op.drop_column("was_due_at")
+
     with op.batch_alter_table("run") as batch_op:
         batch_op.drop_index("run_retry")
         batch_op.drop_column("retry_of")
