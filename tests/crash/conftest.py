@@ -14,6 +14,14 @@ from tests.crash.load import numbers
 from tests.crash.stage import Stage
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a stage run in one process of pytest, one after the other."""
+    for item in items:
+        if isinstance(item, pytest.Function) and Path(__file__).parent in item.path.parents:
+            database = item.callspec.params.get("stage", "") if hasattr(item, "callspec") else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{database}"))
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A hub at work: `hub up` on SQLite, or `hub api` and two workers on PostgreSQL and Redis."""

@@ -23,7 +23,8 @@ async def test_a_process_told_to_stop_at_any_place_ends_well_and_leaves_nothing_
 ) -> None:
     vendor, everybody = Vendor(session, stage), list[Person]()
     async with shown_when_wrong(stage):
-        for point, place in POINTS.items():
+        # A stop is the same on both databases; `hub up` takes longer to come back.
+        for point, place in list(POINTS.items())[:: 1 if stage.distributed else 3]:
             crowd = people(f"drain-{point}", CROWD, take(CROWD))
             everybody += crowd
             draining = await stage.arm(session, place, "drain", drain_s="10")
