@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from hub.store.schema import metadata
 from hub.store.session import Row, Store
 
-_CHUNK = 50_000
+_CHUNK, _CHUNK_S = 50_000, 120.0
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # What belongs to a run, from its own row outwards; each statement may use what those before it found.
 _PARTS = {
@@ -63,7 +63,7 @@ async def multiply(store: Store, run_id: str, copies: Copies) -> None:
         raise ValueError(f"there is no run {run_id}")
     for low in range(copies.first, copies.first + copies.count, _CHUNK):
         high = min(low + _CHUNK, copies.first + copies.count) - 1
-        async with store.write() as c:
+        async with store.write(limit_s=_CHUNK_S) as c:
             for table, rows in found.items():
                 for row in rows:
                     statement, given = _Copying(store.dialect, found, copies).of(table, row)

@@ -16,7 +16,9 @@ from hub.store.drivers import Driver, Postgres, Sqlite
 # A connection whose other end is gone is noticed after about ten seconds, idle (s) or in the middle of a word (ms).
 _TCP = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 _CLOSE_S = 5.0
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "cache_size=-65536")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
+# Pages that a pool's connections keep, however large the file: what SQLite adds to the process's memory at most.
+_CACHE_KB = {"writer": 65_536, "readers": 32_768}
 
 
 class Pool(Protocol):
@@ -94,10 +96,11 @@ async def _notice_dead_ends(connection: asyncpg.Connection) -> None:
 
 
 class SqlitePool:
-    """At most `size` connections to a SQLite file; without a file the one connection is the database."""
+    """At most `size` connections to a SQLite file: the one that writes, or several that read. Without a file it is the database."""
 
     def __init__(self, file: str | None, size: int) -> None:
         self._file, self._room = file, asyncio.Semaphore(size)
+        self._cache_kb = _CACHE_KB["readers" if size > 1 else "writer"] // size
         self._idle: list[aiosqlite.Connection] = []
 
     @asynccontextmanager
@@ -113,7 +116,7 @@ class SqlitePool:
         # The driver's own BEGIN is deferred, which fails under two writers; ours is explicit.
         connection = await aiosqlite.connect(self._file or ":memory:", timeout=10, isolation_level=None)
         try:
-            for pragma in _PRAGMAS:
+            for pragma in (*_PRAGMAS, f"cache_size=-{self._cache_kb}"):
                 await connection.execute(f"PRAGMA {pragma}")
         except BaseException:
             # Its thread would keep the process from ending.

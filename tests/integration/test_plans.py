@@ -55,6 +55,8 @@ async def _waiting_run(it: Any) -> str:
     body = {"id": "template", "email": "template@example.com", "cart": "template"}
     await it.deliver("carted", body, delivery="template")
     await it.rest()
+    # What is old is removed once an hour, by reading tables; that is not what is watched here.
+    await _do(it.hub.store, "delete from work where kind = 'upkeep'")
     return str((await it.runs())[0]["id"])
 
 
@@ -77,7 +79,8 @@ async def _live(it: Any) -> None:
         await work.renew(c, owner="w", until_ms=claim.epoch, held=[(claim.kind, claim.ref, claim.epoch)])
         await work.give_back(c, claim, due_ms=it.hub.clock.now_ms() + 60 * DAY)
         await work.unpark(c, "connection:acme", it.hub.clock.now_ms())
-        await work.claim_from(c, {"sms": 100}, now_ms=1, lease_ms=1, owner="w")
+        lanes = await work.lanes(c)
+        await work.claim_from(c, dict.fromkeys(lanes, 20), now_ms=1, lease_ms=1, owner="w")
     await it.rest()
 
 
@@ -163,14 +166,14 @@ def _faults(plan: dict[str, Any]) -> Iterator[str]:
 @asynccontextmanager
 async def _session(store: Store) -> AsyncIterator[asyncpg.Connection]:
     """One of the hub's own connections."""
-    async with store.read() as c:
-        connection = c.driver._connection  # type: ignore[attr-defined]  # what the driver speaks to
+    async with store._reader.lend() as driver:
+        connection = driver._connection  # type: ignore[attr-defined]  # what the driver speaks to
         yield connection
         await connection.execute("reset plan_cache_mode")
 
 
 async def _do(store: Store, *statements: str) -> None:
-    async with store.write() as c:
+    async with store.write(limit_s=120) as c:
         for statement in statements:
             await c.run(statement)
 
@@ -209,8 +212,8 @@ async def test_no_hot_statement_reads_a_table_when_very_many_wait(
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 
-# The group itself, a subselect with a limit, and an index that holds only what is not routed yet.
-SMALL = ("SCAN json_each", "SCAN q", "SCAN event USING INDEX event_unrouted")
+# A group itself, subselects over one or with a limit, and an index that holds only what is not routed yet.
+SMALL = ("SCAN json_each", "SCAN again", "SCAN lane", "SCAN q", "SCAN event USING INDEX event_unrouted")
 
 
 async def test_no_hot_statement_reads_a_table_on_sqlite(running: Callable[..., Any], sqlite_url: str) -> None:
@@ -222,7 +225,7 @@ async def test_no_hot_statement_reads_a_table_on_sqlite(running: Callable[..., A
         assert len(statements) > 50, "the hub did not do what it was to be watched at"
         # then SQLite, which keeps no statistics here, looks everything up
         read = [(line, s) for s in statements for line in await _plan(it.hub.store, s) if line.startswith("SCAN")]
-        assert [(line, statement) for line, statement in read if not line.startswith(SMALL)] == []
+        assert {line: statement for line, statement in read if not line.startswith(SMALL)} == {}
 
 
 async def _plan(store: Store, statement: str) -> list[str]:
