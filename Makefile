@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*)
 SOURCES := pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 
-.PHONY: demo test check format bench clean help
+.PHONY: demo test chaos check format bench clean help
 
 help:  ## Show this list.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: $(VENV)/installed  ## Install, then play a day of webhooks through the hub
 
 test: $(VENV)/installed-test  ## Install what tests need and run them all (PostgreSQL and Redis come along).
 	$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+
+chaos: $(VENV)/installed-test  ## Kill, freeze and cut off everything under load, by SEED for SECONDS; or one hub KILLS times.
+	$(BIN)/python -W ignore -m tests.crash.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),7) --kills $(or $(KILLS),0)
 
 check: $(VENV)/installed-test  ## Format, lint, types, import contracts, docs.
 	$(BIN)/ruff format --check .

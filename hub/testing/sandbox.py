@@ -39,7 +39,7 @@ class Sandbox(ABC):
     Faults, for tests and the demo (also `POST /{connector}/_sandbox/faults` with these names):
     `throttle_until_ms` (hub time): answer as the vendor does when called too often; `drop_answers`: carry out the next
     n requests and then cut the connection; `drop_requests`: cut the connection of the next n without doing anything;
-    `fail_next`: answer the next n requests with 503 without doing anything;
+    `error_next`: carry out the next n, and answer 500; `fail_next`: answer the next n requests with 503 without doing anything;
     `delay_s`: think so long before each call; `answer_after_s`: carry it out, then keep the answer so long.
     """
 
@@ -53,6 +53,7 @@ class Sandbox(ABC):
         self.drop_answers = 0
         self.drop_requests = 0
         self.fail_next = 0
+        self.error_next = 0
         self.delay_s = 0.0
         self.answer_after_s = 0.0
         self._session: aiohttp.ClientSession | None = None
@@ -139,6 +140,9 @@ class Sandbox(ABC):
         response = await handler(request)
         if self.answer_after_s:
             await asyncio.sleep(self.answer_after_s)
+        if self.error_next > 0 and request.method != "GET" and response.status < 300:
+            self.error_next -= 1
+            return web.Response(status=500)
         if self.drop_answers > 0 and request.method != "GET" and response.status < 300:
             self.drop_answers -= 1
             return _cut(request, response)
@@ -153,7 +157,15 @@ class Sandbox(ABC):
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         faults = await request.json()
-        known = {"throttle_until_ms", "drop_answers", "drop_requests", "fail_next", "delay_s", "answer_after_s"}
+        known = {
+            "throttle_until_ms",
+            "drop_answers",
+            "drop_requests",
+            "fail_next",
+            "error_next",
+            "delay_s",
+            "answer_after_s",
+        }
         if unknown := set(faults) - known:
             return web.json_response({"error": f"unknown: {sorted(unknown)}; known: {sorted(known)}"}, status=400)
         for name, value in faults.items():

@@ -59,9 +59,3 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """For calls to the hub and to the vendor."""
     async with aiohttp.ClientSession() as opened:
         yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder of the test's own."""
-    return tmp_path

@@ -6,7 +6,9 @@ import os
 import time
 from dataclasses import replace
 
-from tests.acme import acme, hub_register_connectors
+from aiohttp import web
+
+from tests.acme import AcmeSandbox, acme, hub_register_connectors
 
 __all__ = ["hub_register_connectors"]
 
@@ -17,6 +19,13 @@ for _action in acme.actions.values():
     _action.timeout_s = CALL_LIMIT_S
     if _action.batch is not None:
         _action.batch = replace(_action.batch, linger_s=LINGER_S)
+
+
+def _throttled(self: AcmeSandbox) -> web.Response:
+    return web.Response(status=429, headers={"Retry-After": "1"})
+
+
+AcmeSandbox.throttled = _throttled  # type: ignore[method-assign]  # half a minute is too long for tests in haste
 
 if _ahead_s := float(os.environ.get("CRASH_CLOCK_AHEAD_S", "0")):
     # A machine whose clock is wrong: only a process's own time can be, so it is done where the process begins.

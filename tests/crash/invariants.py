@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -43,11 +44,11 @@ async def rest_and_check(stage: Stage, session: aiohttp.ClientSession, vendor: V
     assert not found, "\n".join(found)
 
 
-async def until_rest(store: Store, crowd: Sequence[Person]) -> None:
+async def until_rest(store: Store, crowd: Sequence[Person], limit_s: float = RESTS_WITHIN_S) -> None:
     """Wait until nothing is unrouted, due or in hand and everybody's run has ended."""
-    end = time.monotonic() + RESTS_WITHIN_S
+    end = time.monotonic() + limit_s
     while left := await _left(store, crowd):
-        assert time.monotonic() < end, f"not at rest after {RESTS_WITHIN_S} s: {left}"
+        assert time.monotonic() < end, f"not at rest after {limit_s} s: {left}"
         await asyncio.sleep(0.1)
 
 
@@ -82,6 +83,43 @@ async def violations(
             *await _of_effects(c, log, crowd),
             *await _of_the_queue(c),
         ]
+
+
+@dataclass
+class Tally:
+    """One action's effects: how many we recorded, how many of them happened, in how many calls, and what went wrong."""
+
+    recorded: int = 0
+    happened: int = 0
+    calls: int = 0
+    doubled: int = 0
+    lost: int = 0
+    unknown: int = 0
+
+
+async def tally(store: Store, log: Sequence[Mapping[str, Any]], crowd: Sequence[Person]) -> dict[str, Tally]:
+    """The effects by action, for people to read."""
+    done = Counter(effect for entry in log for effect in _said(entry))
+    async with store.read() as c:
+        recorded = await _recorded(c)
+    found: dict[str, Tally] = {}
+    for person in crowd:
+        for action, about in _EFFECTS:
+            effect = (action, about.format(id=person.id))
+            row, times, state = found.setdefault(action, Tally()), done[effect], recorded.get(effect)
+            row.recorded += state is not None
+            row.happened += times > 0
+            row.calls += times
+            row.doubled += times > 1 and action not in _REPEATABLE
+            row.lost += state == "done" and not times
+            row.unknown += state == "unknown"
+    return found
+
+
+async def _recorded(c: Connection) -> dict[Effect, str]:
+    """The state of every effect we recorded."""
+    rows = await c.all("select action, request, state from effect where action like 'acme.%'")
+    return {_asked(row["action"], from_json(row["request"])["input"]): row["state"] for row in rows}
 
 
 async def _deliveries(c: Connection, vendor: Vendor, crowd: Sequence[Person]) -> list[str]:
@@ -123,9 +161,7 @@ async def _of_runs(c: Connection, crowd: Sequence[Person]) -> list[str]:
 async def _of_effects(c: Connection, log: Sequence[Mapping[str, Any]], crowd: Sequence[Person]) -> list[str]:
     """What the vendor did is what we say it did, and once where once was promised."""
     done = Counter(effect for entry in log for effect in _said(entry))
-    recorded: dict[Effect, str] = {}
-    for row in await c.all("select action, request, state from effect"):
-        recorded[_asked(row["action"], from_json(row["request"])["input"])] = row["state"]
+    recorded = await _recorded(c)
     reserved = {row["effect_key"] for row in await c.all("select effect_key from message where sent_at is not null")}
     texts = await c.all("select key, request from effect where action = 'acme.send_text' and state = 'done'")
     found = []

@@ -14,8 +14,6 @@ from tests.crash.load import Vendor, people
 from tests.crash.stage import LEASE_S, Stage, meanwhile, shown_when_wrong, until_frozen
 
 CROWD = 6
-ALONE = ("C12", "C14")
-"""Where one process is all there is, it wakes up among claims of its own; a few places show it."""
 POINTS = {
     "C11": "run.claimed",
     "C12": "call.intended#3",
@@ -27,30 +25,41 @@ POINTS = {
 }
 
 
+@pytest.mark.parametrize("stage", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_frozen_process_wakes_up_and_touches_nothing(
+async def test_a_frozen_worker_wakes_up_and_touches_nothing_of_what_others_took(
     stage: Stage, session: aiohttp.ClientSession, take: Callable[[int], int], point: str
 ) -> None:
-    if not stage.distributed and point not in ALONE:
-        return
     vendor, crowd = Vendor(session, stage), people(f"frozen-{point}", CROWD, take(CROWD))
     later = people(f"thawed-{point}", CROWD, take(CROWD))
     async with shown_when_wrong(stage):
         frozen = await stage.arm(session, POINTS[point], "freeze")
         async with meanwhile(vendor.click([*crowd, *later])), meanwhile(vendor.sign_up(crowd)):
             await until_frozen(frozen)
-            if stage.distributed:
-                # when another worker has carried on with everything the frozen one held
-                await stage.mend(session)
-                await rest_and_check(stage, session, vendor, crowd)
-                stage.spare.send(signal.SIGSTOP)
-            else:
-                await asyncio.sleep(LEASE_S + 0.5)  # nobody else is there: the lease has to end by itself
+            # when another worker has carried on with everything the frozen one held
+            await stage.mend(session)
+            await rest_and_check(stage, session, vendor, crowd)
+            stage.spare.send(signal.SIGSTOP)
             # then the frozen one wakes up, is of use again, and has done nothing of it a second time
             frozen.send(signal.SIGCONT)
             await vendor.sign_up(later)
             await rest_and_check(stage, session, vendor, [*crowd, *later])
             await stage.mend(session)
+
+
+@pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("point", ["C12", "C14"])
+async def test_a_frozen_hub_wakes_up_among_leases_of_its_own_that_have_ended(
+    stage: Stage, session: aiohttp.ClientSession, take: Callable[[int], int], point: str
+) -> None:
+    vendor, crowd = Vendor(session, stage), people(f"frozen-{point}", CROWD, take(CROWD))
+    async with shown_when_wrong(stage):
+        frozen = await stage.arm(session, POINTS[point], "freeze")
+        async with meanwhile(vendor.click(crowd)), meanwhile(vendor.sign_up(crowd)):
+            await until_frozen(frozen)
+            await asyncio.sleep(LEASE_S + 0.5)  # nobody else is there: the leases have to end by themselves
+            frozen.send(signal.SIGCONT)
+            await rest_and_check(stage, session, vendor, crowd)
 
 
 async def test_a_process_frozen_while_a_vendor_thinks_does_not_ask_again(

@@ -5,54 +5,23 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 
 import aiohttp
 import asyncpg
 import pytest
-from sqlalchemy import make_url
 
-from tests.conftest import migrated
 from tests.crash.invariants import rest_and_check
 from tests.crash.load import Vendor, numbers, people
-from tests.crash.servers import OwnPostgres, OwnRedis, Wire
-from tests.crash.stage import Stage, meanwhile, shown_when_wrong
+from tests.crash.stage import meanwhile, shown_when_wrong
+from tests.crash.world import World, opened_world
 
 CROWD = 16
 
 
-@dataclass
-class World:
-    """A hub and the servers it needs, all of the test's own."""
-
-    stage: Stage
-    postgres: OwnPostgres
-    redis: OwnRedis
-    wire: Wire
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("world")
-    postgres, redis = OwnPostgres(), OwnRedis(folder)
-    wire = Wire(postgres.socket)
-    asyncio.run(migrated(postgres.url))
-    base = make_url(postgres.url)
-    through = base.set(host="127.0.0.1", port=wire.port, query={}).render_as_string(hide_password=False)
-    stage = Stage(folder, through, redis.url, looked_at=postgres.url)
-    try:
-        asyncio.run(_open(stage))
-        yield World(stage, postgres, redis, wire)
-    finally:
-        stage.close()
-        wire.close()
-        redis.close()
-        postgres.close()
-
-
-async def _open(stage: Stage) -> None:
-    async with aiohttp.ClientSession() as session:
-        await stage.open(session)
+    with opened_world(tmp_path_factory.mktemp("world")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,285 @@
+"""Chaos by seed: everything a hub stands on is killed, frozen and cut off under load, and in the end nothing may be missing.
+
+`python -m tests.crash.chaos --seconds 60 --seed 7` (or `make chaos`) runs `hub api` and two `hub worker`s on PostgreSQL and
+Redis of its own; with `--kills 20` one `hub up` on SQLite, killed that often. The schedule and the load are functions of
+the seed; what the machine does in between is not. Ends with 1 when an invariant does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from hub.process import open_store
+from hub.settings import load_settings
+from tests.crash import invariants
+from tests.crash.load import Person, Vendor
+from tests.crash.stage import Stage, meanwhile
+from tests.crash.world import World, opened_embedded, opened_world
+
+PER_S = 4.0
+RESTS_WITHIN_S = 150.0
+_WORKERS = ("at_work", "spare")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that happens so many seconds after the start; what it takes away is back after `lasts_s`."""
+
+    at_s: float
+    what: str
+    lasts_s: float
+    which: int
+
+    def __str__(self) -> str:
+        return f"{self.at_s:6.2f} s  {self.what}" + (f" for {self.lasts_s:.1f} s" if self.lasts_s else "")
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    acked: int = 0
+    people: int = 0
+    effects: dict[str, invariants.Tally] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+
+def plan(seed: int, seconds: float) -> list[Fault]:
+    """The faults of a run over several processes: a function of the seed."""
+    draw = random.Random(f"faults {seed}")
+    found, at_s = list[Fault](), 1.0
+    while (at_s := at_s + draw.uniform(0.4, 2.0)) < seconds:
+        what = draw.choice(list(_FAULTS))
+        found.append(Fault(round(at_s, 2), what, round(draw.uniform(0.3, 4.0), 1), draw.randrange(100)))
+    return found
+
+
+def kills(seed: int, times: int) -> list[Fault]:
+    """So many kills of the one process, one to two seconds after it was back."""
+    draw = random.Random(f"kills {seed}")
+    at_s = 1.0
+    found = []
+    for _ in range(times):
+        found.append(Fault(round(at_s, 2), "hub killed", 0.0, 0))
+        at_s += draw.uniform(0.2, 1.5)
+    return found
+
+
+def crowd(seed: int, seconds: float) -> list[tuple[float, Person]]:
+    """Who signs up when: a function of the seed."""
+    draw = random.Random(f"people {seed}")
+    count = int(seconds * PER_S)
+    ways = ("", "", "", "exit", "cancel")
+    return sorted(
+        ((draw.uniform(0, seconds), Person(f"p{n}", n, draw.choice(ways))) for n in range(count)), key=lambda x: x[0]
+    )
+
+
+# -- what can happen ---------------------------------------------------------------------------------------------------
+
+
+class _Chaos:
+    """Carries faults out on a world; each thing is only broken when it is whole."""
+
+    def __init__(self, world: World, session: aiohttp.ClientSession) -> None:
+        self._world, self._session = world, session
+        self._whole: dict[str, asyncio.Lock] = {}
+
+    async def happen(self, fault: Fault) -> None:
+        """One fault, and its end."""
+        name = fault.what.split()[0] if fault.what.split()[0] != "worker" else _WORKERS[fault.which % 2]
+        async with self._whole.setdefault(name, asyncio.Lock()):
+            await _FAULTS[fault.what](self, fault)
+
+    async def end_worker(self, fault: Fault, what: signal.Signals) -> None:
+        stage, name = self._world.stage, _WORKERS[fault.which % 2]
+        process = getattr(stage, name)
+        process.send(what)
+        await asyncio.sleep(fault.lasts_s)
+        if what is signal.SIGSTOP:
+            process.send(signal.SIGCONT)
+            return
+        stage.kill(process)
+        setattr(stage, name, stage.start("worker"))
+
+    async def kill_api(self, fault: Fault) -> None:
+        stage = self._world.stage
+        stage.kill(stage.door)
+        await asyncio.sleep(fault.lasts_s)
+        stage.door = stage.start("api")
+
+    async def kill_redis(self, fault: Fault) -> None:
+        self._world.redis.kill()
+        await asyncio.sleep(fault.lasts_s)
+        await asyncio.to_thread(self._world.redis.start)
+
+    async def flush_redis(self, fault: Fault) -> None:
+        await asyncio.to_thread(self._world.redis.client().flushall)
+
+    async def stop_redis(self, fault: Fault) -> None:
+        self._world.redis.send(signal.SIGSTOP)
+        await asyncio.sleep(fault.lasts_s)
+        self._world.redis.send(signal.SIGCONT)
+
+    async def stop_postgres(self, fault: Fault) -> None:
+        await asyncio.to_thread(self._world.postgres.stop_at_once)
+        await asyncio.sleep(fault.lasts_s)
+        await asyncio.to_thread(self._world.postgres.start)
+
+    async def reset_wire(self, fault: Fault) -> None:
+        self._world.wire.reset()
+
+    async def cut_commits(self, fault: Fault) -> None:
+        self._world.wire.commits_to_cut = 1 + fault.which % 5
+
+    async def swallow(self, fault: Fault) -> None:
+        self._world.wire.swallow()
+
+    async def vendor(self, fault: Fault, **faults: float) -> None:
+        await self._world.stage.faults(self._session, **faults)
+        if "delay_s" in faults:
+            await asyncio.sleep(fault.lasts_s)
+            await self._world.stage.faults(self._session, delay_s=0)
+
+
+_FAULTS: dict[str, Callable[[_Chaos, Fault], Awaitable[None]]] = {
+    "worker killed": lambda it, f: it.end_worker(f, signal.SIGKILL),
+    "worker frozen": lambda it, f: it.end_worker(f, signal.SIGSTOP),
+    "worker told to stop": lambda it, f: it.end_worker(f, signal.SIGTERM),
+    "api killed": _Chaos.kill_api,
+    "redis killed": _Chaos.kill_redis,
+    "redis emptied": _Chaos.flush_redis,
+    "redis frozen": _Chaos.stop_redis,
+    "postgres stopped at once": _Chaos.stop_postgres,
+    "wire cut": _Chaos.reset_wire,
+    "commits cut": _Chaos.cut_commits,
+    "wire silent": _Chaos.swallow,
+    "vendor loses answers": lambda it, f: it.vendor(f, drop_answers=1 + f.which % 8),
+    "vendor loses requests": lambda it, f: it.vendor(f, drop_requests=1 + f.which % 4),
+    "vendor answers 500": lambda it, f: it.vendor(f, error_next=1 + f.which % 4),
+    "vendor answers 503": lambda it, f: it.vendor(f, fail_next=1 + f.which % 4),
+    "vendor answers 429": lambda it, f: it.vendor(f, throttle_until_ms=int((time.time() + min(1.0, f.lasts_s)) * 1000)),
+    "vendor slow": lambda it, f: it.vendor(f, delay_s=0.3),
+}
+
+
+# -- a run -------------------------------------------------------------------------------------------------------------
+
+
+async def wreak(world: World, seed: int, seconds: float) -> Report:
+    """Faults and people by seed, then rest, then the judgement."""
+    faults = plan(seed, seconds)
+    async with aiohttp.ClientSession() as session:
+        chaos = _Chaos(world, session)
+        return await _play(world.stage, session, faults, chaos.happen, seed, seconds)
+
+
+async def kill_embedded(stage: Stage, seed: int, times: int) -> Report:
+    """`hub up` under kill -9, so many times."""
+    faults = kills(seed, times)
+
+    async def kill(fault: Fault) -> None:
+        async with whole:
+            await asyncio.to_thread(stage.kill, stage.door)
+            stage.door = stage.at_work = stage.spare = stage.start("up")
+            # It gets to work before it is killed again: a hub that never comes up would prove nothing.
+            while "is running" not in stage.said(stage.door):
+                assert stage.door.running, stage.said(stage.door)
+                await asyncio.sleep(0.02)
+
+    whole = asyncio.Lock()
+    async with aiohttp.ClientSession() as session:
+        return await _play(stage, session, faults, kill, seed, max(f.at_s for f in faults))
+
+
+async def _play(
+    stage: Stage,
+    session: aiohttp.ClientSession,
+    faults: Sequence[Fault],
+    happen: Callable[[Fault], Awaitable[None]],
+    seed: int,
+    seconds: float,
+) -> Report:
+    coming = crowd(seed, seconds)
+    everybody = [person for _, person in coming]
+    vendor, report = Vendor(session, stage), Report(people=len(everybody))
+
+    async def fault_in_time(fault: Fault) -> None:
+        await asyncio.sleep(fault.at_s)
+        await happen(fault)
+        report.faults[fault.what] += 1
+
+    async def person_in_time(at_s: float, person: Person) -> None:
+        await asyncio.sleep(at_s)
+        await vendor.sign_up([person])
+        await vendor.leave([person])
+
+    async with meanwhile(vendor.click(everybody)):
+        async with asyncio.TaskGroup() as tasks:
+            for fault in faults:
+                tasks.create_task(fault_in_time(fault))
+            for at_s, person in coming:
+                tasks.create_task(person_in_time(at_s, person))
+        async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store:
+            try:
+                await invariants.until_rest(store, everybody, RESTS_WITHIN_S)
+            except AssertionError as error:
+                report.violations.append(str(error))
+            log = await stage.log(session)
+            report.violations += await invariants.violations(store, log, vendor, everybody)
+            report.effects = await invariants.tally(store, log, everybody)
+    report.acked = len(vendor.acked)
+    return report
+
+
+def show(report: Report) -> None:
+    """The report as people read it."""
+    print(f"faults    {sum(report.faults.values())}")
+    for what, times in sorted(report.faults.items()):
+        print(f"          {times:4d}  {what}")
+    print(f"acked     {report.acked} deliveries")
+    print(f"runs      {report.people}")
+    print(f"{'effect':13}{'recorded':>9}{'at vendor':>10}{'calls':>7}{'doubled':>9}{'lost':>6}{'unknown':>9}")
+    for action, tally in report.effects.items():
+        row = (tally.recorded, tally.happened, tally.calls, tally.doubled, tally.lost, tally.unknown)
+        print(f"{action:13}" + "".join(f"{n:>{w}d}" for n, w in zip(row, (9, 10, 7, 9, 6, 9), strict=True)))
+    for violation in report.violations:
+        print(f"VIOLATED  {violation}")
+    print("nothing lost, nothing doubled" if not report.violations else f"{len(report.violations)} violations")
+
+
+def main() -> int:
+    """The command line."""
+    reader = argparse.ArgumentParser(description=__doc__)
+    reader.add_argument("--seconds", type=float, default=60)
+    reader.add_argument("--seed", type=int, default=7)
+    reader.add_argument("--kills", type=int, default=0, help="kill one embedded hub so many times instead")
+    given = reader.parse_args()
+    faults = kills(given.seed, given.kills) if given.kills else plan(given.seed, given.seconds)
+    print(f"seed {given.seed}", *faults, sep="\n")
+    with tempfile.TemporaryDirectory(prefix="hub-chaos-") as folder:
+        if given.kills:
+            with opened_embedded(Path(folder)) as stage:
+                report = asyncio.run(kill_embedded(stage, given.seed, given.kills))
+        else:
+            with opened_world(Path(folder)) as world:
+                report = asyncio.run(wreak(world, given.seed, given.seconds))
+    show(report)
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Chaos, for a short while, in every run of the tests; `make chaos` takes longer and other seeds."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.crash.chaos import crowd, kill_embedded, plan, show, wreak
+from tests.crash.world import opened_embedded, opened_world
+
+SEED = 20261122
+
+
+def test_the_schedule_is_a_function_of_its_seed() -> None:
+    assert plan(SEED, 60) == plan(SEED, 60) != plan(SEED + 1, 60)
+    assert crowd(SEED, 60) == crowd(SEED, 60) != crowd(SEED + 1, 60)
+    assert len({fault.what for fault in plan(SEED, 300)}) == 17
+
+
+def test_half_a_minute_of_chaos_loses_and_doubles_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with opened_world(tmp_path) as world:
+        report = asyncio.run(wreak(world, SEED, 30))
+    show(report)
+    assert report.violations == []
+    assert sum(report.faults.values()) == len(plan(SEED, 30))
+    assert "nothing lost, nothing doubled" in capsys.readouterr().out
+
+
+def test_an_embedded_hub_killed_twenty_times_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    with opened_embedded(tmp_path) as stage:
+        report = asyncio.run(kill_embedded(stage, SEED, 20))
+    show(report)
+    assert report.violations == []
+    assert report.faults["hub killed"] == 20
