@@ -19,7 +19,7 @@ from hub.store.session import Row, Store
 _CHUNK, _CHUNK_S = 50_000, 120.0
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # What belongs to a run, from its own row outwards; each statement may use what those before it found.
-_PARTS = {
+PARTS = {
     "run": "select * from run where id = :run",
     "work": "select * from work where kind = 'run' and ref = :run",
     "waiter": "select * from waiter where run_id = :run",
@@ -58,7 +58,7 @@ class Copies:
 async def multiply(store: Store, run_id: str, copies: Copies) -> None:
     """Copy a run with all that belongs to it. The nth copy's word is `<word>-<n>`. Raises ValueError when there is no run."""
     async with store.read() as c:
-        found = {table: await c.all(statement, run=run_id) for table, statement in _PARTS.items()}
+        found = {table: await c.all(statement, run=run_id) for table, statement in PARTS.items()}
     if not found["run"]:
         raise ValueError(f"there is no run {run_id}")
     for low in range(copies.first, copies.first + copies.count, _CHUNK):

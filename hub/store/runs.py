@@ -394,9 +394,11 @@ async def wake(c: Connection, answers: Mapping[str, Mapping[str, Json]], now_ms:
     given = [{"run_id": run_id, "wake": to_json(answer).decode()} for run_id, answer in sorted(answers.items())]
     columns = {"run_id": "text", "wake": "text"}
     await c.group(f"{_LOCK_WORK} {c.for_update}", columns, given)
-    # One that left its batch and ended is told nothing any more.
+    # One that left its batch and ended is told nothing any more. `is null` would make the index of those that go on look
+    # like a way to read all of them.
     await c.group(
-        "update run set wake = r.wake, status = 'ready' from {rows} where run.id = r.run_id and run.finished_at is null",
+        "update run set wake = r.wake, status = 'ready' from {rows} "
+        "where run.id = r.run_id and coalesce(run.finished_at, 0) = 0",
         columns,
         given,
     )
