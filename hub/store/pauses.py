@@ -63,7 +63,7 @@ class Held:
 
 async def everything(c: Connection) -> list[Pause]:
     """Every pause, oldest first."""
-    return [Pause.of(row) for row in await c.all("select * from pause order by at, id")]
+    return [Pause.of(row) for row in await c.all("select * from pause order by id")]
 
 
 async def get(c: Connection, kind: str, target: str) -> Pause | None:

@@ -212,8 +212,9 @@ async def test_no_hot_statement_reads_a_table_when_very_many_wait(
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 
-# A group itself, subselects over one or with a limit, and an index that holds only what is not routed yet.
-SMALL = ("SCAN json_each", "SCAN again", "SCAN lane", "SCAN q", "SCAN event USING INDEX event_unrouted")
+# A group itself, subselects over one or with a limit, an index that holds only what is not routed yet, what operators set.
+OPERATORS = ("SCAN pause", "SCAN cap")
+SMALL = ("SCAN json_each", "SCAN again", "SCAN lane", "SCAN q", "SCAN event USING INDEX event_unrouted", *OPERATORS)
 
 
 async def test_no_hot_statement_reads_a_table_on_sqlite(running: Callable[..., Any], sqlite_url: str) -> None:
