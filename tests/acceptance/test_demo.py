@@ -197,12 +197,17 @@ def test_a_webhook_of_an_unknown_topic_is_kept(day: Day) -> None:
 
 def test_a_vendor_that_throttles_delays_and_loses_nothing(day: Day) -> None:
     assert all(sandbox.throttled > 0 for sandbox in day.outcome.sandboxes.values())
+    # Who met the vendor's refusal is tried again; the others wait their turn, which spends no attempt.
+    tried = []
     for person in day.who(Part.LEAVES_IN_A_CROWD):
         (reminder,) = effects(person, "reminder")
-        assert reminder.attempts > 1
+        assert len(day.cart_texts_to(person)) >= 1
         assert str(reminder.intended_at) < day.cart_texts_to(person)[0].at
+        tried.append(reminder.attempts)
+    assert max(tried) > 1
     tags = [effects(person, "tag")[0] for person in day.who(Part.BUYS_WHILE_WAITING)]
-    assert sorted(tag.attempts > 1 for tag in tags) == [False, False, False, True, True]
+    assert {tag.state for tag in tags} == {"done"}
+    assert max(tag.attempts for tag in tags) > 1
 
 
 def test_a_lost_answer_is_looked_up_and_the_message_not_sent_again(day: Day) -> None:
