@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from hub.process import open_store
 from hub.settings import load_settings
+from hub.store.invariants import findings
 from hub.store.session import Connection, Store
 from hub.store.work import NEVER_MS
 from tests.crash.load import Person, Vendor
@@ -82,6 +83,7 @@ async def violations(
             *await _of_runs(c, crowd),
             *await _of_effects(c, log, crowd),
             *await _of_the_queue(c),
+            *(f"{f.message}: {f.refs}" for f in await findings(c, lease_ms=int(LEASE_S * 1000))),
         ]
 
 
