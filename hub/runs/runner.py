@@ -77,6 +77,10 @@ class Runner:
         except ConfigError as error:
             await self._writer.park(hand, f"recipe:{hand.row.recipe}", str(error))
             return
+        if hand.claim.claims > 1 and hand.row.watches and hand.row.stop is None and hand.row.status != "arming":
+            # Whoever held it before may have died between committing the exits and looking back for them.
+            exits = [watch for watch in await self._stored_watches(hand) if watch.kind == "exit"]
+            await self._writer.look_back(hand, exits)
         arrival: Arrival
         if open_effect is not None:
             if "armed" not in hand.ctx:
@@ -135,25 +139,23 @@ class Runner:
                     await self._writer.look_back(hand, decision.exits)
                     return known if hand.row.stop is None else stopped(hand.row.stop)
                 return await self._calls.act(program, hand, decision, act)
-            case Sleep() as sleep:
+            case Sleep() as sleep if not decision.exits:
                 change = self._writer.change(
                     hand, decision, status="sleeping", reason=sleep.reason, due_ms=sleep.until_ms
                 )
                 await self._writer.commit(hand, change)
                 seams.reach("sleep.registered")
-                await self._writer.look_back(hand, decision.exits)
                 raise LetGo
-            case Wait() as wait:
-                due_ms = NEVER_MS - 1 if wait.until_ms is None else wait.until_ms
-                change = self._writer.change(
-                    hand, decision, status="arming", reason=wait.reason, watches=(*decision.exits, *wait.watches)
-                )
+            case Sleep() | Wait() as rest:
+                watches = (*decision.exits, *(rest.watches if isinstance(rest, Wait) else ()))
+                due_ms = NEVER_MS - 1 if rest.until_ms is None else rest.until_ms
+                change = self._writer.change(hand, decision, status="arming", reason=rest.reason, watches=watches)
                 # The lease's end is when somebody else may finish the arming; what to arm with stands in `data`.
                 lease_end = self._tools.clock.now_ms() + int(self._tools.lease_s * 1000)
                 await self._writer.commit(hand, replace(change, due_ms=lease_end, data=str(due_ms), counted=True))
                 seams.reach("wait.registered")
                 hand.row = replace(hand.row, status="arming")
-                await self._arm(hand, program, due_ms, watches=(*decision.exits, *wait.watches))
+                await self._arm(hand, program, due_ms, watches=watches)
                 raise LetGo
             case Finish() as finish:
                 status = "cancelled" if finish.ended_by == "cancelled" else finish.status
@@ -188,7 +190,8 @@ class Runner:
         found = watches if watches is not None else await self._stored_watches(hand)
         await self._writer.look_back(hand, found)
         async with self._tools.store.write() as c:
-            await runs.arm(c, hand.row.id, hand.claim.epoch, due_ms)
+            waits = any(watch.kind == "answer" for watch in found)
+            await runs.arm(c, hand.row.id, hand.claim.epoch, due_ms, status="waiting" if waits else "sleeping")
         raise LetGo
 
     async def _stored_watches(self, hand: Hand) -> list[Watch]:

@@ -764,7 +764,7 @@ def _run_row(a: Advance) -> dict[str, Any]:
     }
 
 
-async def arm(c: Connection, run_id: str, epoch: int, due_ms: int) -> bool:
+async def arm(c: Connection, run_id: str, epoch: int, due_ms: int, *, status: str) -> bool:
     """T6: the wait is registered and no event had come; False when somebody answered it meanwhile."""
     armed = await c.run(
         "update work set due_at = :due, owner = null, claims = 0 where kind = 'run' and ref = :run and epoch = :epoch",
@@ -773,7 +773,7 @@ async def arm(c: Connection, run_id: str, epoch: int, due_ms: int) -> bool:
         epoch=epoch,
     )
     if armed:
-        await c.run("update run set status = 'waiting' where id = :run", run=run_id)
+        await c.run("update run set status = :status where id = :run", status=status, run=run_id)
     return bool(armed)
 
 

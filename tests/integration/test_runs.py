@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from hub import seams
 from hub.clock import parse_duration_ms
+from hub.errors import StoreUnavailable
 from hub.routing import Router
 from hub.store import views
 from tests.acme import acme
@@ -17,6 +19,12 @@ from tests.conftest import until
 
 HOUR = 3_600_000
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
+
+
+async def _events(it: Any) -> list[Any]:
+    async with it.hub.store.read() as c:
+        return list(await c.all("select stage from event"))
+
 
 TWO_NOTES = """
 recipe: two-notes
@@ -193,6 +201,65 @@ async def test_a_second_cart_does_not_enter_again(running: Callable[..., Any], d
         await it.deliver("carted", _cart(id="c-4"))
         await it.rest()
         assert len(await it.runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "place"),
+    [
+        ("- wait: 24h", "wait.registered"),
+        ("- {do: acme.put_note, with: {key: '{{ trigger.id }}'}}", "run.committed"),
+    ],
+)
+async def test_an_exit_that_came_first_counts_when_its_worker_died_before_it_looked_back(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch, recipe: str, place: str
+) -> None:
+    async with running(database_url, lease_s=1) as it:
+        await it.publish(
+            f"""
+recipe: leaver
+on: {{event: acme.carted}}
+exit_on: [{{event: acme.purchased}}]
+steps:
+  {recipe}
+  - {{do: acme.put_note, with: {{key: after}}}}
+"""
+        )
+        # given a run in hand, and a purchase that is routed before the run's exits are committed
+        go, advance = asyncio.Event(), it.hub.pump._runner.advance
+
+        async def later(*given: Any) -> None:
+            await go.wait()
+            await advance(*given)
+
+        monkeypatch.setattr(it.hub.pump._runner, "advance", later)
+        await it.deliver("carted", _cart())
+        await until(lambda: it.hub.pump.busy > 0)
+        await it.deliver("purchased", {"id": "p-1", "email": "ada@example.com"})
+
+        for _ in range(1500):
+            if all(event["stage"] == "routed" for event in await _events(it)):
+                break
+            await asyncio.sleep(0.02)
+        # when its worker is cut off right after committing them
+        monkeypatch.setattr(it.hub.pump._runner, "advance", advance)
+        cut: list[str] = []
+
+        def once(reached: str) -> None:
+            if reached == place and not cut:
+                cut.append(reached)
+                raise StoreUnavailable("cut off")
+
+        monkeypatch.setattr(seams, "_at", once)
+        go.set()
+        await until(lambda: bool(cut))
+        # then whoever takes it over finds the purchase
+        for _ in range(600):
+            [run] = await it.runs()
+            if run["finished_at"] is not None:
+                break
+            await asyncio.sleep(0.05)
+        assert run["ended_by"] == "acme.purchased"
+        assert it.sandbox.log == []
 
 
 @pytest.mark.parametrize(
