@@ -168,6 +168,7 @@ class Calls:
 
     async def settle(self, hand: Hand, effect: EffectRow) -> Arrival:
         """A claimed run with an effect whose outcome is open: find it out, or make the call (again)."""
+        hand.in_doubt = effect.state == "intended"
         program = await self._tools.library.program(hand.row.recipe, hand.row.version)
         stop = hand.row.stop
         if effect.batch is not None and (effect.state == "intended" or stop is None):
@@ -206,6 +207,7 @@ class Calls:
             found = await self._look_up(hand, effect, action, input_, connection)
             if found is not None:
                 return self._done(hand, effect, found, "found at the vendor after a lost answer")
+            hand.in_doubt = False
         elif action.effect is Effect.AT_MOST_ONCE:
             return self._unknown(hand, effect, "the answer was lost and this action must not be repeated")
         if hand.row.stop is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub import engine
@@ -44,12 +44,25 @@ class Hand:
     seq: int = 0
     watches: int = 0
     result: EffectResult | None = None
+    in_doubt: bool = False
+    """An earlier call of this effect may have been carried out: that a later one was not says nothing about it."""
     touched: float = field(default_factory=time.monotonic)
     """When something of it was last committed (monotonic)."""
 
     def __post_init__(self) -> None:
         self.position, self.ctx = self.row.position, self.row.ctx
         self.seq, self.watches = self.row.steps, self.row.watches
+
+    @property
+    def outcome(self) -> EffectResult | None:
+        """What may be written of the effect in hand: nothing that would deny an earlier call."""
+        result = self.result
+        if result is None or not self.in_doubt or result.state in {"done", "unknown"}:
+            return result
+        if result.state == "planned":
+            return None
+        reason = f"the answer to an earlier try was lost; then: {result.reason}"
+        return replace(result, state="unknown", outcome="unknown", reason=reason)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Writer:
             reason=reason,
             due_ms=due_ms,
             steps=[StepRow(s.step_id, s.path, s.kind, s.outcome, s.reason) for s in decision.trail],
-            result=hand.result,
+            result=hand.outcome,
             watches=[_watch_row(w) for w in added],
             first_watch=hand.watches,
             # Most runs never waited: there is nothing to remove.
@@ -76,11 +76,11 @@ class Writer:
     async def commit(self, hand: Hand, change: Advance) -> Advanced:
         """T5. Raises LetGo for a zombie; otherwise the hand stands where the change says."""
         done = await self._write(hand, change)
-        if hand.result is not None:
-            await self._after_effect(hand, hand.result)
+        if change.result is not None:
+            await self._after_effect(hand, change.result)
         if not done.held:
             raise LetGo
-        hand.result = None
+        hand.result, hand.in_doubt = None, False
         hand.touched = time.monotonic()
         self._tell(hand, change)
         hand.position, hand.ctx = change.position, change.ctx
@@ -140,7 +140,7 @@ class Writer:
             status="ready",
             position=hand.position,
             ctx=hand.ctx,
-            result=hand.result,
+            result=hand.outcome,
             first_watch=hand.watches,
         )
 

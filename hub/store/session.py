@@ -262,6 +262,9 @@ async def guard() -> AsyncIterator[None]:
         if _is_outage(error):
             raise StoreUnavailable(f"the database cannot be used now: {_reason(error)}") from error
         raise
+    except asyncpg.InternalClientError as error:
+        # asyncpg is confused about a connection that ended under it: whether it was closed before or after a commit is open.
+        raise StoreUnavailable("the connection to the database was lost") from error
     except asyncpg.InterfaceError as error:
         if "closed" in str(error):
             raise StoreUnavailable("the connection to the database was lost") from error

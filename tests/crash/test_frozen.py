@@ -16,8 +16,10 @@ from tests.crash.stage import LEASE_S, Stage, meanwhile, shown_when_wrong, until
 CROWD = 6
 POINTS = {
     "C11": "run.claimed",
-    "C12": "call.intended#3",
-    "C14": "call.answered#3",
+    # By then everybody has a note and is keyed: it is a charge, or a text, that must not be made a second time.
+    "C12": "call.intended#15",
+    "C12-later": "call.intended#21",
+    "C14": "call.answered#15",
     "C15": "run.committed#2",
     "C17": "wait.registered",
     "batch-frozen": "batch.frozen",

@@ -267,3 +267,35 @@ steps:
         assert calls == [["ada@example.com"], ["bob@example.com"]]
         notes = [e.data["key"] for e in it.sandbox.log if e.operation == "put_note"]
         assert notes == ["s-1:done", "s-2:unknown"]
+
+
+@pytest.mark.parametrize(("do", "then"), [("put_note", "cancelled"), ("add_keyed", "refused"), ("add_keyed", "down")])
+async def test_what_may_have_been_done_before_is_not_said_to_be_undone_by_what_came_later(
+    running: Callable[..., Any], database_url: str, do: str, then: str
+) -> None:
+    path = {"put_note": "/notes", "add_keyed": "/keyed"}[do]
+    async with running(database_url) as it:
+        await it.publish(f"""
+recipe: doubt
+on: {{event: acme.signed_up}}
+steps:
+  - {{do: acme.{do}, with: {{key: "{{{{ trigger.id }}}}"}}}}
+""")
+        # given a call that was carried out and whose answer was lost
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        assert len(it.sandbox.log) == 1
+        # when the next try certainly does nothing, and no other follows
+        it.sandbox.status[path] = 400 if then == "refused" else 503
+        await it.advance(60_000 if then == "cancelled" else parse_duration_ms("5d"))
+        [run] = await it.runs()
+        if then == "cancelled":
+            assert [e["state"] for e in run["effects"]] == ["intended"]
+            async with it.hub.store.write() as c:
+                await runs.stop(c, {run["id"]: {"cancel": "cancelled", "event": None}}, it.hub.clock.now_ms())
+            await it.advance(parse_duration_ms("5d"))
+            [run] = await it.runs()
+        # then it is not known what became of it
+        assert run["finished_at"] is not None
+        assert [e["state"] for e in run["effects"]] == ["unknown"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -349,3 +350,10 @@ async def test_who_waits_too_long_is_told_and_what_was_not_begun_is_not_written(
     assert await first == 1
     assert await grouped.submit(3) == 3
     assert written == [1, 3]
+
+
+async def test_a_connection_that_ended_in_the_middle_of_a_word_is_an_outage(store: Store) -> None:
+    # asyncpg says so when the server ended the session of a process that stood still.
+    with pytest.raises(StoreUnavailable, match="was lost"):
+        async with store.read():
+            raise asyncpg.InternalClientError("cannot switch to state 8; another operation (2) is in progress")
