@@ -17,6 +17,8 @@ from hub.store.session import Change, Connection, Row
 
 # Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
 _CLOCK_TOLERANCE_MS = 60_000
+# Our own processes agree on the time to within this: an answer may bear an earlier instant than the run it answers.
+SKEW_MS = 250
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ def event_scope(event: StoredEvent, connection: str) -> dict[str, Json]:
 
 def answers_watch(event: Mapping[str, Json], stored: StoredEvent, condition: Json, since_ms: int) -> bool:
     """Whether an event that matched a watch's key is the one waited for: in time, and its condition true."""
-    if stored.received_at_ms < since_ms or stored.occurred_at_ms < since_ms - _CLOCK_TOLERANCE_MS:
+    if stored.received_at_ms < since_ms - SKEW_MS or stored.occurred_at_ms < since_ms - _CLOCK_TOLERANCE_MS:
         return False
     return condition is None or judge(condition, {"event": event}).truth is Truth.TRUE
 
@@ -410,7 +412,7 @@ async def of_contact_since(c: Connection, contact_id: str, types: Sequence[str],
     rows = await c.all(
         f"select {_FIELDS} from event where contact_id = :contact and received_at >= :since order by received_at, id",
         contact=contact_id,
-        since=since_ms,
+        since=since_ms - SKEW_MS,
     )
     return [StoredEvent.of(row) for row in rows if row["type"] in types]
 
