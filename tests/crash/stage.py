@@ -57,7 +57,9 @@ class Stage:
     ) -> None:
         self.folder, self.redis_url = folder, redis_url
         self.looked_at = looked_at or database_url
-        self.port, self.vendor_port = free_port(), free_port()
+        self.port = free_port()
+        # The next one is free as well, and nobody else is given it.
+        self.vendor_port = self.port + 1
         self.url = f"http://127.0.0.1:{self.port}"
         self.vendor_url = f"http://127.0.0.1:{self.vendor_port}/acme"
         self.settings = {
