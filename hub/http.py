@@ -17,10 +17,11 @@ from math import isfinite
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from pydantic_core import from_json, to_json
 
 from hub.connector import Connector
-from hub.deadline import Deadline
+from hub.deadline import Deadline, instant
 from hub.errors import (
     AuthExpired,
     ConnectionConfigError,
@@ -109,19 +110,47 @@ class Transport:
         return urlunsplit((base.scheme, base.netloc, path, parts.query, ""))
 
     async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, total_s: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        total_s: float,
+        deadline: Deadline | None = None,
     ) -> Answer:
-        """One request, once. Raises NotSent or OutcomeUnknown."""
+        """One request, once. Raises NotSent or OutcomeUnknown; LeaseOver when it might outlive the deadline."""
+        if deadline is not None and not deadline.lasts(total_s):
+            raise LeaseOver()
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, sock_read=total_s)
+        data = _Body(body, deadline, total_s) if body is not None and deadline is not None else body
         try:
             async with self._session.request(
-                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                method, url, headers=headers, data=data, timeout=timeout, allow_redirects=False
             ) as response:
                 return Answer(response.status, response.headers, await _read(response))
-        except (*_NEVER_LEFT, aiohttp.ConnectionTimeoutError) as error:
-            raise NotSent(f"no connection to {urlsplit(url).hostname}: {type(error).__name__}") from error
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            raise OutcomeUnknown(f"no whole answer from {urlsplit(url).hostname}: {type(error).__name__}") from error
+            host, kind = urlsplit(url).hostname, type(error).__name__
+            if isinstance(data, _Body) and data.held_back:
+                raise LeaseOver() from error
+            if isinstance(error, (*_NEVER_LEFT, aiohttp.ConnectionTimeoutError)):
+                raise NotSent(f"no connection to {host}: {kind}") from error
+            raise OutcomeUnknown(f"no whole answer from {host}: {kind}") from error
+
+
+class _Body(aiohttp.BytesPayload):
+    """A request's body, written only while its lease lasts: nothing comes between this moment and the wire."""
+
+    def __init__(self, body: bytes, deadline: Deadline, total_s: float) -> None:
+        super().__init__(body)
+        self._deadline, self._ends = deadline, instant() + total_s
+        self.held_back = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._deadline.lasts(self._ends - instant()):
+            self.held_back = True
+            raise LeaseOver()
+        await super().write_with_length(writer, content_length)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -178,12 +207,13 @@ class ConnectionHttp:
             body, sent["Content-Type"] = urlencode(pairs).encode(), "application/x-www-form-urlencoded"
         address = self.transport.address(url, self.connector, sandbox=self.sandbox)
         sent |= sandbox_headers(url) if self.sandbox else {}
-        # As late as can be: a process that stood still before this line does no harm, one that stands still after it may.
-        if self.deadline is not None and not self.deadline.lasts(self.total_s):
-            raise self._named(LeaseOver())
         began = time.monotonic()
         try:
-            answer = await self.transport.send(method, address, headers=sent, body=body, total_s=self.total_s)
+            answer = await self.transport.send(
+                method, address, headers=sent, body=body, total_s=self.total_s, deadline=self.deadline
+            )
+        except LeaseOver as error:
+            raise self._named(error) from error.__cause__
         except ConnectorError as error:
             self.noted(None, error, began)
             raise self._named(error) from error.__cause__

@@ -9,7 +9,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from hub.errors import ConnectionConfigError, NotSent, OutcomeUnknown, RateLimited, Rejected, VendorUnavailable
+from hub.deadline import Deadline, instant
+from hub.errors import (
+    ConnectionConfigError,
+    LeaseOver,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    VendorUnavailable,
+)
 from hub.http import Answer, Transport, error_for, retry_after
 from tests.acme import acme
 from tests.conftest import free_port
@@ -184,3 +193,20 @@ async def test_sandbox_mode_leads_to_the_sandbox_and_nowhere_else() -> None:
         assert led.address("https://api.acme.example/x", acme, sandbox=False) == "https://api.acme.example/x"
     finally:
         await led.close()
+
+
+@pytest.mark.parametrize("over", ["before it is begun", "while it is being connected"])
+async def test_a_request_whose_lease_is_over_never_leaves(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ok(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    lasts = iter([False] if over == "before it is begun" else [True, False])
+    monkeypatch.setattr(Deadline, "lasts", lambda self, seconds: next(lasts))
+    async with server(ok) as (url, seen), transport() as t:
+        with pytest.raises(LeaseOver):
+            await t.send("POST", url, headers={}, body=b"{}", total_s=1.0, deadline=Deadline(30, instant()))
+        assert seen == []
+        # and the next one goes through
+        assert (await _call(t, url)).body == b"ok"
+    assert not list(lasts)
