@@ -190,7 +190,7 @@ class Runner:
         found = watches if watches is not None else await self._stored_watches(hand)
         await self._writer.look_back(hand, found)
         async with self._tools.store.write() as c:
-            waits = any(watch.kind == "answer" for watch in found)
+            waits = any(watch.kind == "answer" for watch in found) or due_ms >= NEVER_MS - 1
             await runs.arm(c, hand.row.id, hand.claim.epoch, due_ms, status="waiting" if waits else "sleeping")
         raise LetGo
 
