@@ -147,7 +147,9 @@ class _Body(aiohttp.BytesPayload):
         self.held_back = False
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        if not self._deadline.lasts(self._ends - instant()):
+        left_s = self._ends - instant()
+        # After standing still this may come before the timeout that should have ended the call.
+        if left_s < 0 or not self._deadline.lasts(left_s):
             self.held_back = True
             raise LeaseOver()
         await super().write_with_length(writer, content_length)
