@@ -80,7 +80,7 @@ class Calls:
             return late
         await self._holding.before(hand, effect, action, decision)
         capped = bool(await self._tools.spending.caps(hand.row.recipe, effect.connection))
-        if action.batch is not None and not capped:
+        if action.batch is not None and not capped and not self._gate.vetoing:
             await self._queue(hand, decision, effect, action, input_, connection)
         refused: Refusal | None = None
         if not capped and action.message is None and not decision.exits and not self._gate.vetoing:
@@ -93,8 +93,10 @@ class Calls:
         if hand.row.stop is not None:
             return stopped(hand.row.stop)
         if action.batch is not None:
-            effect = await self._gate.reserve(hand, effect, action, input_)
-            await self._queue(hand, replace(decision, trail=(), exits=()), effect, action, input_, connection)
+            reserved = await self._gate.reserve(hand, effect, action, input_)
+            if isinstance(reserved, ActionDone):
+                return reserved
+            await self._queue(hand, replace(decision, trail=(), exits=()), reserved, action, input_, connection)
         if refused is not None:
             await self._wait_turn(hand, effect, connection, refused)
         return await self._attempt(hand, program, effect, action, input_, connection)
@@ -205,6 +207,8 @@ class Calls:
                     hand, delay_s=early / 1000, reason="waiting until the last call must have ended"
                 )
             found = await self._look_up(hand, effect, action, input_, connection)
+            if isinstance(found, ActionDone):
+                return found
             if found is not None:
                 return self._done(hand, effect, found, "found at the vendor after a lost answer")
             hand.in_doubt = False
@@ -224,7 +228,8 @@ class Calls:
 
     async def _look_up(
         self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel, connection: Connection
-    ) -> BaseModel | None:
+    ) -> BaseModel | ActionDone | None:
+        """What an earlier call did; None when it certainly did nothing; *unknown* after days without an answer."""
         assert action.lookup_ is not None, "only reconcilable actions with a look-up are looked up"
         try:
             context = await self._tools.connections.context(
@@ -240,9 +245,13 @@ class Calls:
         except AuthExpired as error:
             await self._expired(hand, effect, connection, error)
         except Exception as error:  # whatever it was, looking up again is safe
-            if self._tools.clock.now_ms() - effect.intended_at_ms > GIVE_UP_MS:
-                raise
-            delay_s = self._backoff(effect.attempts, getattr(error, "retry_after_s", None))
+            open_ms = self._tools.clock.now_ms() - effect.intended_at_ms
+            if open_ms > GIVE_UP_MS:
+                self._note_giving_up(effect, error)
+                return self._unknown(hand, effect, f"given up looking it up: {say(error)}")
+            # Looks are not counted: how long it has been open says how far apart they are by now.
+            doublings = max(1, (open_ms // 1000).bit_length())
+            delay_s = self._backoff(doublings, getattr(error, "retry_after_s", None))
             lane = self._lane(hand, effect, connection)
             self._note_retry(effect, error, delay_s)
             await self._writer.give_back(hand, delay_s=delay_s, reason=f"looking it up failed: {say(error)}", lane=lane)

@@ -85,8 +85,17 @@ class Gate:
         hand.result = result_of(effect, "skipped", "skipped", answer.reason, None, now_ms)
         return answer
 
-    async def reserve(self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel) -> EffectRow:
-        """Count an effect that will wait in a batch under its spending caps; returns it marked. Raises LetGo when one is reached."""
+    async def reserve(
+        self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel
+    ) -> EffectRow | ActionDone:
+        """May an effect be left to a batch? Returns it, marked when it counts under a spending cap, or a plugin's no.
+
+        Raises LetGo when a cap is reached.
+        """
+        if veto := await self._ask_plugins(hand, effect):
+            return veto
+        if not await self._tools.spending.caps(hand.row.recipe, effect.connection):
+            return effect
         # It was not called before, whatever a process that died at this place had counted.
         marked = replace(effect, request={**effect.request, "spent": True})
         async with self._capped(hand, effect) as caps, self._tools.store.write() as c:

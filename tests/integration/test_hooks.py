@@ -15,6 +15,14 @@ from tests import acme as acme_plugin
 from tests.integration.test_runs import ADA, TEXT, TWO_NOTES
 
 
+MEMBER = """
+recipe: member
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.add_members, with: {audience: "vip", email: "{{ trigger.email }}"}, on_error: continue}
+"""
+
+
 class Watching:
     """A plugin that takes part in everything and does as a test says."""
 
@@ -98,6 +106,32 @@ async def test_a_plugin_may_say_later(running: Callable[..., Any], sqlite_url: s
         assert it.sandbox.texts == []
         await it.advance(3_600_000)
         assert len(it.sandbox.texts) == 1
+
+
+async def test_what_goes_in_batches_is_guarded_before_it_is_queued(
+    running: Callable[..., Any], database_url: str, watching: Watching
+) -> None:
+    async with running(database_url, plugins=_with(watching)) as it:
+        opens_at_ms = it.hub.clock.now_ms() + 3_600_000
+
+        def guard(action: str) -> Veto | None:
+            closed = action == "acme.add_members" and it.hub.clock.now_ms() < opens_at_ms
+            return Veto("not yet", delay_s=600) if closed else None
+
+        watching.guard = guard
+        await it.publish(MEMBER)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(1_800_000)
+        assert it.sandbox.log == []
+        await it.advance(3_600_000)
+        assert [r.operation for r in it.sandbox.log] == ["add_members"]
+        # and a refusal is the end of it
+        watching.guard = lambda action: Veto("the list is closed")
+        await it.deliver("signed_up", {"id": "s-2", "email": "grace@example.com"})
+        await it.advance(60_000)
+        assert [r.operation for r in it.sandbox.log] == ["add_members"]
+        reasons = [step["reason"] for run in await it.runs() for step in run["steps"]]
+        assert "vetoed: the list is closed" in reasons
 
 
 @pytest.mark.parametrize("how", ["raises", "hangs"])

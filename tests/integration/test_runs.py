@@ -322,6 +322,23 @@ async def test_a_lost_answer_to_a_message_is_looked_up_and_not_sent_again(
         assert run["effects"][0]["output"] == {"message_id": "m-1"}
 
 
+async def test_a_message_that_cannot_be_looked_up_for_days_is_unknown_and_not_sent_again(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(TEXT)
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        # given a vendor that refuses every look-up
+        it.sandbox.status["/texts"] = 400
+        await it.advance(parse_duration_ms("4d"))
+        [run] = await it.runs()
+        [effect] = [e for e in run["effects"] if e["action"] == "acme.send_text"]
+        assert (effect["state"], len(it.sandbox.texts)) == ("unknown", 1)
+        assert "given up looking it up: the vendor answered 400" in effect["reason"]
+
+
 async def test_a_limit_puts_the_run_back_and_it_goes_on_by_itself(
     running: Callable[..., Any], database_url: str
 ) -> None:
