@@ -14,7 +14,6 @@ from hub.plugins import load_plugins
 from tests import acme as acme_plugin
 from tests.integration.test_runs import ADA, TEXT, TWO_NOTES
 
-
 MEMBER = """
 recipe: member
 on: {event: acme.signed_up}
