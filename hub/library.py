@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Library:
 
     def __init__(self, store: Store, catalogue: Catalogue, connections: Connections, clock: Clock) -> None:
         self._store, self._catalogue, self._connections, self._clock = store, catalogue, connections, clock
-        self._generation = -1
+        self._generation, self._looked_at = -1, float("-inf")
         self._listeners = Listeners()
         self._programs: dict[tuple[str, int], Program] = {}
         self._live: frozenset[tuple[str, int]] = frozenset()
@@ -49,11 +50,14 @@ class Library:
 
     # -- deciding with ---------------------------------------------------------------------------------------------
 
-    async def refresh(self) -> None:
-        """Read again if anything changed: one small read."""
+    async def refresh(self, *, within_s: float = 0.0) -> None:
+        """Read again if anything changed, unless it was looked at within so many seconds: one small read."""
+        if time.monotonic() - self._looked_at < within_s:
+            return
         async with self._store.read() as c:
-            generation = await rows.recipes_generation(c)
+            looked_at, generation = time.monotonic(), await rows.recipes_generation(c)
             if generation == self._generation:
+                self._looked_at = looked_at
                 return
             live = await rows.live(c)
             stored = await rows.definitions(c, [one for one in live if one not in self._programs])
@@ -66,6 +70,7 @@ class Library:
         self._programs |= programs
         self._listeners = Listeners(Published(*one, programs[one]) for one in live)
         self._purposes, self._live, self._generation = purposes, frozenset(live), generation
+        self._looked_at = looked_at
 
     async def stale(self, c: Connection) -> bool:
         """Whether recipes changed since the last `refresh`, as this transaction sees it."""

@@ -18,7 +18,7 @@ from hub.clock import Clock, format_duration
 from hub.conditions import Truth
 from hub.connections import Connections
 from hub.connector import Trigger
-from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.errors import ConfigError, HubError, NewerRelease, StoreUnavailable
 from hub.events import Event, Json
 from hub.ids import new_id
 from hub.library import Library
@@ -36,6 +36,7 @@ from hub.text import TextError
 from hub.traces import Traces
 
 BATCH = 200
+_LOOK_AGAIN_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -98,12 +99,13 @@ class Router:
         self._metrics, self._traces = metrics, traces
 
     async def route(self, lease: Lease) -> Routed:
-        """Route one batch; new runs are taken in hand under `lease`. Raises StoreUnavailable."""
-        await self._library.refresh()
+        """Route one batch; new runs are taken in hand under `lease`. Raises StoreUnavailable, NewerRelease."""
+        # What a batch needs is looked at again where its events are seen; this is for whatever else the library tells.
+        await self._library.refresh(within_s=_LOOK_AGAIN_S)
         await self._connections.refresh()
         try:
             return await self._batch(BATCH, await self._announced(), lease)
-        except StoreUnavailable:
+        except (StoreUnavailable, NewerRelease):
             raise
         except Exception:  # whatever it was, one event caused it: find out which, and set that one aside
             _log.exception("a batch could not be routed; trying its events singly", extra={"what": "route_failed"})
@@ -119,7 +121,7 @@ class Router:
             try:
                 one = await self._batch(1, None, replace(lease, most=lease.most - len(done.in_hand)))
                 done = Routed(done.events + one.events, [*done.in_hand, *one.in_hand])
-            except StoreUnavailable:
+            except (StoreUnavailable, NewerRelease):
                 raise
             except Exception as error:  # the culprit, whatever it raised, is kept with its reason
                 _log.exception("an event cannot be routed", extra={"what": "event_quarantined", "event_id": row["id"]})

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Identity, Json
 from hub.ids import new_id
-from hub.store.session import Connection, Row
+from hub.store.session import Change, Connection, Row
 
 _KEYS = {"kind": "text", "value": "text"}
 _ABOUT = ("first_name", "last_name", "language", "zone")
@@ -44,19 +44,17 @@ async def resolve(c: Connection, sightings: Sequence[Sighting]) -> dict[str, str
         contact_id = next((owners[key] for key in mine if key in owners), None)
         if contact_id is None:
             contact_id = new_id()
-            created[contact_id] = {"id": contact_id, "created_at": sighting.at_ms}
+            created[contact_id] = {"id": contact_id, "created_at": sighting.at_ms, **dict.fromkeys(_ABOUT)}
         for key in mine:
             if key not in owners:
                 owners[key] = added[key] = contact_id
         contact_of[sighting.event_id] = contact_id
-    await c.group(
-        "insert into contact (id, tags, attributes, created_at) select id, '[]', '{}', created_at from {rows} where true",
-        {"id": "text", "created_at": "bigint"},
-        created.values(),
-    )
-    await _add_identities(c, added, {s.event_id: s for s in sightings}, contact_of)
-    known = await lock(c, contact_of.values())
-    await _learn(c, sightings, contact_of, known)
+    by_event = {s.event_id: s for s in sightings}
+    moved = await _add(c, created, _learnt(sightings, contact_of, created), added, by_event)
+    contact_of = {event_id: moved.get(contact_id, contact_id) for event_id, contact_id in contact_of.items()}
+    # Nobody else sees those made here; they are locked as they are.
+    known = await lock(c, (id_ for id_ in contact_of.values() if id_ not in created))
+    await _learn(c, _learnt(sightings, contact_of, known))
     return contact_of
 
 
@@ -70,31 +68,44 @@ async def _owners(c: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[
     return {(row["kind"], row["value"]): row["contact_id"] for row in rows}
 
 
-async def _add_identities(
+async def _add(
     c: Connection,
+    created: Mapping[str, Mapping[str, Any]],
+    learnt: Mapping[str, Mapping[str, Any]],
     added: Mapping[tuple[str, str], str],
     sightings: Mapping[str, Sighting],
-    contact_of: dict[str, str],
-) -> None:
-    """Give new identities to their contacts; where another worker was quicker, its contact is the person."""
+) -> dict[str, str]:
+    """Make contacts and give identities to theirs; where another worker was quicker, its contact is the person.
+
+    Returns the contacts that were made in vain, each with the one that stands for the same person.
+    """
     at_ms = max((s.at_ms for s in sightings.values()), default=0)
-    given = [
-        {"kind": kind, "value": value, "contact_id": contact_id, "added_at": at_ms}
-        for (kind, value), contact_id in sorted(added.items())
-    ]
-    won = await c.group(
-        "insert into identity (kind, value, contact_id, added_at) "
-        "select kind, value, contact_id, added_at from {rows} where true on conflict do nothing returning kind, value",
-        {**_KEYS, "contact_id": "text", "added_at": "bigint"},
-        given,
+    won = await c.together(
+        Change(
+            "insert into contact (id, tags, attributes, created_at, first_name, last_name, language, zone) "
+            "select id, '[]', '{}', created_at, first_name, last_name, language, zone from {rows} where true",
+            {"id": "text", "created_at": "bigint", **dict.fromkeys(_ABOUT, "text")},
+            [{**row, **learnt.get(id_, {})} for id_, row in created.items()],
+        ),
+        Change(
+            "insert into identity (kind, value, contact_id, added_at) "
+            "select kind, value, contact_id, added_at from {rows} where true on conflict do nothing returning kind, value",
+            {**_KEYS, "contact_id": "text", "added_at": "bigint"},
+            [
+                {"kind": kind, "value": value, "contact_id": contact_id, "added_at": at_ms}
+                for (kind, value), contact_id in sorted(added.items())
+            ],
+        ),
     )
     lost = set(added) - {(row["kind"], row["value"]) for row in won}
     if not lost:
-        return
+        return {}
     owners = await _owners(c, lost)
-    moved = {added[key]: owner for key, owner in owners.items()}
-    for event_id, contact_id in contact_of.items():
-        contact_of[event_id] = moved.get(contact_id, contact_id)
+    moved: dict[str, str] = {}
+    # Strongest first, as they were added. Somebody known already stays who they are, without the identity.
+    for key, contact_id in added.items():
+        if key in owners and contact_id in created:
+            moved.setdefault(contact_id, owners[key])
     await c.group(
         "update identity set contact_id = r.owner from {rows} where identity.contact_id = r.id",
         {"id": "text", "owner": "text"},
@@ -104,6 +115,7 @@ async def _add_identities(
     await c.group(
         "delete from contact where id in (select id from {rows})", {"id": "text"}, [{"id": id_} for id_ in moved]
     )
+    return moved
 
 
 async def lock(c: Connection, contact_ids: Iterable[str]) -> dict[str, Row]:
@@ -117,10 +129,10 @@ async def lock(c: Connection, contact_ids: Iterable[str]) -> dict[str, Row]:
     return {row["id"]: row for row in rows}
 
 
-async def _learn(
-    c: Connection, sightings: Sequence[Sighting], contact_of: Mapping[str, str], known: Mapping[str, Row]
-) -> None:
-    """Fill in and update names, language and zone; what an event does not say stays."""
+def _learnt(
+    sightings: Sequence[Sighting], contact_of: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What is new about the known contacts: names, language and zone; what an event does not say stays."""
     changed: dict[str, dict[str, Any]] = {}
     for sighting in sightings:
         contact_id = contact_of.get(sighting.event_id)
@@ -130,6 +142,10 @@ async def _learn(
         current = changed.get(contact_id) or {name: known[contact_id][name] for name in _ABOUT}
         if any(current[name] != value for name, value in news.items()):
             changed[contact_id] = {**current, **news}
+    return changed
+
+
+async def _learn(c: Connection, changed: Mapping[str, Mapping[str, Any]]) -> None:
     await c.group(
         "update contact set first_name = r.first_name, last_name = r.last_name, language = r.language, zone = r.zone "
         "from {rows} where contact.id = r.id",

@@ -249,41 +249,7 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
     A run that its router can take at once is claimed as it is made: that saves a claim, which is a transaction. Changes
     that go `along` cost no round trip of their own.
     """
-    rows = await c.group(
-        """
-        insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at, depth)
-        select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at, depth from {rows} where true
-        on conflict (recipe, entry_key) do nothing returning id
-        """,
-        {
-            "id": "text",
-            "recipe": "text",
-            "version": "bigint",
-            "contact_id": "text",
-            "entry_key": "text",
-            "scope": "text",
-            "trigger_data": "text",
-            "started_at": "bigint",
-            "depth": "bigint",
-        },
-        [
-            {
-                "id": r.id,
-                "recipe": r.recipe,
-                "version": r.version,
-                "contact_id": r.contact_id,
-                "entry_key": r.entry_key,
-                "scope": r.scope,
-                "trigger_data": to_json(r.trigger).decode(),
-                "started_at": r.started_at_ms,
-                "depth": r.depth,
-            }
-            for r in runs
-        ],
-    )
-    new = {row["id"] for row in rows}
-    started = [r for r in runs if r.id in new]
-    kept, left = started[: lease.most], started[lease.most :]
+    kept, left = runs[: lease.most], runs[lease.most :]
     work = Change(
         "insert into work (kind, ref, queue, due_at, owner, epoch, claims) "
         "select 'run', ref, queue, due_at, owner, epoch, epoch from {rows} where true",
@@ -296,11 +262,41 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
             *({"ref": r.id, "queue": r.queue, "due_at": r.started_at_ms, "epoch": 0} for r in left),
         ],
     )
-    await c.together(work, *along)
+    rows = await c.together(*along, work, Change(_START, _START_COLUMNS, [_start_row(r) for r in runs]))
+    new = {row["id"] for row in rows} if runs else set()
+    if known := [{"ref": r.id} for r in runs if r.id not in new]:
+        await c.group("delete from work where kind = 'run' and ref in (select ref from {rows})", {"ref": "text"}, known)
     return [
         (Claim("run", r.id, r.queue, epoch=1, claims=1, attempts=0, data=None, was_due_at=r.started_at_ms), r.row())
         for r in kept
+        if r.id in new
     ]
+
+
+_START = """
+insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at, depth)
+select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at, depth from {rows} where true
+on conflict (recipe, entry_key) do nothing returning id
+"""
+_START_COLUMNS = dict.fromkeys(("id", "recipe", "contact_id", "entry_key", "scope", "trigger_data"), "text") | {
+    "version": "bigint",
+    "started_at": "bigint",
+    "depth": "bigint",
+}
+
+
+def _start_row(run: NewRun) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "recipe": run.recipe,
+        "version": run.version,
+        "contact_id": run.contact_id,
+        "entry_key": run.entry_key,
+        "scope": run.scope,
+        "trigger_data": to_json(run.trigger).decode(),
+        "started_at": run.started_at_ms,
+        "depth": run.depth,
+    }
 
 
 async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:

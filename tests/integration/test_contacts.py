@@ -98,3 +98,39 @@ async def test_two_workers_that_meet_the_same_new_person_make_one_contact(postgr
     async with store.read() as c:
         assert len(await c.all("select id from contact")) == 1
     await store.close()
+
+
+async def test_an_identity_that_another_worker_gave_to_somebody_just_now_merges_nobody(postgres_url: str) -> None:
+    store, phone = Store(postgres_url), "+14155550100"
+    async with store.write() as c:
+        ada = await contacts.resolve(c, [Sighting("1", "shop", Identity(email="ada@x.example"), 1)])
+    met = asyncio.Event()
+
+    async def grace() -> str:
+        async with store.write() as c:
+            found = await contacts.resolve(
+                c, [Sighting("2", "shop", Identity(email="grace@x.example", phone=phone, first_name="Grace"), 2)]
+            )
+            met.set()
+            # until the other one waits for the phone number that this one is about to have
+            await asyncio.sleep(0.3)
+        return found["2"]
+
+    async def ada_with_the_same_phone() -> str:
+        await met.wait()
+        async with store.write() as c:
+            return (
+                await contacts.resolve(
+                    c, [Sighting("3", "shop", Identity(email="ada@x.example", phone=phone, first_name="Ada"), 3)]
+                )
+            )["3"]
+
+    second, third = await asyncio.gather(grace(), ada_with_the_same_phone())
+    async with store.read() as c:
+        known = await contacts.facts(c, [second, third])
+    await store.close()
+    assert third == ada["1"] != second
+    assert {f["first_name"]: (f["email"], f["phone"]) for f in known.values()} == {
+        "Ada": ("ada@x.example", None),
+        "Grace": ("grace@x.example", phone),
+    }

@@ -50,7 +50,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> list[work.Claim]:
     return made
 
 
-async def test_who_waits_for_a_rate_is_claimed_about_once_and_goes_at_that_rate(
+async def test_who_waits_for_a_rate_is_claimed_a_few_times_and_goes_at_that_rate(
     running: Callable[..., Any], database_url: str, claims: list[work.Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acme, "budgets", [Rate(20, per_s=100), Concurrency(100)])
@@ -67,8 +67,9 @@ async def test_who_waits_for_a_rate_is_claimed_about_once_and_goes_at_that_rate(
         took_s = time.monotonic() - began
     per_s = 100 * (0.8 if database_url.startswith("postgres") else 1)
     assert took_s >= (runs - 20) / per_s * 0.8 - 1
-    # Most are born in hand and find that they must wait; then comes the claim that is their turn.
-    assert len([c for c in claims if c.kind == "run"]) <= 2 * runs
+    # Most are born in hand and find that they must wait; then comes the claim that is their turn, on a busy machine a
+    # few of them. Without turns everybody would be claimed every few milliseconds.
+    assert len([c for c in claims if c.kind == "run"]) <= 4 * runs
     assert sorted(entry.data["key"] for entry in it.sandbox.log) == sorted(f"s-{n}" for n in range(runs))
 
 
