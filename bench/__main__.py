@@ -56,7 +56,9 @@ def _arguments() -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all but {' and '.join(_LONG)})"
     )
     parser.add_argument("--quick", action="store_true", help="smaller numbers, about a minute in total")
-    parser.add_argument("--rows", type=int, metavar="N", help="how many rows waits and growth fill tables with")
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help="how many rows waits and growth fill tables with, and events memory sends"
+    )
     parser.add_argument(
         "--httpx-python",
         default=sys.executable,

@@ -22,8 +22,11 @@ steps:
 
 
 def measure(setting: Setting) -> Iterator[Row | str]:
-    """Both ways to run; a sample after each tenth of the events, when all of them are routed and their runs done."""
-    count, samples = (5_000, 5) if setting.quick else (100_000, 10)
+    """Both ways to run; a sample after each tenth of the events, when all of them are routed and their runs done.
+
+    `--rows` says how many events there are.
+    """
+    count, samples = (5_000, 5) if setting.quick else (setting.rows or 100_000, 10)
     with distributed(setting, "memory-distributed", _RECIPE) as hub:
         yield from _sampled(hub, count, samples)
     if not setting.quick:

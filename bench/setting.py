@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Setting:
-    """A folder of its own, the servers' URLs, how long it may take, and how many rows to fill tables with."""
+    """A folder of its own, the servers' URLs, how long it may take, how many rows to fill tables with, events to send."""
 
     folder: Path
     postgres: str
