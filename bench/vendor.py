@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from hub import (
     ActionContext,
-    Concurrency,
     Connector,
     Delivery,
     Effect,
@@ -65,7 +64,6 @@ bench = Connector(
         Field(name="webhook_secret", title="Webhook secret", secret=True),
     ],
     webhook=_webhook,
-    budgets=[Concurrency(200)],
 )
 
 

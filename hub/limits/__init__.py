@@ -26,6 +26,8 @@ from hub.store.lanes import Rank
 DEFAULT_CONCURRENCY = 32
 # How soon a call is tried again when all of a connection's calls are in flight; it is not claimed before one ends.
 _FULL_S = 0.05
+# How long a call waits in memory for another one to end: most take less, and to be given back costs a commit.
+_PATIENCE_S = 0.1
 # How soon to ask Redis again for a slot that other processes have.
 _DENIED_S = 0.2
 # How often the processes tell each other what is held and which slots they need.
@@ -60,6 +62,14 @@ class Outlook:
 _OPEN = Outlook(None)
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """One call that waits for a slot; `given` is done when it has one."""
+
+    rank: Rank
+    given: asyncio.Future[None]
+
+
 @dataclass
 class _Use:
     """What this process knows of a connection."""
@@ -68,6 +78,7 @@ class _Use:
     # A concurrency that the connector declares holds for all processes together; the default is each one's own.
     shares_slots: bool = False
     in_flight: int = 0
+    waiting: list[_Waiting] = field(default_factory=list)
     not_before: float = 0.0
     strikes: int = 0
     cost: float = 1.0
@@ -120,16 +131,18 @@ class Limits:
         rank: Rank = Rank.TRANSACTIONAL,
         *,
         waited: bool = False,
+        hold: bool = True,
     ) -> Refusal | None:
-        """Take a slot and `cost` from each rate: None when granted (then `release` it). `waited`: its turn has come."""
-        use, now = self._use(connection, connector), self._now()
-        rest = self._breakers.rest(connection) if self._breakers else None
-        if rest is not None and rest[0] > 0:
-            return Refusal(rest[0] * (1 + self._draw()), f"{connection} is resting: {rest[1]}")
-        if use.not_before > now:
-            return self._later(use, rank, now, cost, use.not_before - now, f"{connection} asked to wait")
-        if not await self._take_slot(connection, use):
-            return Refusal(_FULL_S, f"all calls to {connection} are in flight")
+        """Take a slot and `cost` from each rate: None when granted (then `release` it). `waited`: its turn has come.
+
+        Without `hold` the slot is left for `slot`: whoever has something to write before the call must not hold it so long.
+        """
+        use = self._use(connection, connector)
+        if barred := self._barred(connection, use, cost, rank):
+            return barred
+        most = self._most(connection, use, self._now())
+        if not (await self._take_slot(connection, use) if hold else use.in_flight + len(use.waiting) < 2 * most):
+            return self._full(connection)
         granted = False
         try:
             wait_s = await self._take_tokens(connection, use, connector, cost, rank, waited)
@@ -138,11 +151,45 @@ class Limits:
             granted = self._breakers is None or await self._breakers.admits(connection)
             return None if granted else Refusal(1.0, f"{connection} is being tried by another call")
         finally:
-            use.in_flight -= not granted
+            if hold and not granted:
+                self.release(connection)
+
+    @asynccontextmanager
+    async def slot(self, connection: str, rank: Rank) -> AsyncIterator[Refusal | None]:
+        """A slot for a call that was granted without one, right before it is made; or why it cannot be made now."""
+        use = self._uses[connection]
+        if not await self._take_slot(connection, use) and not await self._await_slot(connection, use, rank):
+            yield self._full(connection)
+            return
+        try:
+            # Those who called meanwhile may have been told to wait.
+            left_s = use.not_before - self._now()
+            yield Refusal(left_s, f"{connection} asked to wait") if left_s > 0 else None
+        finally:
+            self.release(connection)
+
+    def _barred(self, connection: str, use: _Use, cost: float, rank: Rank) -> Refusal | None:
+        """Why nobody may call now, whatever the slots and budgets."""
+        now, rest = self._now(), self._breakers.rest(connection) if self._breakers else None
+        if rest is not None and rest[0] > 0:
+            return Refusal(rest[0] * (1 + self._draw()), f"{connection} is resting: {rest[1]}")
+        if use.not_before > now:
+            return self._later(use, rank, now, cost, use.not_before - now, f"{connection} asked to wait")
+        return None
+
+    @staticmethod
+    def _full(connection: str) -> Refusal:
+        return Refusal(_FULL_S, f"all calls to {connection} are in flight")
 
     def release(self, connection: str) -> None:
-        """Give the slot back after the call."""
-        self._uses[connection].in_flight -= 1
+        """Give the slot back after the call, or to the next one that waits for it."""
+        use = self._uses[connection]
+        if use.waiting and use.in_flight <= self._most(connection, use, self._now()):
+            next_ = min(use.waiting, key=lambda w: w.rank)
+            use.waiting.remove(next_)
+            next_.given.set_result(None)
+        else:
+            use.in_flight -= 1
 
     async def push(self, connection: str, seconds: float | None) -> None:
         """The vendor said "slower": nobody calls for so long, by default longer each time."""
@@ -290,6 +337,23 @@ class Limits:
         use.in_flight += 1
         use.peak = max(use.peak, use.in_flight)
         return True
+
+    async def _await_slot(self, connection: str, use: _Use, rank: Rank) -> bool:
+        """Whether a call of this process ended soon enough to leave its slot."""
+        if not use.in_flight:
+            return False  # other processes have them all
+        waiting = _Waiting(rank, asyncio.get_running_loop().create_future())
+        use.waiting.append(waiting)
+        try:
+            await asyncio.wait([waiting.given], timeout=_PATIENCE_S)
+        except asyncio.CancelledError:
+            if waiting.given.done():
+                self.release(connection)
+            raise
+        finally:
+            if not waiting.given.done():
+                use.waiting.remove(waiting)
+        return waiting.given.done()
 
     async def _ask_for_slots(self, connection: str, use: _Use) -> bool:
         """Ask for as many slots again as are held; whether there is one more. Away counts: then the share is asked."""

@@ -134,19 +134,16 @@ class Calls:
         input_: BaseModel,
         connection: Connection,
     ) -> Arrival:
-        """The steady state: the last result and the next intent in one commit, then the call. The slot is taken already."""
-        try:
-            effect = replace(effect, state="intended", attempts=1)
-            change = replace(self._writer.change(hand, decision, status="acting"), intent=effect)
-            done = await self._writer.commit(hand, change)
-            if done.stop is not None:
-                hand.result = result_of(
-                    effect, "withdrawn", "withdrawn", "the run was stopped", None, self._tools.clock.now_ms()
-                )
-                return stopped(done.stop)
-            return await self._call(hand, effect, action, input_, connection)
-        finally:
-            self._tools.limits.release(connection.name)
+        """The steady state: the last result and the next intent in one commit, then the call. The budget is taken already."""
+        effect = replace(effect, state="intended", attempts=1)
+        change = replace(self._writer.change(hand, decision, status="acting"), intent=effect)
+        done = await self._writer.commit(hand, change)
+        if done.stop is not None:
+            hand.result = result_of(
+                effect, "withdrawn", "withdrawn", "the run was stopped", None, self._tools.clock.now_ms()
+            )
+            return stopped(done.stop)
+        return await self._call(hand, effect, action, input_, connection)
 
     async def _prepare(
         self, hand: Hand, effect: EffectRow
@@ -266,7 +263,7 @@ class Calls:
         input_: BaseModel,
         connection: Connection,
     ) -> Arrival:
-        """Not paused, slot, budget, gate, intent, call."""
+        """Not paused, budget, gate, intent, slot, call."""
         if late := self._holding.late(hand, effect):
             hand.result = result_of(effect, "skipped", "skipped", late.reason, None, self._tools.clock.now_ms())
             return late
@@ -274,22 +271,19 @@ class Calls:
         refused = await self._take(hand, effect, action, connection)
         if refused is not None:
             await self._wait_turn(hand, effect, connection, refused)
-        try:
-            passed = await self._gate.passes(hand, program, effect, action, input_)
-            if not isinstance(passed, EffectRow):
-                return passed
-            return await self._call(hand, passed, action, input_, connection)
-        finally:
-            self._tools.limits.release(connection.name)
+        passed = await self._gate.passes(hand, program, effect, action, input_)
+        if not isinstance(passed, EffectRow):
+            return passed
+        return await self._call(hand, passed, action, input_, connection)
 
     async def _take(
         self, hand: Hand, effect: EffectRow, action: Action[Any, Any], connection: Connection
     ) -> Refusal | None:
-        """A slot and the budget; None when granted, and then to be released."""
+        """The budget; None when granted. The slot is taken after the intent is written."""
         connector = self._tools.connections.connector(connection.connector)
         waited = Lane.of(hand.claim.queue).connection == connection.name
         rank = self._rank(effect)
-        return await self._tools.limits.take(connection.name, connector, action.cost, rank, waited=waited)
+        return await self._tools.limits.take(connection.name, connector, action.cost, rank, waited=waited, hold=False)
 
     def _rank(self, effect: EffectRow) -> Rank:
         name = effect.request.get("purpose")
@@ -326,11 +320,17 @@ class Calls:
                 total_s=self._tools.limit_s(action),
                 deadline=hand.deadline,
             )
-            await self._holding.at_last(hand, effect, action)
-            seams.reach("call.intended")
-            with self._watched(effect):
-                output = await action.run(context, input_)
-            seams.reach("call.answered")
+            async with self._tools.limits.slot(connection.name, self._rank(effect)) as refused:
+                if refused is not None:
+                    hand.result = planned(
+                        effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True
+                    )
+                    await self._wait_turn(hand, effect, connection, refused)
+                await self._holding.at_last(hand, effect, action)
+                seams.reach("call.intended")
+                with self._watched(effect):
+                    output = await action.run(context, input_)
+                seams.reach("call.answered")
         except LetGo:
             raise
         except SkipStep as skip:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import Concurrency, Connector, Rate, RateLimited, Response, Throttle
 from hub.http import Answer
-from hub.limits import DEFAULT_CONCURRENCY, Limits, rates
+from hub.limits import DEFAULT_CONCURRENCY, Limits, Refusal, rates
 from hub.limits.turns import HORIZON_S, Turns
 from hub.store.lanes import Lane, Rank
 from tests.acme import acme
@@ -41,6 +42,106 @@ async def test_no_more_calls_in_flight_than_declared() -> None:
     assert await grants(made, two, 3) == 2
     made.release("c")
     assert await grants(made, two, 3) == 1
+
+
+# -- a slot right before the call --------------------------------------------------------------------------------------
+
+
+class Call:
+    """One call that was granted without a slot and takes one; it is made until told to end."""
+
+    def __init__(self, limits: Limits, rank: Rank = Rank.TRANSACTIONAL) -> None:
+        self.refused: Refusal | None = None
+        self.made, self._end = False, asyncio.Event()
+        self.task = asyncio.create_task(self._run(limits, rank))
+
+    async def _run(self, limits: Limits, rank: Rank) -> None:
+        async with limits.slot("c", rank) as self.refused:
+            if self.refused is None:
+                self.made = True
+                await self._end.wait()
+                self.made = False
+
+    async def end(self) -> None:
+        self._end.set()
+        await self.task
+
+
+async def granted(made: Limits, connector: Connector) -> Refusal | None:
+    return await made.take("c", connector, 1, hold=False)
+
+
+async def a_moment() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_call_that_ends_leaves_its_slot_to_the_waiting_one_of_the_first_rank() -> None:
+    made, two = limits(), replace(acme, budgets=[Concurrency(2)])
+    assert await granted(made, two) is None
+    calls = [Call(made), Call(made), Call(made, Rank.BULK), Call(made, Rank.TRANSACTIONAL)]
+    await a_moment()
+    assert [c.made for c in calls] == [True, True, False, False]
+    assert made.in_flight() == {"c": 2}
+    # As many wait as may be in flight; for who comes after them nothing need be written.
+    assert await granted(made, two) == Refusal(0.05, "all calls to c are in flight")
+    await calls[0].end()
+    await a_moment()
+    assert [c.made for c in calls] == [False, True, False, True]
+    await calls[1].end()
+    await a_moment()
+    assert [c.made for c in calls] == [False, False, True, True]
+    await asyncio.gather(calls[2].end(), calls[3].end())
+    assert made.in_flight() == {}
+
+
+async def test_nobody_waits_long_for_a_slot() -> None:
+    made, one = limits(), replace(acme, budgets=[Concurrency(1)])
+    assert await granted(made, one) is None
+    slow, late = Call(made), Call(made)
+    await late.task
+    assert late.refused == Refusal(0.05, "all calls to c are in flight")
+    await slow.end()
+    assert made.in_flight() == {}
+
+
+async def test_who_waited_for_a_slot_hears_what_the_call_before_was_told() -> None:
+    made, one = limits(), replace(acme, budgets=[Concurrency(1)])
+    assert await granted(made, one) is None
+    first, second = Call(made), Call(made)
+    await a_moment()
+    await made.push("c", 30)
+    await first.end()
+    await second.task
+    assert second.refused is not None
+    assert second.refused.why == "c asked to wait"
+    assert made.in_flight() == {}
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["call", "end", "cancel", "wait"]), max_size=40), st.integers(1, 3))
+async def test_slots_are_neither_lost_nor_made(steps: list[str], most: int) -> None:
+    made, connector = limits(), replace(acme, budgets=[Concurrency(most)])
+    assert await granted(made, connector) is None
+    calls: list[Call] = []
+    for n, step in enumerate(steps):
+        if step == "call":
+            calls.append(Call(made))
+        elif step == "wait":
+            await a_moment()
+        elif calls:
+            call = calls.pop(n % len(calls))
+            if step == "cancel":
+                call.task.cancel()
+            else:
+                call._end.set()
+        assert made.in_flight().get("c", 0) <= most
+        assert sum(c.made for c in calls) <= most
+    for call in calls:
+        call.task.cancel()
+    await a_moment()
+    assert made.in_flight() == {}
+    assert await grants(made, connector, most) == most
 
 
 async def test_without_a_declaration_there_is_a_default() -> None:
