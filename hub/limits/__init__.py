@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,9 @@ from hub.store.lanes import Rank
 DEFAULT_CONCURRENCY = 32
 # How soon a call is tried again when all of a connection's calls are in flight; it is not claimed before one ends.
 _FULL_S = 0.05
-# How long a call waits in memory for another one to end: most take less, and to be given back costs a commit.
-_PATIENCE_S = 0.1
+# How many calls are let through to wait for a slot, in times of the slots; and how long each waits in memory: most calls
+# take less, and to be given back costs a commit.
+_AHEAD, _PATIENCE_S = 4, 0.1
 # How soon to ask Redis again for a slot that other processes have.
 _DENIED_S = 0.2
 # How often the processes tell each other what is held and which slots they need.
@@ -117,7 +119,7 @@ class Limits:
     ) -> None:
         self._now, self._draw = now, draw
         self._breakers, self._shared, self._alone = breakers, shared, alone
-        self._uses: dict[str, _Use] = {}
+        self._uses: defaultdict[str, _Use] = defaultdict(_Use)
         self._was_away = False
         self.processes = 1
 
@@ -141,7 +143,7 @@ class Limits:
         if barred := self._barred(connection, use, cost, rank):
             return barred
         most = self._most(connection, use, self._now())
-        if not (await self._take_slot(connection, use) if hold else use.in_flight + len(use.waiting) < 2 * most):
+        if not (await self._take_slot(connection, use) if hold else use.in_flight + len(use.waiting) < _AHEAD * most):
             return self._full(connection)
         granted = False
         try:
@@ -193,7 +195,7 @@ class Limits:
 
     async def push(self, connection: str, seconds: float | None) -> None:
         """The vendor said "slower": nobody calls for so long, by default longer each time."""
-        use, now = self._uses.setdefault(connection, _Use()), self._now()
+        use, now = self._uses[connection], self._now()
         if seconds is None:
             if use.not_before > now:
                 return  # the calls that were in flight together are one word of the vendor's
@@ -215,7 +217,7 @@ class Limits:
         began: float,
     ) -> None:
         """What came of one request that began at the monotonic instant `began`: for the breaker and the buckets."""
-        use = self._uses.setdefault(connection, _Use())
+        use = self._uses[connection]
         if problem is None:
             use.strikes = 0
         if self._breakers:
@@ -305,7 +307,7 @@ class Limits:
     # -- calls in flight -------------------------------------------------------------------------------------------
 
     def _use(self, connection: str, connector: Connector) -> _Use:
-        use = self._uses.setdefault(connection, _Use())
+        use = self._uses[connection]
         if use.declared is None:
             use.declared = use.rates = rates.rates_of(connector)
             found = [budget.limit for budget in connector.budgets if isinstance(budget, Concurrency)]
@@ -496,7 +498,7 @@ class Limits:
         """One exchange with the other processes. Raises Away."""
         now = self._now()
         for name, seconds in (await shared.held()).items():
-            use = self._uses.setdefault(name, _Use())
+            use = self._uses[name]
             use.not_before = max(use.not_before, now + seconds)
         for name, use in self._uses.items():
             if use.shares_slots and (use.slots or use.in_flight):
