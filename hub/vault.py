@@ -36,6 +36,11 @@ class Vault:
         self._keys = {_key_id(raw): AESGCM(raw) for raw in map(_decode, keys)}
         self.key_id = next(iter(self._keys))
 
+    @property
+    def key_ids(self) -> list[str]:
+        """The ids of all keys, the one that seals first."""
+        return list(self._keys)
+
     def seal(self, record: Mapping[str, str], owner: str) -> bytes:
         """A record of secrets as bytes that only `open` with the same owner can read."""
         data_key = secrets.token_bytes(32)

@@ -252,10 +252,49 @@ ApiKeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who holds the k
 
 @keys.command("generate")
 def generate_key() -> None:
-    """Print a new encryption key for HUB_KEYS: put it first, keep the old ones after it."""
+    """Print a new encryption key for HUB_KEYS: put it first, keep the old ones after it, and run `hub keys rotate`."""
     from hub.vault import generate_key
 
     print(generate_key())
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """The id of each configured key and of each that the database knows, and how many credentials it seals."""
+
+    async def find(c: Connection) -> list[dict[str, Json]]:
+        from hub.process import make_vault
+        from hub.store import connections
+
+        known, sealed = make_vault(current_settings()).key_ids, await connections.sealed_by_key(c)
+        uses = {key: "seals and opens" if n == 0 else "opens" for n, key in enumerate(known)}
+        uses |= {key: "missing in HUB_KEYS" for key in sorted(sealed) if key not in uses}
+        return [{"key": key, "use": use, "credentials": sealed.get(key, 0)} for key, use in uses.items()]
+
+    show_list(read(find), {"key": "key", "use": "use", "credentials": "credentials"}, as_json=as_json, empty="no keys")
+
+
+@keys.command("rotate")
+def rotate_keys(as_json: AsJson = False) -> None:
+    """Seal all credentials with the first key, while the hub runs; older keys can be removed afterwards."""
+
+    async def rotate() -> tuple[int, list[str]]:
+        from hub.process import make_vault
+        from hub.rewrap import rewrap
+
+        vault = make_vault(current_settings())
+        async with open_existing_store() as store:
+            return await rewrap(store, vault), vault.key_ids
+
+    done, (first, *older) = run(rotate())
+    if as_json:
+        print_json({"sealed": done, "key": first, "not_needed": older})
+        return
+    say(f"{done} credentials sealed again with key {first}; all of them are now")
+    if older:
+        say(
+            f"the database needs no other key: {', '.join(older)} can leave HUB_KEYS once no delivery waits in the spool"
+        )
 
 
 @api_keys.command("create")

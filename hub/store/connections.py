@@ -87,6 +87,38 @@ async def store_token(c: Connection, id_: str, *, epoch: int, secret: bytes, key
     return bool(won)
 
 
+# The tables that hold sealed credentials.
+_SEALED = ("app", "connection")
+
+
+async def sealed_otherwise(c: Connection, key_id: str) -> list[Row]:
+    """Credentials sealed with another key than this one: kind, id, secret, key_id."""
+    parts = [f"select '{kind}' as kind, id, secret, key_id from {kind} where key_id <> :key_id" for kind in _SEALED]
+    return list(await c.all(" union all ".join(parts) + " order by kind, id", key_id=key_id))
+
+
+async def reseal(c: Connection, kind: str, id_: str, *, was: bytes, secret: bytes, key_id: str) -> bool:
+    """The same credentials under another key, unless they changed meanwhile."""
+    assert kind in _SEALED, "only these tables hold credentials"
+    return bool(
+        await c.run(
+            f"update {kind} set secret = :secret, key_id = :key_id where id = :id and secret = :was",
+            id=id_,
+            secret=secret,
+            key_id=key_id,
+            was=was,
+        )
+    )
+
+
+async def sealed_by_key(c: Connection) -> dict[str, int]:
+    """How many records each key seals, by key id."""
+    parts = " union all ".join(f"select key_id from {kind}" for kind in _SEALED)
+    return {
+        row["key_id"]: row["n"] for row in await c.all(f"select key_id, count(*) as n from ({parts}) k group by key_id")
+    }
+
+
 async def set_health(c: Connection, id_: str, health: str, reason: str | None, *, epoch: int | None = None) -> bool:
     """What the hub knows about whether the connection works; with `epoch` only of credentials that are still the same."""
     known = await c.run(

@@ -14,7 +14,7 @@ from dramatiq.errors import ConnectionClosed
 
 QUEUE = "bell"
 # How long a look at an empty queue takes; a ring ends it at once. The end of a process waits for it.
-_LOOK_S = 0.25
+_LOOK_S = 0.5
 # The same within the process, between Dramatiq's threads.
 _LOOK_WITHIN_MS = 100
 # Of rings that nobody waits for so many are kept; each costs one futile look later.
