@@ -35,7 +35,8 @@ class Grouped(Generic[T, R]):
         self._flush, self._most, self._flushers, self._bound = flush, most, flushers, bound
         self._linger_s = linger_s
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.Task[None]] = set()
+        self._writing = 0
 
     @property
     def depth(self) -> int:
@@ -51,10 +52,11 @@ class Grouped(Generic[T, R]):
             raise Full()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._writing) < self._flushers:
+        if self._writing < self._flushers:
+            self._writing += 1
             task = asyncio.ensure_future(self._write())
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._writers.add(task)
+            task.add_done_callback(self._writers.discard)
         # Whoever waits may be cancelled; the item is written nevertheless.
         await asyncio.wait((future,), timeout=patience_s)
         if not future.done():
@@ -63,12 +65,16 @@ class Grouped(Generic[T, R]):
         return future.result()
 
     async def _write(self) -> None:
-        while self._waiting:
-            # One turn of the loop lets callers that are ready at the same moment join the group.
-            await asyncio.sleep(self._linger_s)
-            waiting = [one for one in self._waiting if not one[1].done()]
-            group, self._waiting = waiting[: self._most], waiting[self._most :]
-            await self._settle(group)
+        try:
+            while self._waiting:
+                # One turn of the loop lets callers that are ready at the same moment join the group.
+                await asyncio.sleep(self._linger_s)
+                waiting = [one for one in self._waiting if not one[1].done()]
+                group, self._waiting = waiting[: self._most], waiting[self._most :]
+                await self._settle(group)
+        finally:
+            # Here, and not when the task is seen to have ended: who submits in between would wait for nobody.
+            self._writing -= 1
 
     async def _settle(self, group: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         if not group:

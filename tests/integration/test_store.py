@@ -261,6 +261,27 @@ async def test_items_that_wait_together_are_written_together() -> None:
     assert len(groups) <= 4
 
 
+async def test_what_comes_in_the_moment_a_writer_ends_is_written() -> None:
+    told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def flush(group: Sequence[int]) -> Sequence[int]:
+        if not told.done():
+            told.set_result(None)  # whoever waits for this goes on before anybody learns that the writer has ended
+        return group
+
+    grouped: Grouped[int, int] = Grouped(flush, most=10)
+
+    async def late() -> int:
+        await told
+        return await grouped.submit(2)
+
+    async with asyncio.timeout(2), asyncio.TaskGroup() as both:
+        second = both.create_task(late())
+        await asyncio.sleep(0)
+        assert await grouped.submit(1) == 1
+    assert second.result() == 2
+
+
 async def test_one_bad_item_fails_alone() -> None:
     async def flush(items: Sequence[int]) -> Sequence[int]:
         if 7 in items:
