@@ -14,6 +14,8 @@ from tests.crash.load import numbers
 from tests.crash.stage import Stage
 
 
+# First, because the plugin that deals tests out reads the groups at the same moment.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a stage run in one process of pytest, one after the other."""
     for item in items:

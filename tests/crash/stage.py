@@ -125,27 +125,34 @@ class Stage:
             self.door = self.start("api", seam=seam, **more)
             await until_live(session, f"{self.url}/health/ready", self.door)
             return self.door
-        self.kill(self.at_work)
+        self.relieve(seam=seam, **more)
         # While it stands still everything passes the armed process.
         self.spare.send(signal.SIGSTOP)
-        self.at_work = self.start("worker", seam=seam, **more)
         return self.at_work
 
-    async def alone(self, session: aiohttp.ClientSession) -> Process:
+    def relieve(self, **more: str) -> None:
+        """A fresh worker takes the place of the one at work; the spare one stays."""
+        if self.at_work is not self.spare:
+            self.kill(self.at_work)
+        self.at_work = self.start("worker", **more)
+
+    async def alone(self) -> Process:
         """The process through which all work passes from now on."""
         if self.distributed:
+            if self.at_work is self.spare:
+                self.relieve()
             self.spare.send(signal.SIGSTOP)
         return self.at_work
 
     async def mend(self, session: aiohttp.ClientSession) -> None:
-        """What ended is started again without a seam; the spare worker goes on."""
+        """What ended is started again without a seam; a worker's place is taken by the spare one."""
         if not self.door.running:
             self.door = self.start("up" if not self.distributed else "api")
             await until_live(session, f"{self.url}/health/ready", self.door)
         if not self.distributed:
             self.at_work = self.spare = self.door
         elif not self.at_work.running:
-            self.at_work = self.start("worker")
+            self.at_work = self.spare
         self.spare.send(signal.SIGCONT)
 
     def kill(self, process: Process) -> None:

@@ -11,6 +11,8 @@ from tests.crash.chaos import crowd, kill_embedded, plan, show, wreak
 from tests.crash.world import opened_embedded, opened_world
 
 SEED = 20261122
+# A few of the twenty that `make chaos KILLS=20` does in a minute.
+KILLS = 6
 
 
 def test_the_schedule_is_a_function_of_its_seed() -> None:
@@ -28,9 +30,9 @@ def test_half_a_minute_of_chaos_loses_and_doubles_nothing(tmp_path: Path, capsys
     assert "nothing lost, nothing doubled" in capsys.readouterr().out
 
 
-def test_an_embedded_hub_killed_twenty_times_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_an_embedded_hub_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
     with opened_embedded(tmp_path) as stage:
-        report = asyncio.run(kill_embedded(stage, SEED, 20))
+        report = asyncio.run(kill_embedded(stage, SEED, KILLS))
     show(report)
     assert report.violations == []
-    assert report.faults["hub killed"] == 20
+    assert report.faults["hub killed"] == KILLS

@@ -66,8 +66,7 @@ async def test_a_worker_whose_clock_is_five_minutes_off_does_as_the_others_do(
 ) -> None:
     vendor, crowd = Vendor(session, stage), people(f"clock{ahead_s}", 2 * CROWD, take(2 * CROWD))
     async with shown_when_wrong(stage):
-        stage.kill(stage.at_work)
-        stage.at_work = stage.start("worker", CRASH_CLOCK_AHEAD_S=ahead_s)
+        stage.relieve(CRASH_CLOCK_AHEAD_S=ahead_s)
         await _at_work(stage, stage.at_work)
         async with meanwhile(vendor.click(crowd)):
             await vendor.sign_up(crowd)

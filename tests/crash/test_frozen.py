@@ -70,7 +70,7 @@ async def test_a_process_frozen_while_a_vendor_thinks_does_not_ask_again(
     vendor, crowd = Vendor(session, stage), people("frozen-C13", CROWD, take(CROWD))
     later = people("thawed-C13", CROWD, take(CROWD))
     async with shown_when_wrong(stage):
-        working = await stage.alone(session)
+        working = await stage.alone()
         # given a vendor that has done it and holds its answer
         await stage.faults(session, answer_after_s=0.6)
         async with meanwhile(vendor.click([*crowd, *later])), meanwhile(vendor.sign_up(crowd)):

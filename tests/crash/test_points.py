@@ -56,7 +56,7 @@ async def test_a_process_killed_while_a_vendor_holds_its_answer_loses_and_double
 ) -> None:
     vendor, crowd = Vendor(session, stage), people("C13", CROWD, take(CROWD), leaving=True)
     async with shown_when_wrong(stage):
-        working = await stage.alone(session)
+        working = await stage.alone()
         # given a vendor that has done it and holds its answer
         await stage.faults(session, answer_after_s=0.6)
         async with meanwhile(vendor.click(crowd)), meanwhile(vendor.sign_up(crowd)):
