@@ -26,6 +26,8 @@ steps:
   - {{do: bench.put_note, with: {{order: "{{{{ trigger.id }}}}", text: ordered}}}}
 """
 _WELL, _TROUBLED = "well", "troubled"
+# What the vendor declares: nothing, or more calls at once than a worker has slots.
+_DECLARED = (None, 200)
 _OTHER = f"""
 recipe: other
 on: {{event: bench.ordered, from: [bench], where: {{event.total: {{gte: {_HEALTHY}}}}}}}
@@ -37,23 +39,28 @@ steps:
 
 def measure(setting: Setting) -> Iterator[Row]:
     """For each kind of trouble a fresh hub: first the other vendor is well, then every call to it goes wrong."""
+    for declared in _DECLARED:
+        for trouble in vendor.TROUBLES:
+            yield from _beside_trouble(setting, trouble, declared)
+
+
+def _beside_trouble(setting: Setting, trouble: str, declared: int | None) -> Iterator[Row]:
     count, warm = (240, 60) if setting.quick else (1_800, 120)
-    for trouble in vendor.TROUBLES:
-        with distributed(setting, f"isolation-{trouble}", _RECIPE) as hub:
-            asyncio.run(_beside(hub, _WELL, _WELL))
-            generate(Load(url=hub.subject.hook, first=0, count=1, connections=1))
-            generate(Load(url=hub.subject.hook, first=1, count=warm - 1, rate=_RATE))
-            well = _latency_ms(hub, first=200, count=count)
-            asyncio.run(_beside(hub, _TROUBLED, trouble))
-            troubled = _latency_ms(hub, first=200 + count, count=count)
-        for percent in (50, 99):
-            one, other = percentile(well, percent), percentile(troubled, percent)
-            yield Row("isolation", f"webhook to action beside one that is well, p{percent}", one, "ms", less=True)
-            yield Row("isolation", f"webhook to action beside one that {trouble}s, p{percent}", other, "ms", less=True)
-            target = _TARGET if percent == 99 else None
-            yield Row(
-                "isolation", f"one that {trouble}s / well, p{percent}", other / one, "times", target=target, less=True
-            )
+    name = f"isolation-{trouble}-{declared or 'default'}"
+    with distributed(setting, name, _RECIPE, concurrency=declared) as hub:
+        asyncio.run(_beside(hub, _WELL, _WELL))
+        generate(Load(url=hub.subject.hook, first=0, count=1, connections=1))
+        generate(Load(url=hub.subject.hook, first=1, count=warm - 1, rate=_RATE))
+        well = _latency_ms(hub, first=200, count=count)
+        asyncio.run(_beside(hub, _TROUBLED, trouble))
+        troubled = _latency_ms(hub, first=200 + count, count=count)
+    said = f"{trouble}s" + (f" with {declared} calls at once" if declared else "")
+    for percent in (50, 99):
+        one, other = percentile(well, percent), percentile(troubled, percent)
+        yield Row("isolation", f"webhook to action beside one that is well, p{percent}", one, "ms", less=True)
+        yield Row("isolation", f"webhook to action beside one that {said}, p{percent}", other, "ms", less=True)
+        target = _TARGET if percent == 99 else None
+        yield Row("isolation", f"one that {said} / well, p{percent}", other / one, "times", target=target, less=True)
 
 
 def _latency_ms(hub: Running, *, first: int, count: int) -> list[float]:

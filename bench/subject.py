@@ -136,8 +136,10 @@ class Running:
 
 
 @contextmanager
-def distributed(setting: Setting, name: str, recipe: str, workers: int = WORKERS) -> Iterator[Running]:
-    """One api process and several workers on PostgreSQL and Redis."""
+def distributed(
+    setting: Setting, name: str, recipe: str, workers: int = WORKERS, *, concurrency: int | None = None
+) -> Iterator[Running]:
+    """One api process and several workers on PostgreSQL and Redis. `concurrency` is what the vendor declares, None nothing."""
     with ExitStack() as stack:
         calls = stack.enter_context(receiver(setting.folder))
         subject = prepare(
@@ -146,6 +148,7 @@ def distributed(setting: Setting, name: str, recipe: str, workers: int = WORKERS
             database_url=fresh_database(setting.postgres),
             redis_url=setting.redis,
             receiver_url=calls.url,
+            concurrency=concurrency,
         )
         processes = [stack.enter_context(subject.worker(number)) for number in range(workers)]
         yield Running(subject, calls, [stack.enter_context(subject.api()), *processes])
@@ -167,6 +170,7 @@ def prepare(
     database_url: str | None = None,
     redis_url: str | None = None,
     receiver_url: str = "http://127.0.0.1:9",
+    concurrency: int | None = None,
 ) -> Subject:
     """Make the schema, one connection in sandbox mode (led to the receiver) and the recipe.
 
@@ -188,6 +192,7 @@ def prepare(
     key = asyncio.run(_fill(_settings(given), recipe))
     environment = {
         **given,
+        **({vendor.CONCURRENCY: str(concurrency)} if concurrency else {}),
         "PYTHONPATH": os.pathsep.join(
             [str(_plugin_folder(folder)), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         ),

@@ -6,12 +6,14 @@ The real `hub` commands load it as a plugin (see `bench.subject`); `bench.receiv
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 
 from pydantic import BaseModel
 
 from hub import (
     ActionContext,
+    Concurrency,
     Connector,
     Delivery,
     Effect,
@@ -28,6 +30,8 @@ NAME = "bench"
 ACCOUNT = "main"
 TOPIC = "ordered"
 PEOPLE = 10_000
+CONCURRENCY = "BENCH_CONCURRENCY"
+"""The variable that says how many calls at once the vendor allows; without it the connector declares nothing."""
 ANSWERING = ("hang", "fail")
 """Accounts in trouble that the receiver plays: no answer for 20 seconds, or 500."""
 TROUBLES = ("refuse", *ANSWERING)
@@ -64,6 +68,7 @@ bench = Connector(
         Field(name="webhook_secret", title="Webhook secret", secret=True),
     ],
     webhook=_webhook,
+    budgets=[Concurrency(int(os.environ[CONCURRENCY]))] if CONCURRENCY in os.environ else [],
 )
 
 

@@ -190,7 +190,7 @@ def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:
 
     shared = Shared(settings.redis_url, new_id(), lambda: clock.offset_ms) if settings.redis_url else None
     breakers = Breakers(store, clock, monotonic=now)
-    return Limits(now, breakers=breakers, shared=shared, alone=settings.embedded)
+    return Limits(now, breakers=breakers, shared=shared, alone=settings.embedded, most_of_one=settings.slots // 2)
 
 
 async def _assemble(

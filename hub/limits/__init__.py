@@ -105,7 +105,9 @@ class _Use:
 class Limits:
     """The limits of every connection. `now` is real time in seconds that jumps when hub time does.
 
-    `alone` says that no other process makes calls. `processes` is how many do (see `heard`).
+    `alone` says that no other process makes calls. `processes` is how many do (see `heard`). `most_of_one` bounds the calls
+    of one connection that are in flight or wait here, whatever is declared: when its vendor hangs, the rest of what this
+    process can have in hand is left for the others.
     """
 
     def __init__(
@@ -115,9 +117,10 @@ class Limits:
         breakers: Breakers | None = None,
         shared: Shared | None = None,
         alone: bool = True,
+        most_of_one: int = 1_000,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._now, self._draw = now, draw
+        self._now, self._draw, self._most_of_one = now, draw, max(1, most_of_one)
         self._breakers, self._shared, self._alone = breakers, shared, alone
         self._uses: defaultdict[str, _Use] = defaultdict(_Use)
         self._was_away = False
@@ -142,8 +145,7 @@ class Limits:
         use = self._use(connection, connector)
         if barred := self._barred(connection, use, cost, rank):
             return barred
-        most = self._most(connection, use, self._now())
-        if not (await self._take_slot(connection, use) if hold else use.in_flight + len(use.waiting) < _AHEAD * most):
+        if not (await self._take_slot(connection, use) if hold else self._may_wait(connection, use)):
             return self._full(connection)
         granted = False
         try:
@@ -317,7 +319,7 @@ class Limits:
     def _most(self, connection: str, use: _Use, now: float) -> int:
         """How many calls may be in flight, as far as this process knows without asking."""
         ramp = self._breakers.ramp(connection) if self._breakers else 1.0
-        most = max(1, ceil(use.concurrency * ramp))
+        most = min(self._most_of_one, max(1, ceil(use.concurrency * ramp)))
         if not use.shares_slots:
             return most
         if self._asks(use):
@@ -326,6 +328,11 @@ class Limits:
 
     def _asks(self, use: _Use) -> bool:
         return self._shared is not None and not self._shared.is_away and use.shares_slots
+
+    def _may_wait(self, connection: str, use: _Use) -> bool:
+        """Whether one more call may be let through to wait for a slot."""
+        most = min(self._most_of_one, _AHEAD * self._most(connection, use, self._now()))
+        return use.in_flight + len(use.waiting) < most
 
     async def _take_slot(self, connection: str, use: _Use) -> bool:
         if use.in_flight >= self._most(connection, use, self._now()):

@@ -44,6 +44,20 @@ async def test_no_more_calls_in_flight_than_declared() -> None:
     assert await grants(made, two, 3) == 1
 
 
+async def test_one_connection_never_has_all_that_a_process_can_do() -> None:
+    made, wide = Limits(Time(), most_of_one=3), replace(acme, budgets=[Concurrency(200)])
+    assert await grants(made, wide, 2) == 2
+    # given one more that waits for its slot
+    assert await made.take("c", wide, 1, hold=False) is None
+    async with made.slot("c", Rank.TRANSACTIONAL):
+        # then there is room for nobody, neither to call nor to wait, whatever the vendor would take
+        assert made.outlook("c").room == 0
+        for hold in (True, False):
+            refused = await made.take("c", wide, 1, hold=hold)
+            assert refused is not None
+            assert "in flight" in refused.why
+
+
 # -- a slot right before the call --------------------------------------------------------------------------------------
 
 
