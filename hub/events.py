@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
 import phonenumbers
 from pydantic import BaseModel, ConfigDict
+
+from hub.values import value
 
 # A JSON value; recursive aliases cost more in readability than they check here.
 Json = Any
@@ -66,7 +68,7 @@ def e164(text: str, region: str | None = None) -> str | None:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Identity:
     """Who an event is about, as the vendor knows them. `vendor` is their id in the connection's account.
 
@@ -114,7 +116,7 @@ class ConsentState(StrEnum):
     """Hard suppression: STOP on the channel, a hard bounce, a complaint, an erasure. Nothing may leave."""
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class ConsentSignal:
     """One statement for the consent ledger. `purpose` `*` means every purpose of the channel."""
 
@@ -125,7 +127,7 @@ class ConsentSignal:
     purpose: str = "*"
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Event:
     """An immutable record of something that happened.
 

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from math import isfinite
@@ -37,6 +36,7 @@ from hub.errors import (
     VendorUnavailable,
 )
 from hub.events import Json
+from hub.values import value
 
 MAX_ANSWER_BYTES = 10_000_000
 CONNECT_S = 5.0
@@ -44,7 +44,7 @@ _CHUNK = 65_536
 _NEVER_LEFT = (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError, ssl.SSLCertVerificationError)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Answer:
     """A vendor's whole answer, read within the limits."""
 
@@ -169,7 +169,7 @@ def _matches(host: str, pattern: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
-@dataclass(frozen=True, kw_only=True)
+@value(frozen=True, kw_only=True)
 class ConnectionHttp:
     """The way out of one connection: its base URL, its authorisation, its errors. Implements `hub.connector.Http`.
 

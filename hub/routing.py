@@ -34,6 +34,7 @@ from hub.store.session import Change, Connection, Store
 from hub.store.work import Claim
 from hub.text import TextError
 from hub.traces import Traces
+from hub.values import value
 
 BATCH = 200
 _LOOK_AGAIN_S = 1.0
@@ -41,7 +42,7 @@ _LOOK_AGAIN_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class _Candidate:
     event: StoredEvent
     contact_id: str | None
@@ -61,7 +62,7 @@ class _Outcome:
     entries: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Routed:
     """How many events were routed, and the new runs that are in hand already."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from hub.events import Json
+from hub.values import value
 
 # -- what is known -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class RunState:
     """Where one run stands. `position` is the id of its step, None before the first decision.
 
@@ -27,7 +28,7 @@ class RunState:
     ctx: Mapping[str, Json]
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Facts:
     """What was loaded for a decision. `contact` None means not loaded.
 
@@ -45,17 +46,17 @@ class Facts:
 # -- what arrived ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Started:
     """The run is new."""
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class TimerFired:
     """The instant of a sleep or the timeout of a wait has come."""
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Answered:
     """The awaited event of an answer came. `event` has the shape of `RunState.trigger`."""
 
@@ -63,7 +64,7 @@ class Answered:
     event: Mapping[str, Json]
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class ActionDone:
     """An action has its outcome: `done`, `skipped` (`reason` begins with the outcome word), `failed` or `unknown`."""
 
@@ -72,7 +73,7 @@ class ActionDone:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Exited:
     """The event of exit `index` came."""
 
@@ -80,14 +81,14 @@ class Exited:
     event: Mapping[str, Json]
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Cancelled:
     """Somebody ended the run; `on_end` still runs."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Resumed:
     """Nothing new: decide the same again, such as after a crash."""
 
@@ -98,14 +99,14 @@ Arrival = Started | TimerFired | Answered | ActionDone | Exited | Cancelled | Re
 # -- what is to be done ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Need:
     """Facts that are missing: load exactly these (`contact`) and ask again."""
 
     facts: frozenset[str]
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Watch:
     """An event to look out for, found by equality on (type, key_field, key) and then judged by `where`.
 
@@ -122,7 +123,7 @@ class Watch:
     since_ms: int
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Act:
     """Call an action with this input. A message is not sent after `valid_until_ms`.
 
@@ -141,7 +142,7 @@ class Act:
     on_error: str = "retry"
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Sleep:
     """Come back with TimerFired at this instant."""
 
@@ -149,7 +150,7 @@ class Sleep:
     reason: str
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Wait:
     """Come back with Answered when a watch sees its event, with TimerFired at `until_ms` (None: never)."""
 
@@ -158,7 +159,7 @@ class Wait:
     reason: str
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Finish:
     """The run has ended. `ended_by` is `done`, `failed`, `cancelled`, the word of a stop, or the event of an exit."""
 
@@ -170,7 +171,7 @@ class Finish:
 Next = Act | Sleep | Wait | Finish
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class StepRecord:
     """One step passed, for people: what it came to and why."""
 
@@ -181,7 +182,7 @@ class StepRecord:
     reason: str
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class ContactChange:
     """A change to the run's contact. `field` is `tags` (operation add or remove) or `attributes.NAME` (operation set)."""
 
@@ -190,7 +191,7 @@ class ContactChange:
     value: Json
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Decision:
     """What to do next, and what to store with it in the same transaction.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -14,6 +14,7 @@ from hub.events import Event, Identity, Json
 from hub.ids import new_id
 from hub.store.lanes import Lane
 from hub.store.session import Change, Connection, Row
+from hub.values import value
 
 # Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
 _CLOCK_TOLERANCE_MS = 60_000
@@ -21,7 +22,7 @@ _CLOCK_TOLERANCE_MS = 60_000
 SKEW_MS = 250
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class NewEvent:
     """An event about to be stored, with the connection it belongs to ('' when no connection has its account)."""
 
@@ -33,7 +34,7 @@ class NewEvent:
     id: str = field(default_factory=new_id)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Incoming:
     """A verified delivery about to be stored. `delivery_id` is the vendor's own, None if it gives none.
 
@@ -55,7 +56,7 @@ class Incoming:
     id: str = field(default_factory=new_id)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Stored:
     """What became of a delivery: the ids of events that are new, and how many were known already."""
 
@@ -267,7 +268,7 @@ async def append_consents(c: Connection, rows: Iterable[Mapping[str, Any]]) -> N
 # -- reading back ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class StoredEvent:
     """An event as stored."""
 

@@ -7,7 +7,7 @@ recorded all the same, since a call that was made was made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -17,9 +17,10 @@ from hub.store import pauses, spending
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
+from hub.values import value
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class NewRun:
     """A run about to start."""
 
@@ -62,7 +63,7 @@ class NewRun:
         )
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class RunRow:
     """A run as stored. `wake` is the event that ended its wait, `stop` the exit that ended it, if any."""
 
@@ -110,7 +111,7 @@ class RunRow:
         )
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class EffectRow:
     """An effect as stored: planned (may be called), intended (a call may have been made), done, failed, skipped, unknown."""
 
@@ -144,7 +145,7 @@ class EffectRow:
         )
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class EffectResult:
     """What became of an effect; written wherever key and token match, whatever the epoch."""
 
@@ -163,7 +164,7 @@ class EffectResult:
     """Whether it was counted under spending caps."""
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class StepRow:
     """One recorded step of a run: what was decided and why."""
 
@@ -174,7 +175,7 @@ class StepRow:
     reason: str
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class WatchRow:
     """An event that a run waits for or leaves on."""
 
@@ -186,7 +187,7 @@ class WatchRow:
     since_ms: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@value(frozen=True, kw_only=True)
 class Advance:
     """Everything one T5 writes for one run.
 
@@ -223,7 +224,7 @@ class Advance:
     """Of a queued effect: when its batch is due, and how many make it full."""
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Advanced:
     """The answer to an Advance: `held` is False for a zombie; `stop` is the exit that arrived meanwhile, if any."""
 
@@ -234,7 +235,7 @@ class Advanced:
 # -- starting ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Lease:
     """Who takes up to `most` pieces of work in hand, until when."""
 
@@ -342,7 +343,7 @@ def write_entries(times: Mapping[tuple[str, str], Sequence[int]]) -> Change:
 # -- waking ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Waiting:
     """A row of `waiter` that an event's type and key matched."""
 
@@ -616,7 +617,7 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
         )
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Frozen:
     """The effects of a batch's next call; `begun` says that an earlier call with exactly these may have been made."""
 
@@ -773,7 +774,7 @@ async def arm(c: Connection, run_id: str, epoch: int, due_ms: int, *, status: st
     return bool(armed)
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Held:
     """Whether a run is still held under an epoch, and the exit that arrived meanwhile, if any."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from hub.store.session import Connection
+from hub.values import value
 
 # A parked row is due never; `unpark` makes it due again.
 NEVER_MS = 9_000_000_000_000_000
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Claim:
     """A piece of work in hand. Only who knows the current `epoch` may advance it. `queue` is the text of its lane, `was_due_at` since when it was
     due.
