@@ -190,7 +190,7 @@ def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:
 
     shared = Shared(settings.redis_url, new_id(), lambda: clock.offset_ms) if settings.redis_url else None
     breakers = Breakers(store, clock, monotonic=now)
-    return Limits(now, breakers=breakers, shared=shared, alone=settings.embedded, most_of_one=settings.slots // 2)
+    return Limits(now, breakers=breakers, shared=shared, alone=settings.embedded, in_hand=settings.slots)
 
 
 async def _assemble(

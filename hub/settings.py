@@ -44,7 +44,10 @@ class Settings(BaseSettings):
         description="How long a worker may hold a run without a sign of life, in seconds; no call takes longer than fits.",
     )
     drain_s: float = Field(25, description="How long a stopping process lets work in hand finish, in seconds.")
-    slots: int = Field(150, description="How many runs a worker has in hand at once.")
+    slots: int = Field(
+        150,
+        description="How many runs a worker has in hand at once; of one connection it makes a quarter as many calls at once, at most.",
+    )
     spool_dir: Path | None = Field(
         None,
         description="Where deliveries wait while the database is away. Default: spool in the data directory for `hub up`, "

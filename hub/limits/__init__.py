@@ -105,9 +105,9 @@ class _Use:
 class Limits:
     """The limits of every connection. `now` is real time in seconds that jumps when hub time does.
 
-    `alone` says that no other process makes calls. `processes` is how many do (see `heard`). `most_of_one` bounds the calls
-    of one connection that are in flight or wait here, whatever is declared: when its vendor hangs, the rest of what this
-    process can have in hand is left for the others.
+    `alone` says that no other process makes calls. `processes` is how many do (see `heard`). `in_hand` is how much this
+    process can have in hand: of that one connection's calls take at most a quarter, and those that wait for them as much
+    again, whatever its vendor allows. When it hangs, the rest is left for the others.
     """
 
     def __init__(
@@ -117,10 +117,10 @@ class Limits:
         breakers: Breakers | None = None,
         shared: Shared | None = None,
         alone: bool = True,
-        most_of_one: int = 1_000,
+        in_hand: int = 4_000,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._now, self._draw, self._most_of_one = now, draw, max(1, most_of_one)
+        self._now, self._draw, self._in_hand = now, draw, in_hand
         self._breakers, self._shared, self._alone = breakers, shared, alone
         self._uses: defaultdict[str, _Use] = defaultdict(_Use)
         self._was_away = False
@@ -319,7 +319,7 @@ class Limits:
     def _most(self, connection: str, use: _Use, now: float) -> int:
         """How many calls may be in flight, as far as this process knows without asking."""
         ramp = self._breakers.ramp(connection) if self._breakers else 1.0
-        most = min(self._most_of_one, max(1, ceil(use.concurrency * ramp)))
+        most = max(1, min(self._in_hand // 4, ceil(use.concurrency * ramp)))
         if not use.shares_slots:
             return most
         if self._asks(use):
@@ -331,7 +331,7 @@ class Limits:
 
     def _may_wait(self, connection: str, use: _Use) -> bool:
         """Whether one more call may be let through to wait for a slot."""
-        most = min(self._most_of_one, _AHEAD * self._most(connection, use, self._now()))
+        most = min(max(2, self._in_hand // 2), _AHEAD * self._most(connection, use, self._now()))
         return use.in_flight + len(use.waiting) < most
 
     async def _take_slot(self, connection: str, use: _Use) -> bool:
