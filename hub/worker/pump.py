@@ -196,22 +196,28 @@ class Pump:
         lanes = await self._known_lanes()
         now_ms = self._time.clock.now_ms()
         due = [Lane.of(queue) for queue, at_ms in sorted(lanes.items(), key=itemgetter(1)) if at_ms <= now_ms]
+        rooms = {lane.connection: self._limits.outlook(lane.connection).room for lane in due}
         portions = share_out(
             due,
             slots=self._slots,
             free=most,
             in_hand=Counter(Lane.of(claim.queue).owner for claim in self._claims.values()),
-            room=lambda connection: self._limits.outlook(connection).room,
+            room=rooms.__getitem__,
             draw=random.random(),  # noqa: S311  (shares slots out, guards nothing)
         )
         if not portions:
             # What nothing can be done about is overtaken by everybody.
-            self._calm = all(self._limits.outlook(lane.connection).room == 0 for lane in due)
+            self._calm = all(room == 0 for room in rooms.values())
             return self._rest_s(lanes, now_ms)
         asked = {str(lane): n for lane, n in portions.items()}
         claims = await self._claim(lambda c: work.claim_from(c, asked, **self._terms()))
-        got = Counter(claim.queue for claim in claims)
-        self._calm = all(got[queue] < n for queue, n in asked.items())
+        got, calls = Counter(claim.queue for claim in claims), Counter[str]()
+        for lane, n in portions.items():
+            calls[lane.connection] += n
+        # So is what its connection has no room for: when a vendor hangs, its lane is never claimed empty.
+        self._calm = all(
+            got[str(lane)] < n or calls[lane.connection] == rooms[lane.connection] for lane, n in portions.items()
+        )
         if not self._calm:
             self._share()
         if not claims:
