@@ -35,7 +35,7 @@ CONCURRENCY = "BENCH_CONCURRENCY"
 ANSWERING = ("hang", "fail")
 """Accounts in trouble that the receiver plays: no answer for 20 seconds, or 500."""
 TROUBLES = ("refuse", *ANSWERING)
-"""All accounts in trouble; at the first one nobody listens."""
+"""All accounts in trouble; at the first one nobody listens. `hang-2` is another one that hangs."""
 
 _webhook = Hmac(
     header="X-Bench-Signature",
@@ -55,7 +55,7 @@ bench = Connector(
     name=NAME,
     title="Bench",
     hosts=["api.bench.example", "localhost"],
-    base_url=lambda fields: _BASES.get(fields["account"], "https://api.bench.example"),
+    base_url=lambda fields: _BASES.get(fields["account"].partition("-")[0], "https://api.bench.example"),
     account=lambda fields: fields["account"],
     auth=[
         StaticToken(
