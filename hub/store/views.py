@@ -155,7 +155,14 @@ async def show_event(c: Connection, event_id: str) -> dict[str, Json]:
     row = await c.first(f"{_EVENTS} where event.id = :id", id=event_id)
     if row is None:
         raise NotThere(f"there is no event {event_id}; `hub events list` shows what there is")
-    started = await c.all(f"{_RUNS} where run.entry_key like :key order by run.id", key=f"ev:{event_id}:%")
+    # A run that an event started is one of its person's; without a person there is one of each recipe at most.
+    whose = (
+        "run.contact_id = :contact and run.entry_key like :key || '%'"
+        if row["contact_id"]
+        else "run.recipe in (select name from recipe) and run.entry_key = :key"
+    )
+    given = {"contact": row["contact_id"]} if row["contact_id"] else {}
+    started = await c.all(f"{_RUNS} where {whose} order by run.id", key=f"ev:{event_id}:", **given)
     verdicts = await c.all("select * from verdict where event_id = :id order by recipe", id=event_id)
     return {
         **event_view(row),
