@@ -17,6 +17,7 @@ from hub.deadline import Deadline
 from hub.errors import (
     AuthExpired,
     ConfigError,
+    ConnectionConfigError,
     ConnectorError,
     HubError,
     LeaseOver,
@@ -80,7 +81,12 @@ class Batches:
             async with self._store.write() as c:
                 await work.park(c, claim, f"plugin:{type_.partition('.')[0]}")
             return
-        connection = await self._connections.by_name(name)
+        try:
+            connection = await self._connections.by_name(name)
+        except ConnectionConfigError:
+            async with self._store.write() as c:
+                await work.park(c, claim, f"connection:{name}")
+            return
         connector = self._connections.connector(connection.connector)
         refused = await self._limits.take(name, connector, action.cost, Rank.BULK, waited=True)
         if refused is not None:

@@ -276,6 +276,8 @@ class Connections:
                 await work.add_if_absent(
                     c, "poll", f"{name}|{connector.name}.{poll.trigger}", lane, self._clock.now_ms()
                 )
+            # Those that met a connection of this name that was removed.
+            await work.unpark(c, f"connection:{name}", self._clock.now_ms())
         await self.refresh(force=True)
         return self._known.connections[name]
 
@@ -328,6 +330,17 @@ class Connections:
             )
         await self.refresh(force=True)
         return self._known.apps[name]
+
+    async def remove(self, name: str) -> Connection:
+        """Forget a connection and its credentials; what calls it from now on waits for another one of its name.
+
+        Its events and runs stay. Raises ConnectionConfigError when there is none.
+        """
+        connection = await self.by_name(name)
+        async with self._store.write() as c:
+            await rows.remove(c, connection.id, connection.name)
+        await self.refresh(force=True)
+        return connection
 
     async def reauthorise(self, name: str, given: Mapping[str, str]) -> Connection:
         """New credentials for a connection, of the same account; runs that waited for them go on."""

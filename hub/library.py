@@ -19,6 +19,7 @@ from hub.listening import Listeners, Published
 from hub.purposes import Purpose, load_purposes
 from hub.recipes import Recipe, bind, load
 from hub.recipes.form import RecipeForm
+from hub.steps.do import Do
 from hub.store import recipes as rows
 from hub.store.session import Connection, Row, Store
 
@@ -92,6 +93,16 @@ class Library:
                 self._programs = {one: kept for one, kept in self._programs.items() if one in self._live}
             found = self._programs[(recipe, version)] = _compiled(recipe, version, rows.definition_of(row))
         return found
+
+    async def require_unused(self, connection: str) -> None:
+        """Raise ConfigError when published recipes start from a connection or act on it, naming them."""
+        await self.refresh()
+        live = ((name, self._programs[name, version]) for name, version in self._live)
+        if found := sorted(name for name, program in live if _uses(program, connection)):
+            raise ConfigError(
+                f"{connection} is used by the published recipe{'s' if len(found) > 1 else ''} {', '.join(found)}; pause "
+                "them or bind them to another connection first, or remove it with force: what calls it waits then"
+            )
 
     def purpose(self, name: str) -> Purpose | None:
         """A purpose by name, or None."""
@@ -196,6 +207,11 @@ class Library:
                 f"there is no recipe {name}{nearest(name, every)}; `hub recipes list` shows what there is"
             )
         return row
+
+
+def _uses(program: Program, connection: str) -> bool:
+    acts = any(isinstance(node.step, Do) and node.step.connection == connection for node in program.nodes.values())
+    return acts or any(connection in start.connections for start in program.starts)
 
 
 def _compiled(recipe: str, version: int, definition: Mapping[str, Json]) -> Program:

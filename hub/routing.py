@@ -18,7 +18,7 @@ from hub.clock import Clock, format_duration
 from hub.conditions import Truth
 from hub.connections import Connections
 from hub.connector import Trigger
-from hub.errors import ConfigError, HubError, NewerRelease, StoreUnavailable
+from hub.errors import HubError, NewerRelease, StoreUnavailable
 from hub.events import Event, Json
 from hub.ids import new_id
 from hub.library import Library
@@ -133,6 +133,7 @@ class Router:
         return done
 
     async def _batch(self, most: int, announced: set[str] | None, lease: Lease) -> Routed:
+        gone: set[str] = set()
         while True:
             began_ns = time.time_ns()
             async with self._store.write() as c:
@@ -141,8 +142,8 @@ class Router:
                 if not batch:
                     return Routed(len(found))
                 # What was published or connected before an event came must count for it: ask where the event is seen.
-                unknown = [e for e in batch if not self._connections.knows(e.connection_id)]
-                if ready := not unknown and not await self._library.stale(c):
+                strange = {e.connection_id for e in batch if not self._connections.knows(e.connection_id)} - gone
+                if ready := not strange and not await self._library.stale(c):
                     in_hand = await self._route(c, batch, lease)
                     seams.reach("route.commit")
             if ready:
@@ -150,8 +151,8 @@ class Router:
                 self._observe(batch, began_ns)
                 return Routed(len(found), in_hand)
             await self._connections.refresh(force=True)
-            if all(not self._connections.knows(e.connection_id) for e in unknown) and unknown:
-                raise ConfigError("the connection of an event is gone")
+            # A connection that was removed since is none that any recipe names; who waits is found all the same.
+            gone |= {id_ for id_ in strange if not self._connections.knows(id_)}
             await self._library.refresh()
 
     def _observe(self, batch: Sequence[StoredEvent], began_ns: int) -> None:

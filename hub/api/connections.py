@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub.api.access import Reading, Writing
@@ -100,6 +101,19 @@ async def reauthorise(hub: Writing, name: str, new: NewFields) -> dict[str, Json
     changed = await hub.connections.reauthorise(name, new.fields)
     hub.ring()
     return await view(hub, changed)
+
+
+@router.delete("/connections/{name}")
+async def remove_connection(
+    hub: Writing,
+    name: str,
+    force: Annotated[bool, Query(description="Also when published recipes use it; their calls wait then")] = False,
+) -> dict[str, Json]:
+    """Forget an account and its credentials. Its events and runs stay; runs that call it wait for one of its name."""
+    if not force:
+        await hub.library.require_unused(name)
+    removed = await hub.connections.remove(name)
+    return {"id": removed.id, "name": removed.name}
 
 
 @router.get("/apps")

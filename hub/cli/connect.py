@@ -144,6 +144,28 @@ def reauthorise(
         say(f"{name} has new credentials; what waited for them goes on")
 
 
+@connections.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument()],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when published recipes use it; what they call waits then.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget an account and its credentials; its events and runs stay."""
+
+    async def forget(hub: Hub) -> Connection:
+        if not force:
+            await hub.library.require_unused(name)
+        return await hub.connections.remove(name)
+
+    removed = with_hub(forget)
+    if as_json:
+        print_json({"id": removed.id, "name": removed.name})
+        return
+    say(f"removed {name}; its credentials are deleted here, so revoke them at {removed.connector} as well")
+
+
 # -- apps --------------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from hub.engine import Act, ActionDone, Arrival, Decision
 from hub.errors import (
     AuthExpired,
     ConfigError,
+    ConnectionConfigError,
     LeaseOver,
     OutcomeUnknown,
     PermanentError,
@@ -162,8 +163,10 @@ class Calls:
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
             return ActionDone("failed", None, f"the input does not fit {effect.action}: {wrong}")
-        except ConfigError as error:
-            return ActionDone("failed", None, str(error))
+        except ConnectionConfigError:
+            gone = f"there is no connection {effect.connection} any more; add one of this name, or cancel the run"
+            await self._writer.park(hand, f"connection:{effect.connection}", gone)
+            raise LetGo from None
 
     async def settle(self, hand: Hand, effect: EffectRow) -> Arrival:
         """A claimed run with an effect whose outcome is open: find it out, or make the call (again)."""

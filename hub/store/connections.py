@@ -57,6 +57,15 @@ async def add(c: Connection, *, settings: Mapping[str, str], **row: Any) -> None
     await changed(c)
 
 
+async def remove(c: Connection, id_: str, name: str) -> None:
+    """Delete a connection with its credentials, how far it was polled, and whether it rests."""
+    await c.run("delete from connection where id = :id", id=id_)
+    await c.run("delete from breaker where connection = :name", name=name)
+    # Where a poll goes on means nothing to another account that is given the name.
+    await c.run("delete from work where kind = 'poll' and ref like :of", of=f"{name}|%")
+    await changed(c)
+
+
 async def replace_secret(c: Connection, id_: str, *, settings: Mapping[str, str], secret: bytes, key_id: str) -> None:
     """New settings and credentials for a connection, which is healthy again."""
     await c.run(

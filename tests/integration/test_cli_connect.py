@@ -149,6 +149,19 @@ def test_new_credentials_replace_old_ones_of_the_same_account_only(cli: Cli, mon
     assert again["health"] == "ok"
 
 
+def test_a_connection_can_be_removed_and_its_secret_with_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "shpat_1")
+    cli(*_ADD, "--secret-from-env", "access_token=SHOP_TOKEN")
+    removed = cli("connections", "remove", "my-shop")
+    assert "revoke them at shopify as well" in removed.stdout
+    assert cli.json("connections", "list") == []
+    again = cli("connections", "remove", "my-shop")
+    assert again.exit_code == 1
+    assert "there is no connection my-shop" in again.stderr
+    # The account can be connected anew.
+    assert cli(*_ADD, "--secret-from-env", "access_token=SHOP_TOKEN").exit_code == 0
+
+
 def test_an_app_serves_connections_that_need_no_webhook_secret_of_their_own(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

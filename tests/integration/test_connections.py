@@ -15,7 +15,8 @@ from hub import connections as connections_module
 from hub.errors import AuthExpired, ConfigError, ConnectionConfigError, NotSent
 from hub.plugins import Plugins
 from hub.process import open_hub
-from hub.store import work
+from hub.store import views, work
+from hub.store.runs import Lease
 from tests.acme import AcmeSandbox, acme
 from tests.integration.test_batches import JOIN
 from tests.integration.test_runs import one_step
@@ -257,3 +258,67 @@ async def test_a_connection_mended_while_its_run_is_being_parked_leaves_nothing_
         assert (await it.hub.connections.by_name("acme")).health == "ok"
         await it.hub.connections.unpark_if_healthy(connection)
         assert await _parked(it) == 0
+
+
+_LATER = """
+recipe: later
+on: {event: acme.signed_up}
+steps:
+  - wait: 1h
+  - {do: acme.put_note, with: {key: "{{ trigger.id }}"}}
+"""
+
+
+async def test_what_calls_a_removed_connection_waits_for_another_of_its_name(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(_LATER)
+        await it.publish(JOIN)
+        await it.deliver("signed_up", {"id": "s-1", "email": "a@example.com", "cart": "vip"})
+        await it.rest()
+        removed = await it.hub.connections.remove("acme")
+        async with it.hub.store.read() as c:
+            assert await c.all("select id from connection") == []
+        assert await it.hub.connections.by_inbound_key("acme", removed.inbound_key) is None
+        await it.advance(3_600_000)
+        waiting = [run for run in await it.runs() if run["status"] == "parked"]
+        assert {run["recipe"]: run["reason"] for run in waiting}["later"] == (
+            "there is no connection acme any more; add one of this name, or cancel the run"
+        )
+        assert it.sandbox.log == []
+        # when somebody connects it again
+        await it.hub.connections.add("acme", "acme", {"account": "main"}, sandbox=True)
+        await it.advance(60_000)
+        assert {run["status"] for run in await it.runs()} == {"done"}
+        assert sorted(r.operation for r in it.sandbox.log) == ["add_members", "put_note", "put_note"]
+
+
+async def test_an_event_of_a_removed_connection_stands_in_nobodys_way(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.publish(_LATER)
+        await it.deliver("signed_up", {"id": "s-1", "email": "a@example.com"})
+        await it.hub.connections.remove("acme")
+        await it.hub.connections.add("acme", "other", {"account": "main"}, sandbox=True)
+        await it.deliver("signed_up", {"id": "s-2", "email": "b@example.com"}, connection="other")
+        routed = await it.hub.pump._router.route(Lease("test", 0, 0))
+        assert routed.events == 2
+        # It belongs to its person, and starts nothing: no recipe is bound to what it came from.
+        async with it.hub.store.read() as c:
+            assert (await views.show_contact(c, await views.find_contact(c, "a@example.com")))["runs"] == []
+
+
+async def test_a_connection_that_published_recipes_use_is_named_with_them(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await it.hub.library.require_unused("acme")
+        await it.publish(_LATER)
+        await it.publish(one_step("acme.put_note"))
+        with pytest.raises(ConfigError, match="published recipes later, one-step; pause them or bind"):
+            await it.hub.library.require_unused("acme")
+        await it.hub.library.pause("later")
+        await it.hub.library.pause("one-step")
+        await it.hub.library.require_unused("acme")
