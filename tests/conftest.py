@@ -8,7 +8,6 @@ import random
 import shutil
 import socket
 import tempfile
-import time
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
