@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hub import Concurrency, Rate
+from hub.limits import Outlook
 from hub.plugins import load_plugins
 from hub.store import work
 from hub.store.lanes import Lane
@@ -229,3 +230,24 @@ async def test_a_dead_connection_does_not_slow_another_one_down(running: Callabl
             took.append(time.monotonic() - began)
         assert sorted(took)[len(took) // 2] < 0.5
         assert {entry.account for entry in it.sandbox.log} == {"other"}
+
+
+@pytest.mark.parametrize(("room", "free", "calm"), [(1, 8, True), (None, 1, False)])
+async def test_only_what_slots_are_missing_for_is_too_much_work(
+    running: Callable[..., Any],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int | None,
+    free: int,
+    calm: bool,
+) -> None:
+    async with running(database_url, work=False) as it:
+        # given more due work of a connection than is claimed
+        async with it.hub.store.write() as c:
+            for n in range(3):
+                await work.add_if_absent(c, "of-a-newer-release", f"w-{n}", "|acme|2", 0)
+        monkeypatch.setattr(it.hub.limits, "outlook", lambda connection: Outlook(room))
+        assert await it.hub.pump._claim_shares(free) == 0.0
+        # then new runs of others are taken in hand if the connection is the reason, and wait their turn if slots are
+        assert it.hub.pump._calm is calm
+        await asyncio.gather(*it.hub.pump._tasks)
