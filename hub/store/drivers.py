@@ -10,7 +10,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -86,12 +86,19 @@ class Postgres:
         numbered, names = _numbered(statement)
         await self._connection.executemany(numbered, [[row[name] for name in names] for row in rows])
 
+    # A connection that ended is its pool's again, and answers every question with an error. That error would take the place
+    # of the one on its way: whoever was cancelled would seem not to be, and go on.
+
     def give_up(self) -> None:
-        self._connection.terminate()
+        with suppress(asyncpg.InterfaceError):
+            self._connection.terminate()
 
     @property
     def is_spoilt(self) -> bool:
-        return bool(self._connection.is_closed() or self._connection.is_in_transaction())
+        try:
+            return bool(self._connection.is_closed() or self._connection.is_in_transaction())
+        except asyncpg.InterfaceError:
+            return True
 
 
 class Sqlite:

@@ -50,7 +50,7 @@ class PostgresPool:
                 raise
             finally:
                 if driver.is_spoilt:
-                    connection.terminate()
+                    driver.give_up()
 
     async def _opened(self) -> asyncpg.Pool:
         async with self._opening:

@@ -120,6 +120,27 @@ async def test_a_killed_connection_is_an_outage_and_the_next_one_works(postgres_
     await store.close()
 
 
+async def test_whoever_is_cancelled_at_any_moment_of_a_transaction_ends_cancelled(store: Store) -> None:
+    async def change() -> None:
+        async with store.write() as c:
+            for _ in range(3):
+                await c.run("insert into meta (key, value) values ('cut', 'x') on conflict (key) do nothing")
+
+    await change()
+    for turns in range(40):
+        # when a transaction is cut short
+        task = asyncio.create_task(change())
+        for _ in range(turns):
+            await asyncio.sleep(0.0002)
+        if not task.cancel():
+            break
+        # then it is that, and no outage: who waits for the task's end would wait for ever
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    # then its connection is in nobody's way
+    await asyncio.wait_for(change(), 5)
+
+
 def test_an_unknown_database_is_refused() -> None:
     with pytest.raises(StoreError, match="use sqlite:///FILE or postgresql"):
         Store("mysql://localhost/x")
