@@ -19,7 +19,7 @@ import asyncpg
 from bench.processes import Process, free_port, get, running, says
 from bench.vendor import NAME
 
-_MEMORY = Path("/dev/shm")  # noqa: S108  (a folder of its own is made there)
+_MEMORY = Path("/dev/shm")
 
 
 @contextmanager

@@ -151,7 +151,7 @@ class Batches:
         """The credentials are refused: renew what can be renewed, once; else the batch waits for a new authorisation."""
         await self._thaw(claim, begun=begun)
         try:
-            renewed = await self._connections.renew_refused(connection)
+            renewed = await self._connections.tokens.renew_refused(connection)
         except AuthExpired as again:
             renewed, error = False, again
         except (RetryableError, OutcomeUnknown) as failed:

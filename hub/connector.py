@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import jiter
@@ -65,16 +65,56 @@ class ClientCredentials:
     """A client id and secret that the hub exchanges for a token by itself, again before each expiry (RFC 6749 § 4.4).
 
     `token_url` is built from the connection's fields; the answer is JSON with `access_token` and `expires_in` (seconds).
-    The token reaches `headers` as the field `access_token`.
+    The token reaches `headers` as the field `access_token`. `client_auth` says where a form's client id and secret go: into
+    the form (`post`) or the Authorization header (`basic`).
     """
 
     headers: Headers
     token_url: Callable[[Mapping[str, str]], str]
     fields: tuple[Field, ...] = ()
     name: str = "client_credentials"
+    request_format: Literal["form", "json"] = "form"
+    client_auth: Literal["post", "basic"] = "post"
 
 
-Auth = StaticToken | ClientCredentials
+@dataclass(frozen=True, kw_only=True)
+class OAuth2:
+    """An account that a person authorises in the browser (RFC 6749 § 4.1, always with PKCE), for an app of ours.
+
+    The app holds `client_id` and `client_secret`; `fields` are what must be known before (such as a shop's domain). The
+    hub keeps the tokens, renews them where the vendor gives `refresh_token`, and records whose account it is by
+    `Connector.whoami`, which is required. The token reaches `headers` as the field `access_token`.
+
+    `scopes` is all that the connector can make use of; triggers and actions name those of them that they need. With
+    `issuer` an answer that names another one (RFC 9207), or none, is refused. `authorise_params` and `token_params` go along
+    with what the standard says.
+    """
+
+    headers: Headers
+    authorise_url: Callable[[Mapping[str, str]], str]
+    token_url: Callable[[Mapping[str, str]], str]
+    revoke_url: Callable[[Mapping[str, str]], str] | None = None
+    scopes: tuple[str, ...] = ()
+    scope_separator: str = " "
+    issuer: str | None = None
+    authorise_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ()
+    name: str = "oauth2"
+    request_format: Literal["form", "json"] = "form"
+    client_auth: Literal["post", "basic"] = "post"
+
+
+Auth = StaticToken | ClientCredentials | OAuth2
+
+CLIENT_FIELDS = (
+    Field(name="client_id", title="client id"),
+    Field(name="client_secret", title="client secret", secret=True),
+)
+"""What an app holds at a vendor whose accounts are authorised in the browser."""
+
+TOKEN_FIELDS = frozenset({"access_token", "refresh_token"})
+"""The credentials that the hub itself keeps in a connection."""
 
 
 # -- webhooks: recognising a call --------------------------------------------------------------------------------------
@@ -321,6 +361,8 @@ class Trigger(Generic[P]):
     cause: Callable[[P], str | None] | None = None
     """The `ctx.reference` of an action of ours that made this happen, where the vendor gives it back."""
     provides: str | None = None
+    scopes: tuple[str, ...] = ()
+    """What a person must have granted for it to come (see `OAuth2.scopes`)."""
     parse: Parse[P] | None = None
     quiet: Quiet[P] | None = None
     confirm_: Confirm[P] | None = None
@@ -463,6 +505,8 @@ class Action(Generic[I, O]):
     message: Message[I] | None = None
     batch: Batch[I] | None = None
     provides: str | None = None
+    scopes: tuple[str, ...] = ()
+    """What a person must have granted for it to be done (see `OAuth2.scopes`)."""
     cost: int = 1
     """What one call takes from the connector's budgets, in their unit."""
     units: Mapping[str, Callable[[I], int]] = field(default_factory=dict)
@@ -669,6 +713,7 @@ class Connector:
         account: Callable[[P], str] | None = None,
         cause: Callable[[P], str | None] | None = None,
         provides: str | None = None,
+        scopes: Sequence[str] = (),
     ) -> Callable[[Parse[P]], Trigger[P]]:
         """Decorator: declare a trigger; the function turns a delivery of its topics into payloads (none: not mine)."""
 
@@ -688,6 +733,7 @@ class Connector:
                 account=account,
                 cause=cause,
                 provides=provides,
+                scopes=tuple(scopes),
                 parse=parse,
             )
             self.triggers[name] = trigger
@@ -709,6 +755,7 @@ class Connector:
         subject: Callable[[P], Identity] | None = None,
         correlate: Sequence[str] = (),
         provides: str | None = None,
+        scopes: Sequence[str] = (),
     ) -> Trigger[P]:
         """Declare a trigger that fires after silence (see `Quiet`); its payload model is the source's."""
         trigger = Trigger(
@@ -720,6 +767,7 @@ class Connector:
             subject=subject,
             correlate=tuple(correlate),
             provides=provides,
+            scopes=tuple(scopes),
             quiet=Quiet(source=tuple(source), cancel=tuple(cancel), key=key, after_s=after_s),
         )
         self.triggers[name] = trigger
@@ -747,6 +795,7 @@ class Connector:
         effect: Effect = Effect.AT_MOST_ONCE,
         message: Message[I] | None = None,
         provides: str | None = None,
+        scopes: Sequence[str] = (),
         cost: int = 1,
         units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
@@ -764,6 +813,7 @@ class Connector:
                 effect=effect,
                 message=message,
                 provides=provides,
+                scopes=tuple(scopes),
                 cost=cost,
                 units=units or {},
                 timeout_s=timeout_s,
@@ -783,6 +833,7 @@ class Connector:
         title: str = "",
         effect: Effect = Effect.AT_MOST_ONCE,
         provides: str | None = None,
+        scopes: Sequence[str] = (),
         cost: int = 1,
         units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
@@ -813,6 +864,7 @@ class Connector:
                 effect=effect,
                 batch=batch,
                 provides=provides,
+                scopes=tuple(scopes),
                 cost=cost,
                 units=units or {},
                 timeout_s=timeout_s,

@@ -20,6 +20,7 @@ from hub.purposes import Purpose, load_purposes
 from hub.recipes import Recipe, bind, load
 from hub.recipes.form import RecipeForm
 from hub.steps.do import Do
+from hub.steps.wait_for import WaitFor
 from hub.store import recipes as rows
 from hub.store.session import Connection, Row, Store
 
@@ -103,6 +104,19 @@ class Library:
                 f"{connection} is used by the published recipe{'s' if len(found) > 1 else ''} {', '.join(found)}; pause "
                 "them or bind them to another connection first, or remove it with force: what calls it waits then"
             )
+
+    async def missing_scopes(self, name: str) -> dict[str, list[str]]:
+        """The scopes that published recipes need of a connection and nobody granted, each with the recipes' names."""
+        connection = await self._connections.by_name(name)
+        if connection.scopes is None:
+            return {}
+        await self.refresh()
+        missing: dict[str, list[str]] = {}
+        for recipe, version in sorted(self._live):
+            needed = _scopes(self._programs[recipe, version], name, connection.connector, self._catalogue)
+            for scope in needed - connection.scopes:
+                missing.setdefault(scope, []).append(recipe)
+        return dict(sorted(missing.items()))
 
     def purpose(self, name: str) -> Purpose | None:
         """A purpose by name, or None."""
@@ -212,6 +226,18 @@ class Library:
 def _uses(program: Program, connection: str) -> bool:
     acts = any(isinstance(node.step, Do) and node.step.connection == connection for node in program.nodes.values())
     return acts or any(connection in start.connections for start in program.starts)
+
+
+def _scopes(program: Program, connection: str, connector: str, catalogue: Catalogue) -> set[str]:
+    """What must have been granted for a recipe to act on a connection and to hear of its events."""
+    steps = [node.step for node in program.nodes.values()]
+    starts = [start for start in program.starts if connection in (start.connections or {connection})]
+    awaited = [names for step in steps if isinstance(step, WaitFor) for names in step.types.values()]
+    heard = program.exit_types.union(*(start.types for start in starts), *awaited)
+    triggers = [trigger for name in heard if (trigger := catalogue.trigger(name)) and trigger.connector == connector]
+    acts = [step.action for step in steps if isinstance(step, Do) and step.connection == connection]
+    actions = [action for name in acts if name and (action := catalogue.action(name))]
+    return {scope for one in triggers for scope in one.scopes} | {scope for one in actions for scope in one.scopes}
 
 
 def _compiled(recipe: str, version: int, definition: Mapping[str, Json]) -> Program:

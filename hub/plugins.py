@@ -15,7 +15,7 @@ import pluggy
 
 from hub import hookspecs
 from hub.catalogue import Catalogue, nearest
-from hub.connector import Action, Connector, Trigger
+from hub.connector import Action, Connector, OAuth2, Trigger
 from hub.errors import ConfigError, PluginError
 
 GROUP = "hub"
@@ -73,6 +73,7 @@ class _Registry:
 
     def add_connector(self, connector: Connector) -> None:
         self._claim(f"connector {connector.name}")
+        self._check_auth(connector)
         self.connectors[connector.name] = connector
         for trigger in connector.triggers.values():
             self._claim(f"trigger {trigger.type}")
@@ -102,6 +103,26 @@ class _Registry:
                 self.plugin, f"the {thing} is already registered by plugin {self.owners[thing]}; rename one"
             )
         self.owners[thing] = self.plugin
+
+    def _check_auth(self, connector: Connector) -> None:
+        kinds = [kind for kind in connector.auth if isinstance(kind, OAuth2)]
+        if not kinds:
+            return
+        if connector.whoami is None:
+            raise PluginError(
+                self.plugin,
+                f"the connector {connector.name} is authorised in the browser and cannot tell whose account it is; give it "
+                "whoami",
+            )
+        known = {scope for kind in kinds for scope in kind.scopes}
+        declared: list[Trigger[Any] | Action[Any, Any]] = [*connector.triggers.values(), *connector.actions.values()]
+        for one in declared:
+            if strange := sorted(set(one.scopes) - known):
+                raise PluginError(
+                    self.plugin,
+                    f"{one.type} needs the scope {strange[0]}, which {connector.name} never asks for"
+                    f"{nearest(strange[0], known)}; add it to the scopes of its OAuth2",
+                )
 
     def owned(self, plugin: str, kind: str) -> tuple[str, ...]:
         return tuple(sorted(t.split(" ", 1)[1] for t, o in self.owners.items() if o == plugin and t.startswith(kind)))

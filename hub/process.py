@@ -21,6 +21,7 @@ from hub.batches import Batches
 from hub.breaker import Breakers
 from hub.clock import Clock
 from hub.connections import Connections
+from hub.connections.authorising import Authorising
 from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
@@ -70,6 +71,7 @@ class Hub:
     time: HubTime
     plugins: Plugins
     connections: Connections
+    authorising: Authorising
     library: Library
     limits: Limits
     pauses: Pauses
@@ -279,6 +281,7 @@ async def _assemble(
         time=hub_time,
         plugins=plugins,
         connections=connections,
+        authorising=Authorising(store, clock, vault, connections, transport, public_url(settings)),
         library=library,
         limits=limits,
         pauses=pauses,

@@ -99,7 +99,7 @@ class Sources:
         """The credentials are refused: renew what can be renewed, once; else the work waits for a new authorisation."""
         connection = await self._connections.by_name(claim.ref.partition("|")[0])
         try:
-            renewed = await self._connections.renew_refused(connection)
+            renewed = await self._connections.tokens.renew_refused(connection)
         except AuthExpired as again:
             renewed, error = False, again
         except (RetryableError, OutcomeUnknown) as failed:

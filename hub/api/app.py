@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import hub as package
-from hub.api import caps, clock, connections, health, inspect, pauses, recipes, retries, webhooks
+from hub.api import caps, clock, connections, health, inspect, oauth, pauses, recipes, retries, webhooks
 from hub.errors import ConfigError, ConnectorError, HubError, RecipeErrors, StoreUnavailable
 from hub.process import Hub
 from hub.store.views import NotThere
@@ -26,7 +26,8 @@ def make_app(hub: Hub) -> FastAPI:
     app.state.hub = hub
     webhooks.add_to(app)
     app.include_router(health.probes)
-    for module in (health, connections, recipes, inspect, pauses, retries, caps, clock):
+    app.include_router(oauth.pages)
+    for module in (health, connections, oauth, recipes, inspect, pauses, retries, caps, clock):
         app.include_router(module.router)
     return _with_problems(app)
 

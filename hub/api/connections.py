@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub.api.access import Reading, Writing
-from hub.connections import Connection
+from hub.clock import rfc3339
+from hub.connections import App, Connection
 from hub.events import Json
 from hub.process import Hub
 
@@ -59,6 +60,20 @@ async def views(hub: Hub, connections: Sequence[Connection]) -> list[dict[str, J
     return [_view(hub, connection, *healths.get(connection.name, ("ok", None))) for connection in connections]
 
 
+async def tested(hub: Hub, name: str) -> dict[str, Json]:
+    """What a test of a connection tells: the account in the vendor's words, what it lacks, how long it lasts."""
+    account = await hub.connections.test(name)
+    connection = await hub.connections.by_name(name)
+    missing = await hub.library.missing_scopes(name)
+    expires = connection.token_expires_at_ms
+    return {
+        **vars(account),
+        "scopes": None if connection.scopes is None else sorted(connection.scopes),
+        "missing_scopes": [{"scope": scope, "recipes": recipes} for scope, recipes in missing.items()],
+        "token_expires_at": None if expires is None else rfc3339(expires),
+    }
+
+
 def _view(hub: Hub, connection: Connection, health: str, reason: str | None) -> dict[str, Json]:
     return {
         "id": connection.id,
@@ -91,8 +106,8 @@ async def add_connection(hub: Writing, new: NewConnection) -> dict[str, Json]:
 
 @router.post("/connections/{name}/test")
 async def test_connection(hub: Writing, name: str) -> dict[str, Json]:
-    """Ask the vendor whose account this is."""
-    return vars(await hub.connections.test(name))
+    """Ask the vendor whose account this is; also which scopes the recipes in use miss, and when the token ends."""
+    return await tested(hub, name)
 
 
 @router.post("/connections/{name}/reauthorise")
@@ -113,25 +128,31 @@ async def remove_connection(
     if not force:
         await hub.library.require_unused(name)
     removed = await hub.connections.remove(name)
-    return {"id": removed.id, "name": removed.name}
+    return {
+        "id": removed.connection.id,
+        "name": removed.connection.name,
+        "revoked": removed.revoked,
+        "problem": removed.problem,
+    }
 
 
 @router.get("/apps")
 async def list_apps(hub: Reading) -> list[dict[str, Json]]:
     """Every app, by name."""
-    return [
-        {"id": a.id, "name": a.name, "connector": a.connector, "webhook_url": hub.connections.inbound_url(a)}
-        for a in await hub.connections.apps()
-    ]
+    return [_app_view(hub, app) for app in await hub.connections.apps()]
 
 
 @router.post("/apps", status_code=201)
 async def add_app(hub: Writing, new: NewApp) -> dict[str, Json]:
     """Register an app of ours."""
-    added = await hub.connections.add_app(new.connector, new.name, new.fields)
+    return _app_view(hub, await hub.connections.add_app(new.connector, new.name, new.fields))
+
+
+def _app_view(hub: Hub, app: App) -> dict[str, Json]:
     return {
-        "id": added.id,
-        "name": added.name,
-        "connector": added.connector,
-        "webhook_url": hub.connections.inbound_url(added),
+        "id": app.id,
+        "name": app.name,
+        "connector": app.connector,
+        "webhook_url": hub.connections.inbound_url(app),
+        "callback_url": hub.authorising.callback_of(app),
     }

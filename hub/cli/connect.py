@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
@@ -14,11 +15,16 @@ from hub.cli.entry import with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
-    from hub.connections import App, Connection
+    from hub.connections import App, Connection, Removed
+    from hub.connections.authorising import Begun
     from hub.connector import Connector, Field
     from hub.events import Json
     from hub.process import Hub
 
+Scopes = Annotated[
+    list[str] | None, typer.Option("--scope", help="Ask for this much only; as often as needed.", metavar="SCOPE")
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the address for the browser, and do not wait for it.")]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -63,14 +69,38 @@ def add_connection(
     ] = False,
     auth: Annotated[str | None, typer.Option(help="The kind of authorisation, where there are several.")] = None,
     app: Annotated[str | None, typer.Option(help="The app it belongs to.")] = None,
+    scopes: Scopes = None,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="Authorise it in the browser in the sandbox, too, where a token is generated."),
+    ] = False,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Connect an account. Secrets that are missing are asked for."""
+    """Connect an account. Secrets that are missing are asked for.
+
+    With an app whose accounts are authorised in the browser, it prints the address to open there and waits for the answer.
+    """
     values = _values(given, from_env)
 
     async def add(hub: Hub) -> dict[str, Json]:
+        from hub.connections import kind_of
+        from hub.connector import OAuth2
+
         found = hub.connections.connector(connector)
         _remark_on_secrets(found, given)
+        meant = isinstance(kind_of(found, values, auth=auth, app=app is not None), OAuth2)
+        if browser or (meant and not sandbox and "access_token" not in values):
+            if app is None:
+                raise typer.BadParameter(
+                    f"an account of {connector} is authorised for an app of yours: register one with `hub apps add` and name "
+                    "it here",
+                    param_hint="--app",
+                )
+            begun = await hub.authorising.begin(
+                connector, name, values, app=app, auth=auth, sandbox=sandbox, scopes=scopes
+            )
+            return await _in_browser(hub, begun, name, no_wait=no_wait, as_json=as_json)
         inherited = found.webhook.secrets if found.webhook and app else ()
         wanted = [f for f in _fields(found, auth, values) if f.name not in inherited]
         values.update(_ask(wanted, values) if not sandbox else {})
@@ -79,6 +109,8 @@ def add_connection(
     added = with_hub(add)
     if as_json:
         print_json(added)
+        return
+    if "url" in added:
         return
     say(f"connected {added['name']}: account {added['account']}, mode {added['mode']}")
     if added["webhook_url"]:
@@ -105,30 +137,49 @@ def list_connections(as_json: AsJson = False) -> None:
 
 @connections.command("test")
 def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
-    """Ask the vendor whose account it is."""
+    """Ask the vendor whose account it is; also what the recipes in use miss, and how long its token is good."""
 
     async def ask(hub: Hub) -> dict[str, Json]:
-        return vars(await hub.connections.test(name))
+        from hub.api.connections import tested
+
+        return await tested(hub, name)
 
     account = with_hub(ask)
     if as_json:
         print_json(account)
         return
     say(f"{name} works", style="green")
-    show_record(account, {"id": "account", "title": "title", "zone": "time zone", "currency": "currency"})
+    columns = {"id": "account", "title": "title", "zone": "time zone", "currency": "currency"}
+    show_record(account, columns | ({"token_expires_at": "token good until"} if account["token_expires_at"] else {}))
+    for lack in account["missing_scopes"]:
+        say(
+            f"the scope {lack['scope']} is missing, which {', '.join(lack['recipes'])} needs; "
+            f"grant it with `hub connections reauthorise {name} --scope …`",
+            style="yellow",
+        )
 
 
 @connections.command("reauthorise")
 def reauthorise(
-    name: Annotated[str, typer.Argument()], given: Given = None, from_env: FromEnv = None, as_json: AsJson = False
+    name: Annotated[str, typer.Argument()],
+    given: Given = None,
+    from_env: FromEnv = None,
+    scopes: Scopes = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Replace the credentials of a connection; runs that waited for them go on."""
+    """Replace the credentials of a connection, in the browser where they came from there; runs that waited for them go on."""
     values = _values(given, from_env)
 
     async def replace(hub: Hub) -> dict[str, Json]:
+        from hub.connector import OAuth2
+
         connection = await hub.connections.by_name(name)
         found = hub.connections.connector(connection.connector)
         _remark_on_secrets(found, given)
+        if not values and any(kind.name == connection.auth and isinstance(kind, OAuth2) for kind in found.auth):
+            begun = await hub.authorising.begin_again(name, scopes=scopes)
+            return await _in_browser(hub, begun, name, no_wait=no_wait, as_json=as_json)
         if not values and not connection.sandbox:
             values.update(_ask(_fields(found, connection.auth, values), values))
             if not values:
@@ -140,7 +191,7 @@ def reauthorise(
     changed = with_hub(replace)
     if as_json:
         print_json(changed)
-    else:
+    elif "url" not in changed:
         say(f"{name} has new credentials; what waited for them goes on")
 
 
@@ -154,16 +205,22 @@ def remove(
 ) -> None:
     """Forget an account and its credentials; its events and runs stay."""
 
-    async def forget(hub: Hub) -> Connection:
+    async def forget(hub: Hub) -> Removed:
         if not force:
             await hub.library.require_unused(name)
         return await hub.connections.remove(name)
 
     removed = with_hub(forget)
+    gone = removed.connection
     if as_json:
-        print_json({"id": removed.id, "name": removed.name})
+        print_json({"id": gone.id, "name": gone.name, "revoked": removed.revoked, "problem": removed.problem})
         return
-    say(f"removed {name}; its credentials are deleted here, so revoke them at {removed.connector} as well")
+    if removed.revoked:
+        say(f"removed {name}; {gone.connector} took its token back")
+        return
+    if removed.problem:
+        note(f"the token was not given back: {removed.problem}")
+    say(f"removed {name}; its credentials are deleted here, so revoke them at {gone.connector} as well")
 
 
 # -- apps --------------------------------------------------------------------------------------------------------------
@@ -173,7 +230,7 @@ def remove(
 def add_app(
     connector: ConnectorName, name: NewName, given: Given = None, from_env: FromEnv = None, as_json: AsJson = False
 ) -> None:
-    """Register an app of ours: its secrets verify the webhooks of all of its connections."""
+    """Register an app of ours: what verifies the webhooks of its connections, and by what they are authorised."""
     values = _values(given, from_env)
 
     async def add(hub: Hub) -> dict[str, Json]:
@@ -185,6 +242,8 @@ def add_app(
         print_json(added)
     else:
         say(f"registered the app {name}; its webhooks go to {added['webhook_url']}")
+        if added["callback_url"]:
+            say(f"give {connector} this redirect address: {added['callback_url']}")
 
 
 @apps.command("list")
@@ -196,6 +255,35 @@ def list_apps(as_json: AsJson = False) -> None:
 
     columns = {"name": "name", "connector": "connector", "webhook_url": "webhook address"}
     show_list(with_hub(all_views), columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
+
+
+async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_json: bool) -> dict[str, Json]:
+    """Say where to go, and wait until somebody did. Raises ConfigError with what went wrong there."""
+    from hub.errors import ConfigError
+
+    shown: dict[str, Json] = {"id": begun.id, "url": begun.url, "scopes": list(begun.scopes)}
+    if as_json:
+        return shown
+    say("open this address within ten minutes, in the browser of somebody who may authorise the account:")
+    print(begun.url)
+    connector = begun.url_back.rpartition("/")[2]
+    note(
+        f"{connector} must know {begun.url_back} as the app's redirect address, and `hub up` or `hub api` must answer there"
+    )
+    if not hub.settings.public_url:
+        note(
+            "HUB_PUBLIC_URL is not set, so these are addresses of this machine alone; where the vendor refuses them, set it "
+            "to your own address or that of a tunnel to it"
+        )
+    while not no_wait:
+        found = await hub.authorising.outcome(begun.id)
+        if found and found.state == "connected":
+            say(f"connected {name}; check it with `hub connections test {name}`", style="green")
+            break
+        if found is None or found.state != "waiting":
+            raise ConfigError(f"{name} was not connected: {found.detail if found else 'it was taken back'}")
+        await asyncio.sleep(1)
+    return shown
 
 
 def _view(hub: Hub, connection: Connection, health: tuple[str, str | None] | None = None) -> dict[str, Json]:
@@ -221,6 +309,7 @@ def _app_view(hub: Hub, app: App) -> dict[str, Json]:
         "name": app.name,
         "connector": app.connector,
         "webhook_url": hub.connections.inbound_url(app),
+        "callback_url": hub.authorising.callback_of(app),
     }
 
 

@@ -1,4 +1,4 @@
-"""Connections in use: finding them, opening their credentials, renewing their tokens, and giving code its way out."""
+"""Connections in use: finding them, opening their credentials, and giving code its way out."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
-from hub import seams
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock, rfc3339
-from hub.connector import Account, ActionContext, Auth, ClientCredentials, Connector, Field, sandbox_secret
+from hub.connections.tokens import Tokens
+from hub.connector import (
+    CLIENT_FIELDS,
+    TOKEN_FIELDS,
+    Account,
+    ActionContext,
+    Auth,
+    Connector,
+    Field,
+    OAuth2,
+    sandbox_secret,
+)
 from hub.deadline import Deadline
-from hub.errors import AuthExpired, ConnectionConfigError, NotSent, OutcomeUnknown, StoreUnavailable
+from hub.errors import ConnectionConfigError, HubError, StoreUnavailable
 from hub.events import Json
-from hub.http import Answer, ConnectionHttp, Transport, error_for, sandbox_headers
+from hub.http import Answer, ConnectionHttp, Transport
 from hub.ids import new_id, new_inbound_key
 from hub.store import breakers, events, work
 from hub.store import connections as rows
@@ -31,12 +41,6 @@ from hub.vault import Vault
 _LOOK_AGAIN_S = 1.0
 # A webhook is verified with what is known rather than wait longer than this for what may have changed.
 _READ_PATIENCE_S = 0.5
-_RENEW_EARLY_MS = 120_000
-_RENEWED_LATELY_S = 60.0
-# Longer than the exchange may take. Others look so often, so many times, for what came of it.
-_RENEW_LEASE_S = 22.0
-_RENEW_LOOK_S = 0.2
-_RENEW_LOOKS = 30
 
 _log = logging.getLogger(__name__)
 
@@ -58,11 +62,22 @@ class Connection:
     health_reason: str | None
     token_epoch: int
     token_expires_at_ms: int | None
+    scopes: frozenset[str] | None = None
+    """What a person granted; None where that is not known."""
 
     @property
     def sandbox(self) -> bool:
         """Whether its calls are led to the sandbox."""
         return self.mode == "sandbox"
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A connection that was there. `revoked` says whether its vendor took the token back, `problem` why not where it could."""
+
+    connection: Connection
+    revoked: bool
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -110,10 +125,7 @@ class Connections:
         self._reading = asyncio.Lock()
         self._rereading: asyncio.Future[None] | None = None
         self._missed_at = float("-inf")
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._renewed: dict[str, float] = {}
-        # The epoch of the token that the vendor refused last.
-        self._refused: dict[str, int] = {}
+        self.tokens = Tokens(store, clock, self, transport)
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -196,6 +208,10 @@ class Connections:
         """Whether a connection was there when connections were last read."""
         return any(c.id == id_ for c in self._known.connections.values())
 
+    def current(self, connection: Connection) -> Connection:
+        """A connection as last read; as given when it is gone."""
+        return self._known.connections.get(connection.name, connection)
+
     def name_of(self, id_: str) -> str:
         """The name of a connection by id as last read; the id itself when it is gone."""
         return next((c.name for c in self._known.connections.values() if c.id == id_), id_)
@@ -237,24 +253,63 @@ class Connections:
         app: str | None = None,
     ) -> Connection:
         """Connect an account. In sandbox mode secrets are generated. Raises ConnectionConfigError naming the field."""
-        await self.refresh(force=True)
+        connector, kind, values = await self.prepared(connector_name, name, given, sandbox=sandbox, auth=auth, app=app)
+        if isinstance(kind, OAuth2) and not sandbox and "access_token" not in values:
+            raise ConnectionConfigError(
+                f"{connector.title} is authorised in the browser: begin with `hub connections add {connector.name} {name} "
+                "--app APP` or POST /api/v1/authorisations"
+            )
+        account = connector.account(values)
+        if sandbox:
+            names = {f.name for f in (*connector.fields, *kind.fields) if f.secret}
+            names |= {"access_token"} if isinstance(kind, OAuth2) else set()
+            values |= {secret: sandbox_secret(connector.name, account, secret) for secret in sorted(names)}
+        return await self.insert(connector, kind, name, account, values, sandbox=sandbox, app=app)
+
+    async def prepared(
+        self,
+        connector_name: str,
+        name: str,
+        given: Mapping[str, str],
+        *,
+        sandbox: bool = False,
+        auth: str | None = None,
+        app: str | None = None,
+    ) -> tuple[Connector, Auth, dict[str, str]]:
+        """What a new connection is made of, once it is known that it can be. Raises ConnectionConfigError."""
+        await self.require_free(name)
         connector = self.connector(connector_name)
+        if app is not None and (app not in self._known.apps or self._known.apps[app].connector != connector_name):
+            theirs = [a.name for a in self._known.apps.values() if a.connector == connector_name]
+            raise ConnectionConfigError(f"there is no app {app} of {connector_name}{nearest(app, theirs)}")
+        kind, values = self._fields(connector, given, sandbox=sandbox, auth=auth, inherited=app is not None)
+        return connector, kind, values
+
+    async def require_free(self, name: str) -> None:
+        """Raise ConnectionConfigError when there is a connection of this name."""
+        await self.refresh(force=True)
         if name in self._known.connections:
             raise ConnectionConfigError(f"there is a connection {name} already; choose another name")
-        if app is not None and app not in self._known.apps:
-            raise ConnectionConfigError(f"there is no app {app}{nearest(app, self._known.apps)}")
-        kind, values = self._fields(connector, given, sandbox=sandbox, auth=auth, inherited=app is not None)
-        account = connector.account(values)
-        if taken := self.of_account(connector_name, account, None):
+
+    async def insert(
+        self,
+        connector: Connector,
+        kind: Auth,
+        name: str,
+        account: str,
+        values: Mapping[str, str],
+        *,
+        sandbox: bool,
+        app: str | None,
+        token_expires_at_ms: int | None = None,
+        scopes: Sequence[str] | None = None,
+    ) -> Connection:
+        """Write a new connection down; what waited for one of its name goes on. Raises ConnectionConfigError."""
+        if taken := self.of_account(connector.name, account, None):
             raise ConnectionConfigError(f"the account {account} is connected already, as {taken.name}")
-        if sandbox:
-            values |= {
-                f.name: sandbox_secret(connector.name, account, f.name)
-                for f in (*connector.fields, *kind.fields)
-                if f.secret
-            }
         id_ = new_id()
-        secret_names = {f.name for f in (*connector.fields, *kind.fields) if f.secret}
+        settings, secrets = _parted(connector, kind, values)
+        sealed, key_id = self.seal(secrets, id_)
         async with self._store.write() as c:
             await rows.add(
                 c,
@@ -266,9 +321,11 @@ class Connections:
                 inbound_key=new_inbound_key(),
                 auth=kind.name,
                 mode="sandbox" if sandbox else "live",
-                settings={k: v for k, v in values.items() if k not in secret_names},
-                secret=self._vault.seal({k: v for k, v in values.items() if k in secret_names}, id_),
-                key_id=self._vault.key_id,
+                settings=settings,
+                secret=sealed,
+                key_id=key_id,
+                token_expires_at=token_expires_at_ms,
+                scopes=scopes,
                 created_at=self._clock.now_ms(),
             )
             for poll in connector.polls.values():
@@ -303,18 +360,22 @@ class Connections:
         await self.refresh(force=True)
 
     async def add_app(self, connector_name: str, name: str, given: Mapping[str, str]) -> App:
-        """Register an app of ours: the webhook secrets that serve all of its connections."""
+        """Register an app of ours, which serves many connections: its webhook secrets, its client id and secret."""
         await self.refresh(force=True)
         connector = self.connector(connector_name)
         if name in self._known.apps:
             raise ConnectionConfigError(f"there is an app {name} already; choose another name")
-        secrets = connector.webhook.secrets if connector.webhook else ()
-        if unknown := sorted(set(given) - set(secrets)):
+        fields = app_fields(connector)
+        if not fields:
+            raise ConnectionConfigError(f"{connector_name} has no apps: its connections stand for themselves")
+        if unknown := sorted(set(given) - set(fields)):
             raise ConnectionConfigError(
-                f"an app of {connector_name} has no field {unknown[0]}; it has {', '.join(secrets)}"
+                f"an app of {connector_name} has no field {unknown[0]}{nearest(unknown[0], fields)}; "
+                f"it has {', '.join(fields)}"
             )
         if not given:
-            raise ConnectionConfigError(f"an app of {connector_name} needs one of {', '.join(secrets)}")
+            raise ConnectionConfigError(f"an app of {connector_name} needs one of {', '.join(fields)}")
+        settings = {name: value for name, value in given.items() if not fields[name].secret}
         id_ = new_id()
         async with self._store.write() as c:
             await rows.add_app(
@@ -323,24 +384,30 @@ class Connections:
                 connector=connector.name,
                 name=name,
                 inbound_key=new_inbound_key(),
-                settings={},
-                secret=self._vault.seal(given, id_),
+                settings=settings,
+                secret=self._vault.seal({k: v for k, v in given.items() if k not in settings}, id_),
                 key_id=self._vault.key_id,
                 created_at=self._clock.now_ms(),
             )
         await self.refresh(force=True)
         return self._known.apps[name]
 
-    async def remove(self, name: str) -> Connection:
+    async def remove(self, name: str) -> Removed:
         """Forget a connection and its credentials; what calls it from now on waits for another one of its name.
 
-        Its events and runs stay. Raises ConnectionConfigError when there is none.
+        A token that the vendor takes back is given back first. Its events and runs stay. Raises ConnectionConfigError when
+        there is none.
         """
         connection = await self.by_name(name)
+        revoked, problem = False, None
+        try:
+            revoked = await self.tokens.revoke(connection)
+        except HubError as error:  # a vendor that is away, or a plugin that is gone, keeps nobody from forgetting it
+            problem = str(error)
         async with self._store.write() as c:
             await rows.remove(c, connection.id, connection.name)
         await self.refresh(force=True)
-        return connection
+        return Removed(connection, revoked, problem)
 
     async def reauthorise(self, name: str, given: Mapping[str, str]) -> Connection:
         """New credentials for a connection, of the same account; runs that waited for them go on."""
@@ -350,27 +417,50 @@ class Connections:
                 f"{name} is in sandbox mode; its credentials are generated and cannot be replaced"
             )
         connector = self.connector(connection.connector)
-        kept = await self.fields(connection)
+        # A token belongs to the credentials that it was given for.
+        kept = {k: v for k, v in (await self.fields(connection)).items() if k not in TOKEN_FIELDS}
         kind, values = self._fields(
             connector, {**kept, **given}, sandbox=False, auth=connection.auth, inherited=connection.app_id is not None
         )
-        if connector.account(values) != connection.account:
+        if isinstance(kind, OAuth2) and "access_token" not in given:
             raise ConnectionConfigError(
-                f"these credentials are of the account {connector.account(values)}, the connection {name} is of "
+                f"{name} is authorised in the browser: begin with `hub connections reauthorise {name}` or "
+                f"POST /api/v1/connections/{name}/authorise"
+            )
+        return await self.replace(connection, connector, kind, connector.account(values), values)
+
+    async def replace(
+        self,
+        connection: Connection,
+        connector: Connector,
+        kind: Auth,
+        account: str,
+        values: Mapping[str, str],
+        *,
+        token_expires_at_ms: int | None = None,
+        scopes: Sequence[str] | None = None,
+    ) -> Connection:
+        """Write a connection's new credentials down. Raises ConnectionConfigError when they are of another account."""
+        if account != connection.account:
+            raise ConnectionConfigError(
+                f"these credentials are of the account {account}, the connection {connection.name} is of "
                 f"{connection.account}; add another connection for the other account"
             )
-        secret_names = {f.name for f in (*connector.fields, *kind.fields) if f.secret}
+        settings, secrets = _parted(connector, kind, values)
+        sealed, key_id = self.seal(secrets, connection.id)
         async with self._store.write() as c:
             await rows.replace_secret(
                 c,
                 connection.id,
-                settings={k: v for k, v in values.items() if k not in secret_names},
-                secret=self._vault.seal({k: v for k, v in values.items() if k in secret_names}, connection.id),
-                key_id=self._vault.key_id,
+                settings=settings,
+                secret=sealed,
+                key_id=key_id,
+                token_expires_at=token_expires_at_ms,
+                scopes=scopes,
             )
-            await work.unpark(c, f"connection:{name}", self._clock.now_ms())
+            await work.unpark(c, f"connection:{connection.name}", self._clock.now_ms())
         await self.refresh(force=True)
-        return self._known.connections[name]
+        return self._known.connections[connection.name]
 
     def connector(self, name: str) -> Connector:
         """A loaded connector. Raises ConnectionConfigError with the nearest name, or why its plugin is not loaded."""
@@ -386,16 +476,10 @@ class Connections:
         self, connector: Connector, given: Mapping[str, str], *, sandbox: bool, auth: str | None, inherited: bool
     ) -> tuple[Auth, dict[str, str]]:
         """The kind of auth that fits the fields given, and all values with defaults."""
-        kinds = [a for a in connector.auth if auth in {None, a.name}]
-        if not kinds:
-            raise ConnectionConfigError(
-                f"{connector.name} has no auth {auth}; it has {', '.join(a.name for a in connector.auth)}"
-            )
-        # The kind whose own fields cover most of what was given is the one that was meant.
-        kind = max(kinds, key=lambda a: len({f.name for f in a.fields} & set(given)))
+        kind = kind_of(connector, given, auth=auth, app=inherited)
         fields = {f.name: f for f in (*connector.fields, *kind.fields)}
         for name in given:
-            if name not in fields and name != "access_token":
+            if name not in fields and name not in TOKEN_FIELDS:
                 raise ConnectionConfigError(
                     f"{connector.name} has no field {name}{nearest(name, fields)}; it has {', '.join(fields)}"
                 )
@@ -410,12 +494,20 @@ class Connections:
 
     # -- credentials -----------------------------------------------------------------------------------------------
 
+    def seal(self, secrets: Mapping[str, str], owner: str) -> tuple[bytes, str]:
+        """Credentials as they are stored, and the id of the key."""
+        return self._vault.seal(secrets, owner), self._vault.key_id
+
+    def secrets(self, owner: Connection | App) -> dict[str, str]:
+        """The credentials alone, opened. Raises ConfigError when the key is not configured."""
+        sealed, key_id = self._known.sealed[owner.id]
+        return self._vault.open(bytes(sealed), owner.id, key_id)
+
     async def fields(self, owner: Connection | App) -> dict[str, str]:
         """Settings and secrets together, opened. Raises ConfigError when the key is not configured."""
         opened = self._known.opened.get(owner.id)
         if opened is None:
-            sealed, key_id = self._known.sealed[owner.id]
-            opened = {**owner.settings, **self._vault.open(bytes(sealed), owner.id, key_id)}
+            opened = {**owner.settings, **self.secrets(owner)}
             self._known.opened[owner.id] = opened
         return opened
 
@@ -423,116 +515,15 @@ class Connections:
         """The configured secrets that may verify a call to this owner's address; of the app where it has one."""
         webhook = self.connector(owner.connector).webhook
         names = webhook.secrets if webhook else ()
-        values = await self.fields(owner)
-        if isinstance(owner, Connection) and owner.app_id:
-            app = next(a for a in self._known.apps.values() if a.id == owner.app_id)
-            values = {**values, **await self.fields(app)}
+        values = await (self.client_fields(owner) if isinstance(owner, Connection) else self.fields(owner))
         return {name: values[name] for name in names if values.get(name)}
 
-    async def _authorised(self, connection: Connection, connector: Connector) -> tuple[Auth, dict[str, str]]:
-        """The connection's fields with a token that is good for a while yet."""
-        kind = next(a for a in connector.auth if a.name == connection.auth)
-        if isinstance(kind, ClientCredentials):
-            async with self._locks.setdefault(connection.id, asyncio.Lock()):
-                connection = self._known.connections.get(connection.name, connection)
-                expires = connection.token_expires_at_ms
-                if expires is None or expires - _RENEW_EARLY_MS < int(time.time() * 1000):
-                    await self._renew_once(connection, connector, kind)
-        return kind, await self.fields(connection)
-
-    async def _renew_once(self, connection: Connection, connector: Connector, kind: ClientCredentials) -> None:
-        """Renew, unless another process does: then wait for its token. Raises NotSent when that takes too long.
-
-        A token that is good for a while yet is used meanwhile. Who was killed over it is waited for until its lease ends.
-        """
-        epoch, owner = connection.token_epoch, new_id()
-        for _ in range(_RENEW_LOOKS):
-            if await self._lease_token(connection, owner):
-                try:
-                    await self._renew(connection, connector, kind)
-                except BaseException:
-                    async with self._store.write() as c:
-                        await rows.free_token(c, connection.id, owner)
-                    raise
-                return
-            await self.refresh(force=True)
-            current = self._known.connections.get(connection.name, connection)
-            good = (current.token_expires_at_ms or 0) > int(time.time() * 1000)
-            if current.token_epoch != epoch or (good and self._refused.get(connection.id) != epoch):
-                return
-            await asyncio.sleep(_RENEW_LOOK_S)
-        raise NotSent(f"another process is renewing the token of {connection.name}", retry_after_s=_RENEW_LEASE_S)
-
-    async def _lease_token(self, connection: Connection, owner: str) -> bool:
-        # Real time: a clock that jumps must not end the lease under a renewal.
-        now_ms = self._clock.now_ms() - self._clock.offset_ms
-        async with self._store.write() as c:
-            return await rows.lease_token(
-                c,
-                connection.id,
-                epoch=connection.token_epoch,
-                owner=owner,
-                now_ms=now_ms,
-                until_ms=now_ms + int(_RENEW_LEASE_S * 1000),
-            )
-
-    async def _renew(self, connection: Connection, connector: Connector, kind: ClientCredentials) -> None:
-        """Exchange client id and secret for a token and store it before it is used."""
-        assert self._transport is not None, "only processes that make calls renew tokens"
+    async def client_fields(self, connection: Connection) -> dict[str, str]:
+        """A connection's fields together with those of its app."""
         values = await self.fields(connection)
-        address = self._transport.address(kind.token_url(values), connector, sandbox=connection.sandbox)
-        body = to_json(
-            {
-                "client_id": values["client_id"],
-                "client_secret": values["client_secret"],
-                "grant_type": "client_credentials",
-            }
-        )
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        headers |= sandbox_headers(kind.token_url(values)) if connection.sandbox else {}
-        answer = await self._transport.send("POST", address, headers=headers, body=body, total_s=20)
-        problem = error_for(answer)
-        if problem is not None:
-            raise (
-                AuthExpired(f"no token for {connection.name}: the vendor answered {answer.status}")
-                if (400 <= answer.status < 500 and answer.status != 429)
-                else problem
-            )
-        got = answer.json()
-        if not isinstance(got, dict) or "access_token" not in got:
-            raise OutcomeUnknown(f"the token answer for {connection.name} holds no access_token")
-        seams.reach("token.answered")
-        secrets = self._vault.open(
-            bytes(self._known.sealed[connection.id][0]), connection.id, self._known.sealed[connection.id][1]
-        )
-        secrets["access_token"] = str(got["access_token"])
-        async with self._store.write() as c:
-            await rows.store_token(
-                c,
-                connection.id,
-                epoch=connection.token_epoch,
-                secret=self._vault.seal(secrets, connection.id),
-                key_id=self._vault.key_id,
-                expires_at_ms=int((time.time() + float(got.get("expires_in", 3600))) * 1000),
-            )
-        self._renewed[connection.id] = time.monotonic()
-        await self.refresh(force=True)
-
-    async def renew_refused(self, connection: Connection) -> bool:
-        """After a refused call: renew a token that can be renewed and is older than a minute; whether that was done."""
-        connector = self.connector(connection.connector)
-        kind = next(a for a in connector.auth if a.name == connection.auth)
-        if not isinstance(kind, ClientCredentials):
-            return False
-        async with self._locks.setdefault(connection.id, asyncio.Lock()):
-            current = self._known.connections.get(connection.name, connection)
-            if current.token_epoch != connection.token_epoch:
-                return True
-            if time.monotonic() - self._renewed.get(connection.id, float("-inf")) < _RENEWED_LATELY_S:
-                return False
-            self._refused[connection.id] = current.token_epoch
-            await self._renew_once(current, connector, kind)
-        return True
+        if connection.app_id is None:
+            return values
+        return {**values, **await self.fields(next(a for a in self._known.apps.values() if a.id == connection.app_id))}
 
     async def unhealthy(self, connection: Connection, reason: str) -> bool:
         """Note that the account has to be connected again; False when it was, since these credentials were read."""
@@ -587,7 +578,8 @@ class Connections:
         """
         assert self._transport is not None, "only processes that make calls have a transport"
         connector = self.connector(connection.connector)
-        kind, values = await self._authorised(connection, connector)
+        kind, values = await self.tokens.authorised(connection, connector)
+        http = self._http(connection, connector, kind, values, total_s=total_s, deadline=deadline)
 
         async def sightings(type_: str) -> Sequence[Mapping[str, Json]]:
             async with self._store.read() as c:
@@ -600,17 +592,7 @@ class Connections:
             connection_id=connection.id,
             account=connection.account,
             settings=connection.settings,
-            http=ConnectionHttp(
-                transport=self._transport,
-                connector=connector,
-                connection_id=connection.id,
-                credentials=values,
-                authorisation=kind.headers(values),
-                sandbox=connection.sandbox,
-                total_s=total_s,
-                deadline=deadline,
-                **({"noted": partial(self._noted, connection.name, connector)} if self._noted else {}),
-            ),
+            http=http,
             now_ms=self._clock.now_ms(),
             reference=reference,
             idempotency_key=idempotency_key,
@@ -618,6 +600,89 @@ class Connections:
             callback_url=self.inbound_url(connection),
             sightings=seek,
         )
+
+    def _http(
+        self,
+        connection: Connection,
+        connector: Connector,
+        kind: Auth,
+        values: Mapping[str, str],
+        *,
+        total_s: float = 20.0,
+        deadline: Deadline | None = None,
+    ) -> ConnectionHttp:
+        assert self._transport is not None, "only processes that make calls have a transport"
+        return ConnectionHttp(
+            transport=self._transport,
+            connector=connector,
+            connection_id=connection.id,
+            credentials=values,
+            authorisation=kind.headers(values),
+            sandbox=connection.sandbox,
+            total_s=total_s,
+            deadline=deadline,
+            **({"noted": partial(self._noted, connection.name, connector)} if self._noted else {}),
+        )
+
+    async def whose(
+        self, connector: Connector, kind: Auth, name: str, values: Mapping[str, str], *, sandbox: bool
+    ) -> Account:
+        """Whose account these credentials are of, which are not stored yet. Raises ConnectorError."""
+        assert connector.whoami is not None, "a connector that is authorised in the browser can tell"
+        mode = "sandbox" if sandbox else "live"
+        stranger = Connection("", name, connector.name, "", mode, kind.name, {}, "", None, "ok", None, 0, None)
+        http = self._http(stranger, connector, kind, values)
+        settings, _ = _parted(connector, kind, values)
+        return await connector.whoami(
+            ActionContext(
+                connection=name,
+                connection_id="",
+                account="",
+                settings=settings,
+                http=http,
+                now_ms=self._clock.now_ms(),
+                reference="",
+                idempotency_key="",
+                intended_at_ms=0,
+                callback_url="",
+            )
+        )
+
+
+def kind_of(connector: Connector, given: Mapping[str, str], *, auth: str | None, app: bool) -> Auth:
+    """The kind of auth of that name; without one, what was meant by these fields and whether an app was named.
+
+    Raises ConnectionConfigError with the names there are.
+    """
+    kinds = [a for a in connector.auth if auth in {None, a.name}]
+    if not kinds:
+        raise ConnectionConfigError(
+            f"{connector.name} has no auth {auth}; it has {', '.join(a.name for a in connector.auth)}"
+        )
+    # The kind whose own fields cover most of what was given is the one that was meant.
+    return max(kinds, key=lambda a: (len({f.name for f in a.fields} & set(given)), app and isinstance(a, OAuth2)))
+
+
+def app_fields(connector: Connector) -> dict[str, Field]:
+    """What an app of a connector may hold, by name: webhook secrets, and a client id and secret for authorising."""
+    secrets = connector.webhook.secrets if connector.webhook else ()
+    fields = {name: Field(name=name, title=name.replace("_", " "), secret=True) for name in secrets}
+    if any(isinstance(kind, OAuth2) for kind in connector.auth):
+        fields |= {f.name: f for f in CLIENT_FIELDS}
+    return fields
+
+
+def _secret_names(connector: Connector, kind: Auth) -> set[str]:
+    return {f.name for f in (*connector.fields, *kind.fields) if f.secret} | TOKEN_FIELDS
+
+
+def _parted(connector: Connector, kind: Auth, values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """A connection's values as settings and secrets."""
+    secret = _secret_names(connector, kind)
+    return (
+        {name: value for name, value in values.items() if name not in secret},
+        {name: value for name, value in values.items() if name in secret},
+    )
 
 
 def _missing(connector: Connector, f: Field) -> str:
@@ -645,4 +710,5 @@ def _connection(row: Row) -> Connection:
         settings=from_json(row["settings"]),
         token_epoch=row["token_epoch"],
         token_expires_at_ms=row["token_expires_at"],
+        scopes=frozenset(from_json(row["scopes"])) if row["scopes"] else None,
     )

@@ -433,7 +433,7 @@ class Calls:
     async def _expired(self, hand: Hand, effect: EffectRow, connection: Connection, error: AuthExpired) -> Arrival:
         """The credentials are refused: renew what can be renewed, once; else the run waits for a new authorisation."""
         try:
-            renewed = await self._tools.connections.renew_refused(connection)
+            renewed = await self._tools.connections.tokens.renew_refused(connection)
         except AuthExpired as again:
             renewed, error = False, again
         except (RetryableError, OutcomeUnknown) as failed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -10,6 +10,10 @@ from pydantic_core import to_json
 from hub.store.session import Connection, Row
 
 _GENERATION = "connections"
+
+
+def _listed(scopes: Sequence[str] | None) -> str | None:
+    return None if scopes is None else to_json(sorted(scopes)).decode()
 
 
 async def everything(c: Connection) -> tuple[list[Row], list[Row]]:
@@ -45,13 +49,22 @@ async def add_app(c: Connection, *, settings: Mapping[str, str], **row: Any) -> 
     await changed(c)
 
 
-async def add(c: Connection, *, settings: Mapping[str, str], **row: Any) -> None:
+async def add(
+    c: Connection,
+    *,
+    settings: Mapping[str, str],
+    token_expires_at: int | None = None,
+    scopes: Sequence[str] | None = None,
+    **row: Any,
+) -> None:
     """Insert a connection."""
     await c.run(
         "insert into connection (id, connector, name, app_id, account, inbound_key, auth, mode, settings, secret, key_id, "
-        "health, created_at) values (:id, :connector, :name, :app_id, :account, :inbound_key, :auth, :mode, :settings, "
-        ":secret, :key_id, 'ok', :created_at)",
+        "token_expires_at, scopes, health, created_at) values (:id, :connector, :name, :app_id, :account, :inbound_key, "
+        ":auth, :mode, :settings, :secret, :key_id, :token_expires_at, :scopes, 'ok', :created_at)",
         settings=to_json(settings).decode(),
+        token_expires_at=token_expires_at,
+        scopes=_listed(scopes),
         **row,
     )
     await changed(c)
@@ -66,38 +79,59 @@ async def remove(c: Connection, id_: str, name: str) -> None:
     await changed(c)
 
 
-async def replace_secret(c: Connection, id_: str, *, settings: Mapping[str, str], secret: bytes, key_id: str) -> None:
+async def replace_secret(
+    c: Connection,
+    id_: str,
+    *,
+    settings: Mapping[str, str],
+    secret: bytes,
+    key_id: str,
+    token_expires_at: int | None = None,
+    scopes: Sequence[str] | None = None,
+) -> None:
     """New settings and credentials for a connection, which is healthy again."""
     await c.run(
         "update connection set settings = :settings, secret = :secret, key_id = :key_id, health = 'ok', "
-        "health_reason = null, token_epoch = token_epoch + 1, token_expires_at = null, token_lease = null, "
-        "token_lease_until = null where id = :id",
+        "health_reason = null, token_epoch = token_epoch + 1, token_expires_at = :expires, scopes = :scopes, "
+        "token_lease = null, token_lease_until = null where id = :id",
         id=id_,
         settings=to_json(settings).decode(),
         secret=secret,
         key_id=key_id,
+        expires=token_expires_at,
+        scopes=_listed(scopes),
     )
     await changed(c)
 
 
-async def store_token(c: Connection, id_: str, *, epoch: int, secret: bytes, key_id: str, expires_at_ms: int) -> bool:
-    """T8: a refreshed token, unless another process was quicker."""
+async def store_token(
+    c: Connection,
+    id_: str,
+    *,
+    epoch: int,
+    secret: bytes,
+    key_id: str,
+    expires_at_ms: int | None,
+    scopes: Sequence[str] | None = None,
+) -> bool:
+    """T8: a refreshed token, unless another process was quicker. Scopes that the vendor did not repeat stay."""
     won = await c.run(
         "update connection set secret = :secret, key_id = :key_id, token_expires_at = :expires, "
-        "token_epoch = token_epoch + 1, token_lease = null, token_lease_until = null "
+        "scopes = coalesce(:scopes, scopes), token_epoch = token_epoch + 1, token_lease = null, token_lease_until = null "
         "where id = :id and token_epoch = :epoch",
         id=id_,
         epoch=epoch,
         secret=secret,
         key_id=key_id,
         expires=expires_at_ms,
+        scopes=_listed(scopes),
     )
     await changed(c)
     return bool(won)
 
 
 # The tables that hold sealed credentials.
-_SEALED = ("app", "connection")
+_SEALED = ("app", "connection", "authorisation")
 
 
 async def sealed_otherwise(c: Connection, key_id: str) -> list[Row]:

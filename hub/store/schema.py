@@ -69,10 +69,37 @@ connection = Table(
     # Who renews the token now, and until when nobody else may (T8).
     _text("token_lease", null=True),
     _ms("token_lease_until", null=True),
+    # What a person granted, a JSON list; null where that is not known.
+    _text("scopes", null=True),
     _text("health"),
     _text("health_reason", null=True),
     _ms("created_at"),
     UniqueConstraint("connector", "account", name="connection_account"),
+)
+
+# An account that somebody is to authorise in the browser: a new connection, or the one of `connection`. Its id, session and
+# state are hashes of what only the browser knows.
+authorisation = Table(
+    "authorisation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("connector"),
+    _text("name"),
+    _text("connection", null=True),
+    _text("app_id"),
+    _text("auth"),
+    _text("mode"),
+    _text("settings"),
+    _text("scopes"),
+    Column("secret", LargeBinary, nullable=False),
+    _text("key_id"),
+    _text("session", null=True),
+    _text("state", null=True),
+    _ms("expires_at"),
+    _ms("used_at", null=True),
+    _text("outcome", null=True),
+    _text("detail", null=True),
+    UniqueConstraint("state", name="authorisation_state"),
 )
 
 api_key = Table(

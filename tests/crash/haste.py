@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-import hub.connections
+import hub.connections.tokens
 from tests.acme import AcmeSandbox, acme, hub_register_connectors
 
 __all__ = ["hub_register_connectors"]
@@ -16,7 +16,7 @@ __all__ = ["hub_register_connectors"]
 CALL_LIMIT_S = 1.0
 LINGER_S = 0.5
 # Nobody answers a request for a token here later than the vendor's other calls.
-hub.connections._RENEW_LEASE_S = 4.0
+hub.connections.tokens._RENEW_LEASE_S = 4.0
 
 for _action in acme.actions.values():
     _action.timeout_s = CALL_LIMIT_S

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from hub import ClientCredentials, Connector, Field
-from hub import connections as connections_module
+from hub.connections import tokens as tokens_module
 from hub.errors import AuthExpired, ConfigError, ConnectionConfigError, NotSent
 from hub.plugins import Plugins
 from hub.process import open_hub
@@ -96,8 +96,25 @@ async def test_a_refused_token_is_renewed_once_and_then_the_account_must_be_conn
         with pytest.raises(AuthExpired):
             await it.hub.connections.test("acme")
         connection = await it.hub.connections.by_name("acme")
-        assert await it.hub.connections.renew_refused(replace(connection, token_epoch=0)) is True
-        assert await it.hub.connections.renew_refused(connection) is False
+        assert await it.hub.connections.tokens.renew_refused(replace(connection, token_epoch=0)) is True
+        assert await it.hub.connections.tokens.renew_refused(connection) is False
+
+
+async def test_an_exchanged_token_is_sealed_and_goes_with_the_credentials_it_was_given_for(
+    running: Callable[..., Any], sqlite_url: str, token_server: dict[str, Any]
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await _exchanging(it)
+        await it.hub.connections.test("acme")
+        token = it.sandbox.secret("main", "token")
+        async with it.hub.store.write() as c:
+            await c.run("update connection set mode = 'live'")
+        await it.hub.connections.refresh(force=True)
+        it.hub.connections._known.generation = -1
+        await it.hub.connections.refresh(force=True)
+        changed = await it.hub.connections.reauthorise("acme", {"client_secret": "another"})
+        assert token not in str(changed.settings)
+        assert "access_token" not in await it.hub.connections.fields(changed)
 
 
 async def test_client_credentials_that_are_refused_say_so(
@@ -194,7 +211,7 @@ async def test_processes_that_need_a_token_at_once_exchange_one(
 async def test_a_process_killed_over_a_renewal_is_waited_for_and_then_replaced(
     running: Callable[..., Any], database_url: str, token_server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections_module, "_RENEW_LOOKS", 2)
+    monkeypatch.setattr(tokens_module, "_RENEW_LOOKS", 2)
     async with running(database_url, work=False) as it:
         await _exchanging(it)
         # given a process that got its answer and died before it stored it
@@ -277,7 +294,7 @@ async def test_what_calls_a_removed_connection_waits_for_another_of_its_name(
         await it.publish(JOIN)
         await it.deliver("signed_up", {"id": "s-1", "email": "a@example.com", "cart": "vip"})
         await it.rest()
-        removed = await it.hub.connections.remove("acme")
+        removed = (await it.hub.connections.remove("acme")).connection
         async with it.hub.store.read() as c:
             assert await c.all("select id from connection") == []
         assert await it.hub.connections.by_inbound_key("acme", removed.inbound_key) is None

@@ -10,7 +10,7 @@ import pluggy
 import pytest
 from pydantic import BaseModel
 
-from hub import Connector, Delivery, RegisterAction, RegisterConnector, hookimpl
+from hub import Account, Connector, Delivery, OAuth2, RegisterAction, RegisterConnector, hookimpl
 from hub.connector import Action
 from hub.errors import ConfigError
 from hub.plugins import load_plugins
@@ -135,6 +135,51 @@ def test_an_action_for_an_unknown_connector_is_refused_with_the_nearest_name() -
 
     with pytest.raises(ConfigError, match=r"there is no connector acmee to add to; did you mean acme\?"):
         load_plugins(extra=[acme_plugin, plugin("bonus", hub_register_actions=hook)])
+
+
+def _browser(**more: Any) -> Connector:
+    kind = OAuth2(
+        headers=lambda fields: {},
+        authorise_url=lambda fields: "https://id.club.example/authorize",
+        token_url=lambda fields: "https://id.club.example/token",
+        scopes=("members.read",),
+    )
+    return Connector(
+        name="club",
+        title="Club",
+        hosts=["id.club.example"],
+        base_url=lambda fields: "https://id.club.example",
+        account=lambda fields: "",
+        auth=[kind],
+        **more,
+    )
+
+
+def test_an_account_of_the_browser_must_be_able_to_tell_whose_it_is() -> None:
+    @hookimpl
+    def hook(register: RegisterConnector) -> None:
+        register(_browser())
+
+    with pytest.raises(ConfigError, match="cannot tell whose account it is; give it whoami"):
+        load_plugins(extra=[plugin("club", hub_register_connectors=hook)])
+
+
+def test_a_scope_that_is_never_asked_for_is_refused_with_the_nearest_name() -> None:
+    async def whoami(ctx: object) -> Account:
+        return Account(id="1", title="Club")
+
+    club = _browser(whoami=whoami)
+
+    @club.action("greet", input=Empty, output=Empty, scopes=["members.red"])
+    async def greet(ctx: object, input: Empty) -> Empty:
+        return input
+
+    @hookimpl
+    def hook(register: RegisterConnector) -> None:
+        register(club)
+
+    with pytest.raises(ConfigError, match=r"members.red, which club never asks for; did you mean members.read\?"):
+        load_plugins(extra=[plugin("club", hub_register_connectors=hook)])
 
 
 def test_all_failures_are_reported_together() -> None:

@@ -81,6 +81,7 @@ shopify = Connector(
         ClientCredentials(
             headers=_token,
             token_url=lambda fields: f"https://{fields['shop']}/admin/oauth/access_token",
+            request_format="json",
             fields=(
                 Field(name="client_id", title="Client id", help="Dev Dashboard > your app > Settings."),
                 Field(

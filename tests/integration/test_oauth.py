@@ -1,0 +1,452 @@
+"""Accounts that are authorised in the browser: the way there and back, what is refused on it, tokens that rotate and end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+import aiohttp
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from hub.api.app import make_app
+from hub.cli import app
+from hub.clock import Clock
+from hub.connections.authorising import Authorising, Begun
+from hub.errors import AuthExpired, ConfigError
+from hub.plugins import load_plugins
+from hub.process import create_api_key, open_hub
+from hub.settings import load_settings
+from hub.testing.sandbox import SandboxServer
+from hub.vault import generate_key
+from tests.club import ISSUER, ClubSandbox
+from tests.conftest import free_port
+
+SECRET = "app-secret-42"
+
+
+@dataclass
+class Place:
+    """A hub behind real HTTP, the vendor's stand-in, and a program with an API key."""
+
+    hub: Any
+    settings: Any
+    vendor: ClubSandbox
+    session: aiohttp.ClientSession
+    url: str
+    key: str
+
+    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        async with self.session.request(
+            method, self.url + path, json=body, headers={"Authorization": f"Bearer {self.key}"}
+        ) as answer:
+            return answer.status, await answer.json()
+
+    async def begin(self, name: str = "club", **more: Any) -> dict[str, Any]:
+        new = {"connector": "club", "name": name, "app": "ours", "sandbox": True, **more}
+        status, begun = await self.call("POST", "/api/v1/authorisations", new)
+        assert status == 201, begun
+        return dict(begun)
+
+    async def state(self, begun: dict[str, Any]) -> tuple[str, str]:
+        _, found = await self.call("GET", f"/api/v1/authorisations/{begun['id']}")
+        return found["state"], found["detail"]
+
+    async def connected(self, name: str = "club", account: str = "main", **more: Any) -> None:
+        async with browser() as person:
+            status, said = await person.through(await self.begin(name, **more), account)
+            assert status == 200, said
+
+
+class Browser:
+    """Somebody at the screen; cookies are kept, redirects are followed one by one."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+
+    async def get(self, url: str) -> tuple[int, str, str]:
+        async with self.session.get(url, allow_redirects=False) as answer:
+            return answer.status, answer.headers.get("Location", ""), await answer.text()
+
+    async def to_vendor(self, begun: dict[str, Any]) -> str:
+        status, address, said = await self.get(begun["url"])
+        assert status == 303, said
+        return address
+
+    async def to_answer(self, begun: dict[str, Any], account: str = "main", **more: str) -> str:
+        """The hub's address that the vendor sends the browser back to."""
+        chosen = more or {"as": account}
+        status, address, said = await self.get(f"{await self.to_vendor(begun)}&{urlencode(chosen)}")
+        assert status == 302, said
+        return address
+
+    async def through(self, begun: dict[str, Any], account: str = "main", **more: str) -> tuple[int, str]:
+        status, _, said = await self.get(await self.to_answer(begun, account, **more))
+        return status, said
+
+
+@asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    # Addresses of machines have cookies, too.
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield Browser(session)
+
+
+@pytest.fixture
+async def place(database_url: str, tmp_path: Any) -> AsyncIterator[Place]:
+    import tests.club as club
+
+    clock = Clock()
+    vendor = ClubSandbox(clock)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with SandboxServer({"club": vendor}) as server, aiohttp.ClientSession() as session:
+        settings = load_settings(
+            database_url=database_url,
+            keys=[generate_key()],
+            sandbox_url=server.url,
+            public_url=url,
+            data_dir=tmp_path,
+            development=True,
+        )
+        async with open_hub(settings, plugins=load_plugins(extra=[club]), clock=clock) as hub:
+            config = uvicorn.Config(make_app(hub), port=port, log_config=None, access_log=False, lifespan="off")
+            serving = asyncio.create_task((web := uvicorn.Server(config)).serve())
+            while not web.started:  # noqa: ASYNC110  (uvicorn tells it in no other way)
+                await asyncio.sleep(0.01)
+            key = await create_api_key(hub.store, "test", "write", 0)
+            it = Place(hub, settings, vendor, session, url, key)
+            try:
+                ours = {"connector": "club", "name": "ours", "fields": {"client_id": "c-1", "client_secret": SECRET}}
+                assert (await it.call("POST", "/api/v1/apps", ours))[0] == 201
+                yield it
+            finally:
+                web.should_exit = True
+                await serving
+
+
+async def test_an_account_is_connected_through_the_browser(place: Place) -> None:
+    begun = await place.begin()
+    assert await place.state(begun) == ("waiting", "not opened yet")
+    async with browser() as person:
+        # when somebody opens the address, the vendor is asked for no more than was said, with PKCE
+        asked = parse_qs(urlsplit(await person.to_vendor(begun)).query)
+        assert asked["scope"] == ["members.read members.greet"]
+        assert asked["code_challenge_method"] == ["S256"]
+        assert asked["redirect_uri"] == [f"{place.url}/oauth/callback/club"]
+        status, said = await person.through(begun)
+    # then the account is connected, and works
+    assert (status, "A club (main) is connected as club" in said) == (200, True)
+    assert await place.state(begun) == ("connected", "club")
+    connection = await place.hub.connections.by_name("club")
+    assert (connection.account, connection.app_id is not None) == ("main", True)
+    assert connection.scopes == {"members.read", "members.greet"}
+    assert (await place.hub.connections.test("club")).id == "main"
+
+
+async def test_no_secret_of_it_is_ever_shown(place: Place) -> None:
+    begun = await place.begin()
+    async with browser() as person:
+        _, said = await person.through(begun)
+    token = (await place.hub.connections.fields(await place.hub.connections.by_name("club")))["access_token"]
+    shown = [said]
+    for path in ("/api/v1/connections", "/api/v1/apps", f"/api/v1/authorisations/{begun['id']}"):
+        shown.append(str(await place.call("GET", path)))
+    async with place.hub.store.read() as c:
+        for table in ("app", "connection", "authorisation", "meta"):
+            shown.append(str([dict(row) for row in await c.all(f"select * from {table}")]))
+    for secret in (token, SECRET, begun["url"].rpartition("/")[2]):
+        assert not [text for text in shown if secret in text]
+
+
+@pytest.mark.parametrize("what", ["another browser", "no cookie at all"])
+async def test_an_answer_that_another_browser_brings_is_refused_and_spoils_nothing(place: Place, what: str) -> None:
+    begun = await place.begin()
+    async with browser() as person, browser() as thief:
+        stolen = await person.to_answer(begun)
+        if what == "another browser":
+            await thief.to_vendor(await place.begin("thief"))
+        status, _, said = await thief.get(stolen)
+        assert (status, "begun in this browser" in said) == (400, True)
+        # then the one who began it finishes it
+        assert (await person.get(stolen))[0] == 200
+    assert {c.name for c in await place.hub.connections.all()} == {"club"}
+
+
+async def test_an_answer_counts_once(place: Place) -> None:
+    begun = await place.begin()
+    async with browser() as person:
+        answer = await person.to_answer(begun)
+        statuses = [status for status, _, _ in await asyncio.gather(*[person.get(answer) for _ in range(10)])]
+        assert sorted(statuses) == [200] + [400] * 9
+        status, _, said = await person.get(answer)
+    assert (status, "used already" in said) == (400, True)
+    assert place.vendor.oauth.asked == 1
+
+
+async def test_an_address_that_begins_it_works_in_one_browser_for_ten_minutes(place: Place) -> None:
+    begun, late = await place.begin(), await place.begin("late")
+    async with browser() as person, browser() as other:
+        await person.to_vendor(begun)
+        # the same browser may open it again; the answer to its first request is worth nothing then
+        first = await person.to_answer(begun)
+        second = await person.to_answer(begun)
+        assert (await person.get(first))[0] == 400
+        assert (await other.get(begun["url"]))[0] == 400
+        assert (await person.get(second))[0] == 200
+        assert (await person.get(begun["url"]))[0] == 400
+        assert (await person.get(f"{place.url}/oauth/begin/guessed"))[0] == 400
+        # and neither may take too long
+        answer = await person.to_answer(late)
+        place.hub.clock.offset_ms += 600_001
+        status, _, said = await person.get(answer)
+        assert (status, "longer than ten minutes" in said) == (400, True)
+        assert (await person.get(late["url"]))[0] == 400
+    assert (await place.state(late))[0] == "expired"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"state": None}, "begun in this browser"),
+        ({"state": "forged"}, "begun in this browser"),
+        ({"iss": None}, "not from the vendor that was asked"),
+        ({"iss": "https://evil.example"}, "not from the vendor that was asked"),
+        ({"code": None}, "without a code"),
+        ({"code": "stolen"}, "400 invalid_grant"),
+    ],
+)
+async def test_an_answer_that_was_tampered_with_connects_nothing(
+    place: Place, change: dict[str, str | None], told: str
+) -> None:
+    begun = await place.begin()
+    async with browser() as person:
+        parts = urlsplit(await person.to_answer(begun))
+        given = {k: v for k, v in {**dict(parse_qsl(parts.query)), **change}.items() if v is not None}
+        status, _, said = await person.get(f"{place.url}{parts.path}?{urlencode(given)}")
+    assert (status, told in said) == (400, True), said
+    assert await place.hub.connections.all() == []
+
+
+async def test_an_answer_that_says_something_twice_or_for_another_vendor_is_refused(place: Place) -> None:
+    begun = await place.begin()
+    async with browser() as person:
+        answer = await person.to_answer(begun)
+        state = dict(parse_qsl(urlsplit(answer).query))["state"]
+        assert (await person.get(f"{answer}&state={state}"))[0] == 400
+        assert (await person.get(answer.replace("/callback/club", "/callback/shopify")))[0] == 400
+        assert (await person.get(answer))[0] == 200
+
+
+async def test_a_person_who_does_not_allow_it_is_told_and_so_is_who_asked(place: Place) -> None:
+    begun = await place.begin()
+    async with browser() as person:
+        status, said = await person.through(begun, deny="1")
+    assert (status, "it was not allowed" in said) == (400, True)
+    assert (await place.state(begun))[0] == "failed"
+
+
+async def test_what_a_vendor_writes_into_its_answer_reaches_no_page(place: Place) -> None:
+    begun = await place.begin()
+    async with browser() as person:
+        state = parse_qs(urlsplit(await person.to_vendor(begun)).query)["state"][0]
+        evil = {"state": state, "iss": ISSUER, "error": "<script>alert(1)</script>", "error_description": "call 555"}
+        status, _, said = await person.get(f"{place.url}/oauth/callback/club?{urlencode(evil)}")
+    assert status == 400
+    assert "script" not in said
+    assert "555" not in said
+
+
+async def test_the_account_must_be_the_same_when_it_is_authorised_again(place: Place) -> None:
+    await place.connected()
+    place.vendor.oauth.forget("main")
+    with pytest.raises(AuthExpired):
+        await place.hub.connections.test("club")
+    status, begun = await place.call("POST", "/api/v1/connections/club/authorise", {})
+    assert status == 201
+    async with browser() as person:
+        status, said = await person.through(begun, "somebody-else")
+        assert (status, "another connection for the other account" in said) == (400, True)
+        _, begun = await place.call("POST", "/api/v1/connections/club/authorise", {})
+        assert (await person.through(begun))[0] == 200
+    assert (await place.hub.connections.test("club")).id == "main"
+
+
+async def test_one_account_is_one_connection(place: Place) -> None:
+    await place.connected()
+    async with browser() as person:
+        status, said = await person.through(await place.begin("twin"))
+    assert (status, "is connected already, as club" in said) == (400, True)
+    await place.connected("second", "other")
+    assert {c.name: c.account for c in await place.hub.connections.all()} == {"club": "main", "second": "other"}
+
+
+async def test_scopes_that_were_not_granted_are_named(place: Place) -> None:
+    place.vendor.oauth.refuses = {"members.greet"}
+    async with browser() as person:
+        _, said = await person.through(await place.begin())
+    assert "members.greet is missing" in said
+    assert (await place.hub.connections.by_name("club")).scopes == {"members.read"}
+    status, refused = await place.call(
+        "POST",
+        "/api/v1/authorisations",
+        {"connector": "club", "name": "x", "app": "ours", "scopes": ["members.red"]},
+    )
+    assert (status, "members.read" in refused["detail"]) == (422, True)
+
+
+async def _expire(place: Place) -> None:
+    """Hub and vendor find the token over."""
+    place.vendor.oauth.expire()
+    async with place.hub.store.write() as c:
+        await c.run("update connection set token_expires_at = :now", now=int(time.time() * 1000) - 1)
+        await c.run("update meta set value = cast(cast(value as bigint) + 1 as text) where key = 'connections'")
+    await place.hub.connections.refresh(force=True)
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+async def test_fifty_calls_with_a_token_that_is_over_ask_for_one(place: Place, rotates: bool) -> None:
+    place.vendor.oauth.rotates = rotates
+    await place.connected()
+    asked = place.vendor.oauth.asked
+    for _ in range(3):
+        await _expire(place)
+        found = await asyncio.gather(*[place.hub.connections.test("club") for _ in range(50)])
+        assert {account.id for account in found} == {"main"}
+    assert place.vendor.oauth.asked == asked + 3
+
+
+async def test_two_processes_never_use_one_refresh_token_twice(place: Place) -> None:
+    import tests.club as club
+
+    await place.connected()
+    asked = place.vendor.oauth.asked
+    async with open_hub(place.settings, plugins=load_plugins(extra=[club]), clock=place.hub.clock) as other:
+        await other.connections.refresh(force=True)
+        await _expire(place)
+        await other.connections.refresh(force=True)
+        found = await asyncio.gather(*[hub.connections.test("club") for hub in (place.hub, other) for _ in range(10)])
+    assert {account.id for account in found} == {"main"}
+    assert place.vendor.oauth.asked == asked + 1
+
+
+async def test_a_refresh_token_that_is_dead_says_so(place: Place) -> None:
+    await place.connected()
+    place.vendor.oauth.forget("main")
+    await _expire(place)
+    with pytest.raises(AuthExpired, match="invalid_grant"):
+        await place.hub.connections.test("club")
+
+
+async def test_a_removed_connection_is_revoked_at_the_vendor(place: Place) -> None:
+    await place.connected()
+    token = (await place.hub.connections.fields(await place.hub.connections.by_name("club")))["access_token"]
+    status, removed = await place.call("DELETE", "/api/v1/connections/club")
+    assert (status, removed["revoked"]) == (200, True)
+    assert place.vendor.oauth.account_of(token) is None
+
+
+async def test_an_app_without_client_secret_is_told_apart(place: Place) -> None:
+    await place.call("POST", "/api/v1/apps", {"connector": "club", "name": "half", "fields": {"client_id": "c"}})
+    status, refused = await place.call(
+        "POST", "/api/v1/authorisations", {"connector": "club", "name": "x", "app": "half", "sandbox": True}
+    )
+    assert (status, "client_secret" in refused["detail"]) == (422, True)
+
+
+async def test_a_static_way_in_refuses_what_is_authorised_in_the_browser(place: Place) -> None:
+    with pytest.raises(ConfigError, match="authorised in the browser"):
+        await place.hub.connections.add("club", "club", {}, app="ours")
+    # a sandbox needs no browser
+    await place.hub.connections.add("club", "club", {}, app="ours", sandbox=True)
+    assert (await place.hub.connections.test("club")).id == "generated"
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs `hub …` in a thread, on the same hub."""
+    import tests.club as club
+
+    keys = ",".join(key.get_secret_value() for key in place.settings.keys)
+    for name, value in {
+        "DATABASE_URL": place.settings.database_url,
+        "KEYS": keys,
+        "SANDBOX_URL": place.settings.sandbox_url,
+        "PUBLIC_URL": place.url,
+        "DATA_DIR": str(place.settings.data_dir),
+        "DEVELOPMENT": "true",
+    }.items():
+        monkeypatch.setenv(f"HUB_{name}", value)
+    monkeypatch.setattr("hub.process.load_plugins", lambda **how: load_plugins(extra=[club], **how))
+
+    async def run(*arguments: str) -> Any:
+        return await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
+
+    return run
+
+
+async def test_the_command_prints_the_address_and_waits_for_the_answer(
+    place: Place, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses: list[str] = []
+    begin = Authorising.begin
+
+    async def begun(self: Authorising, *arguments: Any, **more: Any) -> Any:
+        found = await begin(self, *arguments, **more)
+        addresses.append(found.url)
+        return found
+
+    monkeypatch.setattr(Authorising, "begin", begun)
+    waiting = asyncio.create_task(
+        command("connections", "add", "club", "main", "--app", "ours", "--sandbox", "--browser")
+    )
+    while not addresses:  # noqa: ASYNC110  (a thread of its own fills it)
+        await asyncio.sleep(0.02)
+    async with browser() as person:
+        assert (await person.through({"url": addresses[0]}))[0] == 200
+    result = await waiting
+    assert result.exit_code == 0, result.output
+    assert addresses[0] in result.output
+    assert f"{place.url}/oauth/callback/club" in result.output
+    # when a recipe needs what was not granted
+    async with place.hub.store.write() as c:
+        await c.run("update connection set scopes = '[]'")
+        await c.run("update meta set value = cast(cast(value as bigint) + 1 as text) where key = 'connections'")
+    await place.hub.connections.refresh(force=True)
+    recipe = "recipe: hello\non: {event: club.joined}\nsteps:\n  - {do: club.greet, with: {who: x}}\n"
+    await place.hub.library.apply(recipe, publish=True)
+    # then the test of the connection says so
+    tested = await command("connections", "test", "main")
+    assert tested.exit_code == 0, tested.output
+    assert "members.greet is missing, which hello needs" in " ".join(tested.output.split())
+    removed = await command("connections", "remove", "main", "--force")
+    assert "club took its token back" in removed.output
+
+
+async def test_the_command_says_why_an_account_was_not_connected(
+    place: Place, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = await command("connections", "add", "club", "main")
+    assert (asked.exit_code, "hub apps add" in asked.output) == (2, True)
+    begun = await command("connections", "add", "club", "main", "--app", "ours", "--sandbox", "--browser", "--json")
+    async with browser() as person:
+        assert (await person.through(json.loads(begun.stdout), deny="1"))[0] == 400
+
+    async def already(self: Authorising, *arguments: Any, **more: Any) -> Any:
+        found = json.loads(begun.stdout)
+        return Begun(found["id"], found["url"], "https://hub.example.com/oauth/callback/club", (), 0)
+
+    monkeypatch.setattr(Authorising, "begin", already)
+    result = await command("connections", "add", "club", "main", "--app", "ours", "--sandbox", "--browser")
+    assert result.exit_code != 0
+    assert "it was not allowed" in result.output
