@@ -417,8 +417,10 @@ class Connections:
                 f"{name} is in sandbox mode; its credentials are generated and cannot be replaced"
             )
         connector = self.connector(connection.connector)
-        # A token belongs to the credentials that it was given for.
-        kept = {k: v for k, v in (await self.fields(connection)).items() if k not in TOKEN_FIELDS}
+        kept = dict(await self.fields(connection))
+        if connection.token_expires_at_ms is not None:
+            # A token that was exchanged belongs to the credentials that it was given for.
+            kept = {name: value for name, value in kept.items() if name not in TOKEN_FIELDS}
         kind, values = self._fields(
             connector, {**kept, **given}, sandbox=False, auth=connection.auth, inherited=connection.app_id is not None
         )
