@@ -5,6 +5,7 @@ Losing Redis costs accuracy and never opens a limit: each process then keeps to 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -194,7 +195,9 @@ class Shared:
                     "Redis is away: each process keeps to its share of the limits",
                     extra={"what": "limits_unshared", "error": type(error).__name__},
                 )
+            _end_if_cancelled()
             raise Away from error
+        _end_if_cancelled()
         if self.is_away:
             self.is_away = False
             _log.info("Redis is back: limits are shared again", extra={"what": "limits_shared"})
@@ -203,3 +206,12 @@ class Shared:
     async def close(self) -> None:
         """Close all connections."""
         await self._redis.aclose()
+
+
+def _end_if_cancelled() -> None:
+    """Raise CancelledError in a task that was cancelled.
+
+    redis-py writes under `asyncio.wait_for`, which on Python 3.11 loses a cancellation that comes as it ends (gh-86296).
+    """
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError

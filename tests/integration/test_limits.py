@@ -112,6 +112,25 @@ async def test_processes_together_never_exceed_a_rate(make: Made, name: str, rat
     assert len(granted) >= (rate.limit + rate.per_s * 2) * 0.7
 
 
+async def test_whoever_is_cancelled_while_redis_is_asked_ends_cancelled(redis_url: str) -> None:
+    shared = Shared(redis_url, "process", lambda: 0)
+    await shared.held()
+    ended = 0
+    for n in range(300):
+        # when somebody who asks is cancelled, a little later each time
+        task = asyncio.create_task(shared.held())
+        for _ in range(n % 10):
+            await asyncio.sleep(0)
+        if task.cancel():
+            # then it ends so: a loop that went on would keep its process from ending
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            ended += 1
+    assert ended
+    assert await shared.held() == {}
+    await shared.close()
+
+
 async def test_the_steady_state_asks_redis_far_less_than_once_a_call(make: Made, name: str) -> None:
     limits, connector = make(), replace(acme, budgets=[Rate(1000, per_s=1000), Concurrency(50)])
     asked = 0
