@@ -8,6 +8,7 @@ nothing without the verifier, which never leaves the hub. Only hashes of what th
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hub.store.session import Row, Store
 from hub.vault import Vault
 
 LASTS_MS = 600_000
+_log = logging.getLogger(__name__)
 # What RFC 6749 § 4.1.2.1 lets a vendor say instead of giving a code. Nothing else of its answer is repeated.
 _REFUSALS = {
     "access_denied": "it was not allowed",
@@ -227,6 +229,13 @@ class Authorising:
         except HubError as error:
             await self._conclude(row, "failed", str(error))
             raise AuthorisingError(str(error)) from error
+        except Exception as error:  # a plugin may raise anything when it is asked whose account it is
+            _log.exception(
+                "an account was not connected", extra={"what": "authorising_failed", "connector": connector_name}
+            )
+            told = f"the plugin {connector_name} failed ({type(error).__name__}); the hub's log says where"
+            await self._conclude(row, "failed", told)
+            raise AuthorisingError(told) from error
         await self._conclude(row, "connected", finished.connection.name)
         return finished
 
@@ -316,8 +325,9 @@ class Authorising:
             return None
         if row["outcome"] is not None:
             return Outcome(row["outcome"], row["detail"] or "")
-        if row["used_at"] is None and row["expires_at"] <= self._clock.now_ms():
-            return Outcome("expired", "nobody authorised it within ten minutes")
+        # Also what was begun to be finished by a process that died over it.
+        if row["expires_at"] <= self._clock.now_ms():
+            return Outcome("expired", "it was not finished within ten minutes")
         return Outcome("waiting", "opened in a browser" if row["session"] else "not opened yet")
 
     def callback_of(self, app: App) -> str:

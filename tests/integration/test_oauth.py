@@ -264,6 +264,27 @@ async def test_what_a_vendor_writes_into_its_answer_reaches_no_page(place: Place
     assert "555" not in said
 
 
+async def test_nobody_waits_for_ever_for_a_plugin_that_fails_or_a_process_that_died(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(ctx: Any) -> Any:
+        raise KeyError("id")
+
+    failed, left = await place.begin(), await place.begin("left")
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.club.club.whoami", broken)
+        async with browser() as person:
+            status, said = await person.through(failed)
+    assert (status, "the plugin club failed (KeyError)" in said) == (400, True)
+    assert (await place.state(failed))[0] == "failed"
+    # when a process dies that took an answer
+    async with place.hub.store.write() as c:
+        await c.run("update authorisation set used_at = 1 where id = :id", id=left["id"])
+    place.hub.clock.offset_ms += 600_001
+    # then it is over for who waits
+    assert (await place.state(left))[0] == "expired"
+
+
 async def test_the_account_must_be_the_same_when_it_is_authorised_again(place: Place) -> None:
     await place.connected()
     place.vendor.oauth.forget("main")
