@@ -259,8 +259,9 @@ async def test_a_process_that_cannot_read_the_pauses_makes_no_call(
         async def away(self: Fresh[Any]) -> None:
             raise StoreUnavailable
 
+        # given a question that was asked before, whose answer may still arrive
         monkeypatch.setattr(Fresh, "refresh", away)
-        it.hub.pauses.known._asked_at -= 10
+        await until(lambda: not it.hub.pauses.known.is_fresh)
         await it.deliver("signed_up", {"id": "s-1", **ADA})
         with pytest.raises(StoreUnavailable):
             await it.hub.pauses.holding(recipe="note", connection="acme")
