@@ -15,7 +15,7 @@ demo: $(VENV)/installed  ## Install, then play a day of webhooks through the hub
 	@$(BIN)/hub demo
 
 test: $(VENV)/installed-test  ## Install what tests need and run them all (PostgreSQL and Redis come along).
-	$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -q -n 3 --dist loadgroup $(ARGS)
 
 chaos: $(VENV)/installed-test  ## Kill, freeze and cut off everything under load, by SEED for SECONDS; or one hub KILLS times.
 	$(BIN)/python -W ignore -m tests.crash.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),7) --kills $(or $(KILLS),0)

@@ -1,0 +1,119 @@
+"""What can be done in a vendor's tool: actions, and what the hub may do when an answer is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from hub.connector.calls import ActionContext
+from hub.errors import ConnectorError
+
+I = TypeVar("I", bound=BaseModel)  # noqa: E741  (input and output read best as I and O)
+O = TypeVar("O", bound=BaseModel)  # noqa: E741
+
+
+class Effect(StrEnum):
+    """What the hub may do after a crash between asking and hearing the answer."""
+
+    IDEMPOTENT = "idempotent"
+    """Ask again: the same input gives the same end state (an upsert by natural key)."""
+    KEYED = "keyed"
+    """Ask again with the same `ctx.idempotency_key`: the vendor recognises it."""
+    RECONCILABLE = "reconcilable"
+    """Look it up by our reference first; ask again only if it is not there."""
+    AT_MOST_ONCE = "at_most_once"
+    """Never ask again: it ends in the visible state *unknown*, and the recipe decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message(Generic[I]):
+    """Marks an action that writes to a person: consent, suppression and the purpose are checked just before it leaves."""
+
+    channel: str
+    to: Callable[[I], str]
+    """The address in the input; phone channels normalise it to E.164."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Generic[I]):
+    """Collects calls of one action: up to `size` inputs, at most `linger_s` seconds, grouped by `group_by`."""
+
+    size: int
+    linger_s: float
+    group_by: Callable[[I], str]
+
+
+Run = Callable[[ActionContext, I], Awaitable[O]]
+RunBatch = Callable[[ActionContext, Sequence[I]], Awaitable[Sequence[O | ConnectorError]]]
+Lookup = Callable[[ActionContext, I], Awaitable[O | None]]
+
+
+@dataclass(kw_only=True)
+class Action(Generic[I, O]):
+    """One thing a connector can do in the outside world.
+
+    `run` calls the vendor; `lookup` finds what an earlier call with the same `ctx.reference` did (None: certainly nothing);
+    `simulate` gives a made-up output for rehearsals; `describe` says in one line what would be done, without secrets.
+    """
+
+    connector: str
+    name: str
+    title: str
+    input: type[I]
+    output: type[O]
+    run: Run[I, O]
+    effect: Effect = Effect.AT_MOST_ONCE
+    message: Message[I] | None = None
+    batch: Batch[I] | None = None
+    provides: str | None = None
+    scopes: tuple[str, ...] = ()
+    """What a person must have granted for it to be done (see `OAuth2.scopes`)."""
+    cost: int = 1
+    """What one call takes from the connector's budgets, in their unit."""
+    units: Mapping[str, Callable[[I], int]] = field(default_factory=dict)
+    """What one call spends, in units that spending caps may count: `segments`, or minor units of a currency (`EUR`)."""
+    timeout_s: float = 20.0
+    simulate_: Callable[[I, int], O] | None = None
+    describe_: Callable[[I], str] | None = None
+    lookup_: Lookup[I, O] | None = None
+    run_batch: RunBatch[I, O] | None = None
+
+    @property
+    def type(self) -> str:
+        """The action's full name: `connector.name`."""
+        return f"{self.connector}.{self.name}"
+
+    def lookup(self, function: Lookup[I, O]) -> Lookup[I, O]:
+        """Decorator: how to find out, after a lost answer, whether the effect happened."""
+        self.lookup_ = function
+        return function
+
+    def simulate(self, function: Callable[[I, int], O]) -> Callable[[I, int], O]:
+        """Decorator: the output that a rehearsal pretends, from the input and hub time; deterministic, no I/O."""
+        self.simulate_ = function
+        return function
+
+    def describe(self, function: Callable[[I], str]) -> Callable[[I], str]:
+        """Decorator: the dry-run text, one line."""
+        self.describe_ = function
+        return function
+
+    def spends(self, unit: str, input: I) -> int:
+        """What one call spends of a unit: `calls` and `messages` go without saying, others as declared, else 0."""
+        if unit == "calls":
+            return 1
+        if unit == "messages":
+            return int(self.message is not None)
+        return self.units[unit](input) if unit in self.units else 0
+
+    def rehearse(self, input: I, now_ms: int) -> O:
+        """What a rehearsal takes as this action's output: `simulate`'s, else the output model's own defaults."""
+        return self.simulate_(input, now_ms) if self.simulate_ else self.output.model_construct()
+
+    def dry_run(self, input: I) -> str:
+        """One line for people: what would be done."""
+        return self.describe_(input) if self.describe_ else f"{self.title}"

@@ -1,0 +1,98 @@
+"""How the accounts of a vendor are authorised: fields that a person gives, tokens that the hub fetches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One value that a connection needs. Secret fields are encrypted and never shown again; others are settings."""
+
+    name: str
+    title: str
+    secret: bool = False
+    required: bool = True
+    pattern: str | None = None
+    """A regular expression that the whole value must match."""
+    help: str = ""
+    default: str | None = None
+
+
+Headers = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""From a connection's fields (settings and credentials together) to the headers of each call. Pure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticToken:
+    """Credentials that a person pastes once: a token, a key and its secret."""
+
+    headers: Headers
+    fields: tuple[Field, ...] = ()
+    name: str = "token"
+    """Tells the kinds of auth of one connector apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientCredentials:
+    """A client id and secret that the hub exchanges for a token by itself, again before each expiry (RFC 6749 § 4.4).
+
+    `token_url` is built from the connection's fields; the answer is JSON with `access_token` and `expires_in` (seconds).
+    The token reaches `headers` as the field `access_token`. `client_auth` says where a form's client id and secret go: into
+    the form (`post`) or the Authorization header (`basic`).
+    """
+
+    headers: Headers
+    token_url: Callable[[Mapping[str, str]], str]
+    fields: tuple[Field, ...] = ()
+    name: str = "client_credentials"
+    request_format: Literal["form", "json"] = "form"
+    client_auth: Literal["post", "basic"] = "post"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OAuth2:
+    """An account that a person authorises in the browser (RFC 6749 § 4.1, always with PKCE), for an app of ours.
+
+    The app holds `client_id` and `client_secret`; `fields` are what must be known before (such as a shop's domain). The
+    hub keeps the tokens, renews them where the vendor gives `refresh_token`, and records whose account it is by
+    `Connector.whoami`, which is required. The token reaches `headers` as the field `access_token`.
+
+    `scopes` is all that the connector can make use of; triggers and actions name those of them that they need. With
+    `issuer` an answer that names another one (RFC 9207), or none, is refused. `authorise_params` and `token_params` go along
+    with what the standard says.
+    """
+
+    headers: Headers
+    authorise_url: Callable[[Mapping[str, str]], str]
+    token_url: Callable[[Mapping[str, str]], str]
+    revoke_url: Callable[[Mapping[str, str]], str] | None = None
+    scopes: tuple[str, ...] = ()
+    scope_separator: str = " "
+    issuer: str | None = None
+    authorise_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ()
+    name: str = "oauth2"
+    request_format: Literal["form", "json"] = "form"
+    client_auth: Literal["post", "basic"] = "post"
+
+
+Auth = StaticToken | ClientCredentials | OAuth2
+
+CLIENT_FIELDS = (
+    Field(name="client_id", title="client id"),
+    Field(name="client_secret", title="client secret", secret=True),
+)
+"""What an app holds at a vendor whose accounts are authorised in the browser."""
+
+TOKEN_FIELDS = frozenset({"access_token", "refresh_token"})
+"""The credentials that the hub itself keeps in a connection."""
+
+
+def sandbox_secret(connector: str, account: str, field_name: str) -> str:
+    """The generated credential of a sandbox connection: the hub and the sandbox both derive it, nobody configures it."""
+    return hashlib.sha256(f"tetik-hub sandbox\0{connector}\0{account}\0{field_name}".encode()).hexdigest()[:32]

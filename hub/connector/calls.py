@@ -1,0 +1,110 @@
+"""What an action, a look-up or a poll is given to call the vendor with, and the budgets its calls keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.events import Json
+
+
+class Response(Protocol):
+    """A vendor's whole answer."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+    def json(self) -> Json:
+        """The body as JSON. Raises OutcomeUnknown when it is none: the vendor did something, we cannot tell what."""
+        ...
+
+
+class Http(Protocol):
+    """The connection's way out: authorised, limited in time and size, kept to the connector's hosts."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Json = None,
+        form: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """One call. `path` is appended to the connector's base URL, or is a whole URL on one of its hosts.
+
+        Raises NotSent, RateLimited, VendorUnavailable, OutcomeUnknown, AuthExpired, Rejected or NotFound: the shared
+        status table, after the connector's own `classify` had its say. Returns only answers below 400.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionContext:
+    """What an action, a look-up, a poll or an enrichment may use; bound to one connection."""
+
+    connection: str
+    connection_id: str
+    account: str
+    settings: Mapping[str, str]
+    """The connection's non-secret fields."""
+    http: Http
+    now_ms: int
+    reference: str = ""
+    """Names this effect at the vendor: put it where a look-up can find it. The same over all attempts; URL-safe."""
+    idempotency_key: str = ""
+    """A UUID, the same over all attempts of this effect, for vendors that take one."""
+    intended_at_ms: int = 0
+    """When the first attempt of this effect was about to be made."""
+    callback_url: str = ""
+    """The connection's own webhook address, for vendors that take one per call; empty without a public URL."""
+    sightings: Callable[[str], Awaitable[Sequence[Mapping[str, Json]]]] | None = None
+    """Payloads of stored events of a trigger (`twilio.sms_status`) whose `correlate` field `reference` is ours."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account behind a connection's credentials, as the vendor names it."""
+
+    id: str
+    title: str
+    zone: str | None = None
+    currency: str | None = None
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rate:
+    """At most `limit` calls (or points) at once, refilled by `per_s` each second, per connection."""
+
+    limit: float
+    per_s: float
+    name: str = "calls"
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """At most `limit` calls of one connection in flight, over all processes of the hub."""
+
+    limit: int
+
+
+Budget = Rate | Concurrency
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throttle:
+    """What a vendor said about one of its rates: what is left of it now and, if it says so, the rate itself."""
+
+    available: float
+    limit: float | None = None
+    per_s: float | None = None
+    name: str = "calls"
+    """The declared rate that it is about."""
