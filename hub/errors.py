@@ -7,6 +7,8 @@
         ConnectionConfigError     ... a connection: a missing or malformed field
         StoreError                ... the database: missing, behind, read-only
         NewerRelease              ... which release runs: a recipe uses what this one does not know
+        NotThere                  ... a name or an id: there is nothing of it
+          NoSuchConnection        ... a connection's
       IngressError                refuse the call; the edge turns these into 4xx
         SignatureError            the caller is not who they say
         StaleError                signed, but too old
@@ -52,6 +54,10 @@ class NewerRelease(ConfigError):
     """A newer release of the hub wrote this. It is left to the processes that run that release; upgrade this one."""
 
 
+class NotThere(ConfigError):
+    """There is nothing with this name or id. List what there is and try again."""
+
+
 class RecipeError(ConfigError):
     """A recipe is wrong. Correct the place named and validate again.
 
@@ -83,6 +89,10 @@ class PluginError(ConfigError):
 
 class ConnectionConfigError(ConfigError):
     """A connection lacks a field or has a malformed one. Add it again with the field corrected."""
+
+
+class NoSuchConnection(ConnectionConfigError, NotThere):
+    """There is no connection of this name. List what there is and try again."""
 
 
 class StoreError(ConfigError):

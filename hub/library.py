@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub import shown
 from hub.catalogue import Catalogue, nearest
-from hub.clock import Clock
+from hub.clock import Clock, rfc3339
 from hub.connections import Connections
 from hub.engine import Program
 from hub.engine import compile as compile_program
-from hub.errors import ConfigError, NewerRelease, RecipeError, RecipeErrors
+from hub.errors import ConfigError, NewerRelease, NotThere, RecipeError, RecipeErrors
 from hub.events import Json
 from hub.listening import Listeners, Published
 from hub.purposes import Purpose, load_purposes
@@ -191,10 +192,43 @@ class Library:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def all(self) -> list[Row]:
-        """All recipes: name, state, version, draft, updated_at."""
+    async def listed(self, *, after: str | None = None, most: int | None = None) -> list[shown.RecipeLine]:
+        """Recipes by name, at most so many of those after a name."""
         async with self._store.read() as c:
-            return await rows.everything(c)
+            found = await rows.listed(c, after=after, most=most)
+        return [
+            {
+                "name": row["name"],
+                "state": row["state"],
+                "version": row["version"],
+                "draft": row["draft"] is not None,
+                "updated_at": rfc3339(row["updated_at"]),
+            }
+            for row in found
+        ]
+
+    async def shown(self, name: str, version: int | None = None) -> shown.Recipe:
+        """A recipe's text, of its draft if there is one, or that of a version; and its versions. Raises NotThere."""
+        row = await self._row(name)
+        async with self._store.read() as c:
+            found = await rows.versions(c, name)
+        sources = {one["version"]: str(one["source"]) for one in found}
+        wanted = version or row["version"]
+        if version is None and row["draft"] is not None:
+            source = str(row["draft"])
+        elif wanted in sources:
+            source = sources[wanted]
+        else:
+            known = ", ".join(map(str, sources)) or "none is published yet"
+            raise NotThere(f"the recipe {name} has no version {version}; versions: {known}")
+        return {
+            "name": name,
+            "source": source,
+            "versions": [
+                {"version": v["version"], "published_at": rfc3339(v["published_at"]), "inside": v["inside"]}
+                for v in found
+            ],
+        }
 
     async def source(self, name: str) -> str:
         """A recipe's text as written: of its draft, else of its live version."""
@@ -206,20 +240,12 @@ class Library:
         assert found is not None, "a published recipe has its version"
         return str(found["source"])
 
-    async def versions(self, name: str) -> list[Row]:
-        """A recipe's versions, newest first, with the runs inside each."""
-        await self._row(name)
-        async with self._store.read() as c:
-            return await rows.versions(c, name)
-
     async def _row(self, name: str) -> Row:
         async with self._store.read() as c:
             row = await c.first("select * from recipe where name = :name", name=name)
         if row is None:
-            every = [row["name"] for row in await self.all()]
-            raise ConfigError(
-                f"there is no recipe {name}{nearest(name, every)}; `hub recipes list` shows what there is"
-            )
+            every = [row["name"] for row in await self.listed()]
+            raise NotThere(f"there is no recipe {name}{nearest(name, every)}; `hub recipes list` shows what there is")
         return row
 
 

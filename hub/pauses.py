@@ -10,10 +10,10 @@ import logging
 import re
 from dataclasses import dataclass
 
+from hub import shown
 from hub.catalogue import nearest
 from hub.clock import Clock, format_duration, rfc3339
-from hub.errors import ConfigError
-from hub.events import Json
+from hub.errors import ConfigError, NotThere
 from hub.fresh import Fresh
 from hub.ids import new_id
 from hub.store import pauses as rows
@@ -104,7 +104,7 @@ class Pauses:
         async with self._store.read() as c:
             found = next((pause for pause in await rows.everything(c) if pause.id == id_), None)
         if found is None:
-            raise ConfigError(f"there is no pause {id_}; it may have ended already")
+            raise NotThere(f"there is no pause {id_}; it may have ended already")
         return found
 
     async def held(self, pause: Pause, *, expire_older_ms: int | None = None) -> Held:
@@ -129,7 +129,7 @@ class Pauses:
         return Ended(pause, released, late)
 
 
-def view(pause: Pause) -> dict[str, Json]:
+def view(pause: Pause) -> shown.Pause:
     """A pause for people."""
     return {
         "id": pause.id,

@@ -267,7 +267,7 @@ async def _collect(hub: Hub, start_ms: int) -> _Happened:
             )
         happened.ends.append({"by": run["ended_by"], "at": run["finished_at"], "reason": run["reason"]})
         happened.trace.append(f"{run['recipe']} ended by {run['ended_by']}: {run['reason']}")
-        happened.effects += [e for e in run["effects"] if e["state"] == "done"]
+        happened.effects += [{**e} for e in run["effects"] if e["state"] == "done"]
     happened.effects.sort(key=lambda e: str(e["intended_at"]))
     for effect in happened.effects:
         effect["after_ms"] = parse_time_ms(str(effect["intended_at"])) - start_ms

@@ -18,7 +18,7 @@ from hub.catalogue import Catalogue
 from hub.clock import Clock, parse_duration_ms, parse_time_ms
 from hub.connector import Action, Effect
 from hub.engine import Act, ActionDone, Arrival, Facts, Need, Program, RunState
-from hub.errors import ConfigError
+from hub.errors import ConfigError, NotThere
 from hub.events import Json
 from hub.ids import new_id
 from hub.library import Library
@@ -26,7 +26,6 @@ from hub.store import contacts, runs
 from hub.store import retries as rows
 from hub.store.retries import Anew, Found, Revival, Selection
 from hub.store.session import Row, Store
-from hub.store.views import NotThere
 
 PAGE = 200
 _SHOWN = 20
@@ -132,7 +131,7 @@ class Retries:
     async def _plans(self, wanted: Selection, how: How, first: int | None) -> AsyncIterator[list[Plan]]:
         """The selected runs in pages, planned; the last page ends with the `first` so many that can be retried."""
         after, taken = "", 0
-        newest = {row["name"]: row["version"] for row in await self._library.all()}
+        newest = {row["name"]: row["version"] for row in await self._library.listed()}
         while first is None or taken < first:
             async with self._store.read() as c:
                 page = await rows.select(c, wanted, after=after, most=PAGE)

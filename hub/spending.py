@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
+from hub import shown
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock, rfc3339, to_datetime, to_ms
 from hub.connections import Connections
 from hub.connector import Action, Effect
-from hub.errors import ConfigError
-from hub.events import Json
+from hub.errors import ConfigError, NotThere
 from hub.fresh import Fresh
 from hub.ids import new_id
 from hub.library import Library
@@ -132,12 +132,12 @@ class Spending:
         async with self._store.write() as c:
             found = next((cap for cap in await rows.everything(c) if cap.id == id_), None)
             if found is None:
-                raise ConfigError(f"there is no cap {id_}; `hub caps list` shows what there is")
+                raise NotThere(f"there is no cap {id_}; `hub caps list` shows what there is")
             await rows.remove(c, found)
             await rows.release(c, found, self._clock.now_ms())
         return found
 
-    async def shown(self) -> list[dict[str, Json]]:
+    async def shown(self) -> list[shown.CapUsed]:
         """Every cap with what was used of it in its present period."""
         async with self._store.read() as c:
             caps = await rows.everything(c)
@@ -146,7 +146,7 @@ class Spending:
         return [view(x, used.get(x.cap.id, 0)) for x in charges]
 
 
-def view(charge: Charge, used: int) -> dict[str, Json]:
+def view(charge: Charge, used: int) -> shown.CapUsed:
     """A cap for people; `until` is when its present period ends."""
     cap = charge.cap
     return {

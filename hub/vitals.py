@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from hub import shown
 from hub.clock import Clock
 from hub.errors import StoreUnavailable
 from hub.events import Json
@@ -110,7 +111,7 @@ class Vitals:
         held = {name: round(seconds, 1) for name, seconds in self._limits.held().items()}
         return {**self._metrics.tally(), "in_flight": self._limits.in_flight(), "held_s": held}
 
-    async def show(self) -> dict[str, Json]:
+    async def show(self) -> shown.Vitals:
         """The whole hub for `hub top`, with this process's own counts as they are now. Raises StoreUnavailable."""
         return pulse.view(await self.pulse(), self._alive())
 

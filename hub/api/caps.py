@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hub import shown
 from hub.api.access import Reading, Writing
-from hub.events import Json
+from hub.api.given import Body
+from hub.store.spending import Cap
 
 router = APIRouter(prefix="/api/v1/caps", tags=["caps"])
 
 
-class NewCap(BaseModel):
+class NewCap(Body):
     """How much may be spent: at most so many of a unit per day or month, on a connection or by a recipe."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["connection", "recipe"]
     target: str = Field(max_length=200)
@@ -26,22 +26,22 @@ class NewCap(BaseModel):
 
 
 @router.get("")
-async def list_caps(hub: Reading) -> list[dict[str, Json]]:
+async def list_caps(hub: Reading) -> list[shown.CapUsed]:
     """Every cap, and what was used of it in its present period."""
     return await hub.spending.shown()
 
 
 @router.post("", status_code=201)
-async def set_cap(hub: Writing, new: NewCap) -> dict[str, Json]:
+async def set_cap(hub: Writing, new: NewCap) -> Cap:
     """Set a cap, or change the one there is."""
     made = await hub.spending.set(new.kind, new.target, per=new.per, most=new.most, unit=new.unit)
     hub.ring()
-    return vars(made)
+    return made
 
 
 @router.delete("/{id}")
-async def remove_cap(hub: Writing, id: str) -> dict[str, Json]:
+async def remove_cap(hub: Writing, id: str) -> Cap:
     """Remove a cap; runs that wait for it go on."""
     removed = await hub.spending.remove(id)
     hub.ring()
-    return vars(removed)
+    return removed

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
 
+from hub import shown
 from hub.api.access import Reading, Writing
+from hub.api.given import Body
 from hub.clock import parse_duration_ms, rfc3339
 from hub.errors import ConfigError
-from hub.events import Json
 
 router = APIRouter(prefix="/api/v1/clock", tags=["clock"])
 
 
-class Advance(BaseModel):
+class Advance(Body):
     """How far to move, such as `24h`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     by: str
 
 
 @router.get("")
-async def show_clock(hub: Reading) -> dict[str, Json]:
+async def show_clock(hub: Reading) -> shown.Clock:
     """Hub time, and how far ahead of real time it is."""
     await hub.time.sync()
     return {
@@ -33,7 +31,7 @@ async def show_clock(hub: Reading) -> dict[str, Json]:
 
 
 @router.post("/advance")
-async def advance(hub: Writing, given: Advance) -> dict[str, Json]:
+async def advance(hub: Writing, given: Advance) -> shown.Advanced:
     """Development mode only: jump, stopping at every instant on the way at which something is due."""
     try:
         by_ms = parse_duration_ms(given.by)

@@ -6,75 +6,73 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hub import shown
 from hub.api.access import Reading, Writing
+from hub.api.given import Body, Name
 from hub.clock import rfc3339
 from hub.connections import App, Connection
-from hub.events import Json
 from hub.process import Hub
 
 router = APIRouter(prefix="/api/v1", tags=["connections"])
 
 
-class NewConnection(BaseModel):
+class NewConnection(Body):
     """An account to connect. In sandbox mode secrets are generated and none is to be given."""
 
-    model_config = ConfigDict(extra="forbid")
-
     connector: str
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    name: Name
     fields: dict[str, str] = Field(default_factory=dict, description="The connector's fields, secret ones too")
     sandbox: bool = False
     auth: str | None = None
     app: str | None = None
 
 
-class NewFields(BaseModel):
+class NewFields(Body):
     """New credentials for a connection of the same account."""
 
-    model_config = ConfigDict(extra="forbid")
-
     fields: dict[str, str]
 
 
-class NewApp(BaseModel):
+class NewApp(Body):
     """A registration of ours at a vendor: the webhook secrets that serve all of its connections."""
 
-    model_config = ConfigDict(extra="forbid")
-
     connector: str
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    name: Name
     fields: dict[str, str]
 
 
-async def view(hub: Hub, connection: Connection) -> dict[str, Json]:
+async def view(hub: Hub, connection: Connection) -> shown.Connection:
     """A connection without its secrets."""
-    [shown] = await views(hub, [connection])
-    return shown
+    [found] = await views(hub, [connection])
+    return found
 
 
-async def views(hub: Hub, connections: Sequence[Connection]) -> list[dict[str, Json]]:
+async def views(hub: Hub, connections: Sequence[Connection]) -> list[shown.Connection]:
     """Connections without their secrets."""
     healths = await hub.connections.healths()
     return [_view(hub, connection, *healths.get(connection.name, ("ok", None))) for connection in connections]
 
 
-async def tested(hub: Hub, name: str) -> dict[str, Json]:
+async def tested(hub: Hub, name: str) -> shown.Tested:
     """What a test of a connection tells: the account in the vendor's words, what it lacks, how long it lasts."""
     account = await hub.connections.test(name)
     connection = await hub.connections.by_name(name)
     missing = await hub.library.missing_scopes(name)
     expires = connection.token_expires_at_ms
     return {
-        **vars(account),
+        "id": account.id,
+        "title": account.title,
+        "zone": account.zone,
+        "currency": account.currency,
         "scopes": None if connection.scopes is None else sorted(connection.scopes),
         "missing_scopes": [{"scope": scope, "recipes": recipes} for scope, recipes in missing.items()],
         "token_expires_at": None if expires is None else rfc3339(expires),
     }
 
 
-def _view(hub: Hub, connection: Connection, health: str, reason: str | None) -> dict[str, Json]:
+def _view(hub: Hub, connection: Connection, health: str, reason: str | None) -> shown.Connection:
     return {
         "id": connection.id,
         "name": connection.name,
@@ -90,13 +88,13 @@ def _view(hub: Hub, connection: Connection, health: str, reason: str | None) -> 
 
 
 @router.get("/connections")
-async def list_connections(hub: Reading) -> list[dict[str, Json]]:
+async def list_connections(hub: Reading) -> list[shown.Connection]:
     """Every connection, by name."""
     return await views(hub, await hub.connections.all())
 
 
 @router.post("/connections", status_code=201)
-async def add_connection(hub: Writing, new: NewConnection) -> dict[str, Json]:
+async def add_connection(hub: Writing, new: NewConnection) -> shown.Connection:
     """Connect an account."""
     added = await hub.connections.add(
         new.connector, new.name, new.fields, sandbox=new.sandbox, auth=new.auth, app=new.app
@@ -105,13 +103,13 @@ async def add_connection(hub: Writing, new: NewConnection) -> dict[str, Json]:
 
 
 @router.post("/connections/{name}/test")
-async def test_connection(hub: Writing, name: str) -> dict[str, Json]:
+async def test_connection(hub: Writing, name: str) -> shown.Tested:
     """Ask the vendor whose account this is; also which scopes the recipes in use miss, and when the token ends."""
     return await tested(hub, name)
 
 
 @router.post("/connections/{name}/reauthorise")
-async def reauthorise(hub: Writing, name: str, new: NewFields) -> dict[str, Json]:
+async def reauthorise(hub: Writing, name: str, new: NewFields) -> shown.Connection:
     """Replace the credentials; runs that waited for them go on."""
     changed = await hub.connections.reauthorise(name, new.fields)
     hub.ring()
@@ -123,7 +121,7 @@ async def remove_connection(
     hub: Writing,
     name: str,
     force: Annotated[bool, Query(description="Also when published recipes use it; their calls wait then")] = False,
-) -> dict[str, Json]:
+) -> shown.Removed:
     """Forget an account and its credentials. Its events and runs stay; runs that call it wait for one of its name."""
     if not force:
         await hub.library.require_unused(name)
@@ -137,18 +135,18 @@ async def remove_connection(
 
 
 @router.get("/apps")
-async def list_apps(hub: Reading) -> list[dict[str, Json]]:
+async def list_apps(hub: Reading) -> list[shown.App]:
     """Every app, by name."""
     return [_app_view(hub, app) for app in await hub.connections.apps()]
 
 
 @router.post("/apps", status_code=201)
-async def add_app(hub: Writing, new: NewApp) -> dict[str, Json]:
+async def add_app(hub: Writing, new: NewApp) -> shown.App:
     """Register an app of ours."""
     return _app_view(hub, await hub.connections.add_app(new.connector, new.name, new.fields))
 
 
-def _app_view(hub: Hub, app: App) -> dict[str, Json]:
+def _app_view(hub: Hub, app: App) -> shown.App:
     return {
         "id": app.id,
         "name": app.name,

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 
+from hub import shown
 from hub.api.access import Bearer, Reading, get_hub, reading
 from hub.clock import rfc3339
 from hub.errors import HubError, StoreUnavailable
 from hub.events import Json
+from hub.plugins import PluginInfo
 from hub.process import Hub
 from hub.store import migrate
 
 # Whoever asks whether this process is well does not wait long for the answer.
 _PATIENCE_S = 2.0
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": shown.Health}, 503: {"model": shown.Health}}
 
 probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
 
 
-@probes.get("/health/live")
+@probes.get("/health/live", responses=_ANSWERS)
 async def live(request: Request) -> Response:
     """This process answers, and its pump looks for work; else 503 and the reason: restart it."""
     silence = get_hub(request).vitals.silence()
@@ -32,7 +36,7 @@ async def live(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-@probes.get("/health/ready")
+@probes.get("/health/ready", responses=_ANSWERS)
 async def ready(request: Request) -> Response:
     """Deliveries are taken: the database answers and has the schema this release needs, or the spool keeps them.
 
@@ -66,7 +70,7 @@ def _waiting(hub: Hub) -> dict[str, Json]:
     return counted | {"spool": {"records": depth.records, "bytes": depth.bytes, "oldest": since}}
 
 
-@probes.get("/metrics")
+@probes.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, bearer: Bearer) -> Response:
     """Everything in Prometheus' text format, for a caller with any API key, or for all with HUB_METRICS_OPEN."""
     hub = get_hub(request)
@@ -76,12 +80,12 @@ async def metrics(request: Request, bearer: Bearer) -> Response:
 
 
 @router.get("/api/v1/vitals")
-async def vitals(hub: Reading) -> dict[str, Json]:
+async def vitals(hub: Reading) -> shown.Vitals:
     """How the hub is doing, as `hub top` shows it."""
     return await hub.vitals.show()
 
 
 @router.get("/api/v1/plugins")
-async def plugins(hub: Reading) -> list[dict[str, Json]]:
+async def plugins(hub: Reading) -> list[PluginInfo]:
     """The loaded plugins and what they offer."""
-    return [vars(info) for info in hub.plugins.infos]
+    return hub.plugins.infos

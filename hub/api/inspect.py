@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
+from hub import shown
 from hub.api.access import Reading, Writing
-from hub.events import Json
+from hub.api.given import Cursor, Listing, Most, Page
 from hub.store import deliveries, runs, views
 
 router = APIRouter(prefix="/api/v1", tags=["inspect"])
 
-Most = Annotated[int, Query(ge=1, le=200)]
+RunStatus = Literal["ready", "running", "sleeping", "waiting", "parked", "done", "failed", "cancelled"]
+Outcome = Literal["done", "failed", "skipped", "unknown"]
+Stage = Literal["enrich", "route", "routed", "quarantined", "plugin"]
+DeliveryState = Literal["accepted", "unrecognised", "unreadable"]
 
 
 @router.get("/runs")
 async def list_runs(
     hub: Reading,
     recipe: str | None = None,
-    status: str | None = None,
+    status: RunStatus | None = None,
     contact: str | None = None,
-    outcome: str | None = None,
-    before: str | None = None,
+    outcome: Outcome | None = None,
+    cursor: Cursor = None,
     limit: Most = 50,
-) -> list[dict[str, Json]]:
-    """Runs, newest first; go on with the last id as `before`. `outcome=unknown`: of a call whose outcome is not known."""
+) -> Page[shown.RunLine]:
+    """Runs, newest first. `contact` is an id, e-mail address or phone number; `outcome=unknown`: of a call that nobody knows the end of."""
+    asked = Listing("runs", recipe=recipe, status=status, contact=contact, outcome=outcome)
     async with hub.store.read() as c:
-        return await views.list_runs(
-            c, recipe=recipe, status=status, contact=contact, outcome=outcome, before=before, most=limit
+        found = await views.list_runs(
+            c,
+            recipe=recipe,
+            status=status,
+            contact=None if contact is None else await views.find_contact(c, contact),
+            outcome=outcome,
+            before=asked.after(cursor),
+            most=limit + 1,
         )
+    return asked.page(found, limit, lambda run: run["id"])
 
 
 @router.get("/runs/{run_id}")
-async def show_run(hub: Reading, run_id: str) -> dict[str, Json]:
+async def show_run(hub: Reading, run_id: str) -> shown.Run:
     """One run with every step's reason, its effects and what it waits for."""
     async with hub.store.read() as c:
         return await views.show_run(c, run_id)
 
 
 @router.post("/runs/{run_id}/cancel")
-async def cancel_run(hub: Writing, run_id: str) -> dict[str, Json]:
-    """End a run: at once when it waits, before its next call when it is being worked on."""
+async def cancel_run(hub: Writing, run_id: str) -> shown.Run:
+    """End a run: at once when it waits, before its next call when it is being worked on. One that has ended stays as it is."""
     async with hub.store.write() as c:
-        shown = await views.show_run(c, run_id)
-        if shown["finished_at"] is None:
+        found = await views.show_run(c, run_id)
+        if found["finished_at"] is None:
             await runs.stop(c, {run_id: {"cancel": "cancelled", "event": None}}, hub.clock.now_ms())
     hub.ring()
     async with hub.store.read() as c:
@@ -53,15 +65,17 @@ async def cancel_run(hub: Writing, run_id: str) -> dict[str, Json]:
 
 @router.get("/events")
 async def list_events(
-    hub: Reading, type: str | None = None, stage: str | None = None, before: str | None = None, limit: Most = 50
-) -> list[dict[str, Json]]:
-    """Events, newest first, without their data; go on with the last id as `before`."""
+    hub: Reading, type: str | None = None, stage: Stage | None = None, cursor: Cursor = None, limit: Most = 50
+) -> Page[shown.EventLine]:
+    """Events, newest first, without their data."""
+    asked = Listing("events", type=type, stage=stage)
     async with hub.store.read() as c:
-        return await views.list_events(c, type_=type, stage=stage, before=before, most=limit)
+        found = await views.list_events(c, type_=type, stage=stage, before=asked.after(cursor), most=limit + 1)
+    return asked.page(found, limit, lambda event: event["id"])
 
 
 @router.get("/events/{event_id}")
-async def show_event(hub: Reading, event_id: str) -> dict[str, Json]:
+async def show_event(hub: Reading, event_id: str) -> shown.Event:
     """One event, the runs it started, and why it started none of others."""
     async with hub.store.read() as c:
         return await views.show_event(c, event_id)
@@ -69,29 +83,40 @@ async def show_event(hub: Reading, event_id: str) -> dict[str, Json]:
 
 @router.get("/deliveries")
 async def list_deliveries(
-    hub: Reading, state: str | None = None, before: str | None = None, limit: Most = 50
-) -> list[dict[str, Json]]:
+    hub: Reading, state: DeliveryState | None = None, cursor: Cursor = None, limit: Most = 50
+) -> Page[shown.Delivery]:
     """Calls that were stored, newest first, without their bodies."""
+    asked = Listing("deliveries", state=state)
     async with hub.store.read() as c:
-        return [views.delivery_view(r) for r in await deliveries.listed(c, state=state, most=limit, before=before)]
+        rows = await deliveries.listed(c, state=state, most=limit + 1, before=asked.after(cursor))
+    return asked.page([views.delivery_view(row) for row in rows], limit, lambda delivery: delivery["id"])
 
 
 @router.get("/deliveries/refused")
-async def list_refusals(hub: Reading, limit: Most = 50) -> list[dict[str, Json]]:
-    """Calls that were refused, counted per address, reason and minute."""
+async def list_refusals(hub: Reading, limit: Most = 50) -> list[shown.Refusal]:
+    """Calls that were refused, counted per address, reason and minute, newest first."""
     async with hub.store.read() as c:
         return [views.refusal_view(row) for row in await deliveries.refused(c, limit)]
 
 
+@router.get("/contacts")
+async def list_contacts(hub: Reading, cursor: Cursor = None, limit: Most = 50) -> Page[shown.Person]:
+    """People, newest first."""
+    asked = Listing("contacts")
+    async with hub.store.read() as c:
+        found = await views.list_contacts(c, before=asked.after(cursor), most=limit + 1)
+    return asked.page(found, limit, lambda person: person["id"])
+
+
 @router.get("/contacts/{name}")
-async def show_contact(hub: Reading, name: str) -> dict[str, Json]:
+async def show_contact(hub: Reading, name: str) -> shown.Contact:
     """A person by id, e-mail address or phone number: consent, runs, messages, and why they entered no more recipes."""
     async with hub.store.read() as c:
         return await views.show_contact(c, await views.find_contact(c, name))
 
 
 @router.get("/counts")
-async def counts(hub: Reading) -> dict[str, Json]:
+async def counts(hub: Reading) -> shown.Counts:
     """How much of everything there is."""
     async with hub.store.read() as c:
         return await views.counts(c)

@@ -8,15 +8,16 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Cookie, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from hub import shown
 from hub.api.access import Reading, Writing
+from hub.api.given import Body, Name
 from hub.clock import rfc3339
 from hub.connections.authorising import LASTS_MS, AuthorisingError, Begun
-from hub.events import Json
+from hub.errors import NotThere
 from hub.process import Hub, public_url
-from hub.store.views import NotThere
 
 router = APIRouter(prefix="/api/v1", tags=["connections"])
 # For browsers: no API key, nothing for a client to be generated from.
@@ -26,13 +27,11 @@ _COOKIE = "hub_authorising"
 Session = Annotated[str | None, Cookie(alias=_COOKIE)]
 
 
-class NewAuthorisation(BaseModel):
+class NewAuthorisation(Body):
     """An account that somebody is to authorise in the browser, for an app of ours."""
 
-    model_config = ConfigDict(extra="forbid")
-
     connector: str
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    name: Name
     app: str
     fields: dict[str, str] = Field(
         default_factory=dict, description="What must be known before, such as a shop's domain"
@@ -42,16 +41,14 @@ class NewAuthorisation(BaseModel):
     scopes: list[str] | None = Field(None, description="What to ask for; all that the connector can use when left out")
 
 
-class Scopes(BaseModel):
+class Scopes(Body):
     """What to ask for; what was granted before when left out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     scopes: list[str] | None = None
 
 
 @router.post("/authorisations", status_code=201)
-async def begin(hub: Writing, new: NewAuthorisation) -> dict[str, Json]:
+async def begin(hub: Writing, new: NewAuthorisation) -> shown.Authorisation:
     """Begin to connect an account; whoever may authorise it opens `url` in a browser within ten minutes."""
     begun = await hub.authorising.begin(
         new.connector, new.name, new.fields, app=new.app, auth=new.auth, sandbox=new.sandbox, scopes=new.scopes
@@ -60,13 +57,13 @@ async def begin(hub: Writing, new: NewAuthorisation) -> dict[str, Json]:
 
 
 @router.post("/connections/{name}/authorise", status_code=201)
-async def begin_again(hub: Writing, name: str, asked: Scopes) -> dict[str, Json]:
+async def begin_again(hub: Writing, name: str, asked: Scopes) -> shown.Authorisation:
     """Begin to authorise the account of a connection again."""
     return _view(await hub.authorising.begin_again(name, scopes=asked.scopes))
 
 
 @router.get("/authorisations/{id}")
-async def outcome(hub: Reading, id: str) -> dict[str, Json]:
+async def outcome(hub: Reading, id: str) -> shown.Authorised:
     """How it stands: `waiting`, `connected` (`detail` is the connection's name), `failed` (why), `expired`."""
     found = await hub.authorising.outcome(id)
     if found is None:
@@ -74,7 +71,7 @@ async def outcome(hub: Reading, id: str) -> dict[str, Json]:
     return {"id": id, "state": found.state, "detail": found.detail}
 
 
-def _view(begun: Begun) -> dict[str, Json]:
+def _view(begun: Begun) -> shown.Authorisation:
     return {
         "id": begun.id,
         "url": begun.url,

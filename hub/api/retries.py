@@ -5,21 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
+from hub import shown
 from hub.api.access import Reading, Writing, caller
+from hub.api.given import Body
 from hub.clock import to_ms
-from hub.events import Json
-from hub.retries import How
+from hub.retries import How, Preview, Retried
 from hub.store.retries import Selection
 
 router = APIRouter(prefix="/api/v1/runs", tags=["retries"])
 
 
-class Retry(BaseModel):
+class Retry(Body):
     """Which runs, and how. Without a filter: every run that failed, was set aside as poison, or has an unknown effect."""
-
-    model_config = ConfigDict(extra="forbid")
 
     run: str | None = None
     recipe: str | None = None
@@ -61,30 +60,28 @@ class Retry(BaseModel):
         )
 
 
-class Answer(BaseModel):
+class Answer(Body):
     """Whether the call was made."""
-
-    model_config = ConfigDict(extra="forbid")
 
     done: bool
 
 
 @router.post("/retry/preview")
-async def preview(hub: Reading, given: Retry) -> dict[str, Json]:
+async def preview(hub: Reading, given: Retry) -> Preview:
     """What a retry would call; changes nothing."""
-    return vars(await hub.retries.preview(given.selection(), given.how(), first=given.first))
+    return await hub.retries.preview(given.selection(), given.how(), first=given.first)
 
 
 @router.post("/retry")
-async def retry(hub: Writing, request: Request, given: Retry) -> dict[str, Json]:
+async def retry(hub: Writing, request: Request, given: Retry) -> Retried:
     """Retry runs; look at the preview first."""
     done = await hub.retries.retry(given.selection(), given.how(), first=given.first, who=caller(request))
     hub.ring()
-    return vars(done)
+    return done
 
 
 @router.post("/{run_id}/answer")
-async def answer(hub: Writing, request: Request, run_id: str, given: Answer) -> dict[str, str]:
+async def answer(hub: Writing, request: Request, run_id: str, given: Answer) -> shown.Answered:
     """Tell a run that asks whether its last call was made."""
     await hub.retries.answer(run_id, done=given.done, who=caller(request))
     hub.ring()

@@ -49,7 +49,7 @@ class _Rim(TyperGroup):
 
 
 def _exit_code(error: HubError) -> int:
-    from hub.store.views import NotThere
+    from hub.errors import NotThere
 
     return 3 if isinstance(error, NotThere) else 4 if isinstance(error, StoreUnavailable) else 1
 

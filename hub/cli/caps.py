@@ -11,6 +11,7 @@ from hub.cli.entry import with_hub
 from hub.cli.output import AsJson, print_json, say, show_list
 
 if TYPE_CHECKING:
+    from hub import shown
     from hub.process import Hub
     from hub.store.spending import Cap
 
@@ -71,7 +72,7 @@ def list_caps(as_json: AsJson = False) -> None:
         "until_at": "until (UTC)",
     }
 
-    async def find(hub: Hub) -> list[dict[str, object]]:
+    async def find(hub: Hub) -> list[shown.CapUsed]:
         await hub.time.sync()
         return await hub.spending.shown()
 

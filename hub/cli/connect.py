@@ -15,6 +15,7 @@ from hub.cli.entry import with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
+    from hub import shown
     from hub.connections import App, Connection, Removed
     from hub.connections.authorising import Begun
     from hub.connector import Connector, Field
@@ -139,7 +140,7 @@ def list_connections(as_json: AsJson = False) -> None:
 def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """Ask the vendor whose account it is; also what the recipes in use miss, and how long its token is good."""
 
-    async def ask(hub: Hub) -> dict[str, Json]:
+    async def ask(hub: Hub) -> shown.Tested:
         from hub.api.connections import tested
 
         return await tested(hub, name)

@@ -12,8 +12,9 @@ from hub.cli.output import AsJson, Before, Limit, print_json, say, show_list, sh
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from hub import shown
     from hub.events import Json
     from hub.store.session import Connection
 
@@ -94,7 +95,7 @@ def list_runs(
     """Runs, newest first."""
     from hub.store import views
 
-    async def find(c: Connection) -> list[dict[str, Json]]:
+    async def find(c: Connection) -> list[shown.RunLine]:
         person = await views.find_contact(c, contact) if contact else None
         return await views.list_runs(
             c,
@@ -223,7 +224,7 @@ def list_deliveries(
         if state or before:
             raise typer.BadParameter("--state and --before are about stored calls, refused ones are only counted")
 
-        async def refusals(c: Connection) -> list[dict[str, Json]]:
+        async def refusals(c: Connection) -> list[shown.Refusal]:
             return [views.refusal_view(row) for row in await deliveries.refused(c, limit)]
 
         columns = {
@@ -236,17 +237,19 @@ def list_deliveries(
         show_list(read(refusals), columns, as_json=as_json, empty="nothing was refused")
         return
 
-    async def stored(c: Connection) -> list[dict[str, Json]]:
+    async def stored(c: Connection) -> list[shown.Delivery]:
         wanted = state.value if state else None
         return [views.delivery_view(row) for row in await deliveries.listed(c, state=wanted, most=limit, before=before)]
 
-    rows = read(stored)
+    rows: Sequence[Mapping[str, Json]] = (found := read(stored))
     if not as_json:
-        for row in rows:
-            row["what"] = f"{row['connector']} {row['topic']}"
-            row["state"] = f"{row['state']}: {row['note']}" if row["note"] else row["state"]
+        rows = [{**row, "what": f"{row['connector']} {row['topic']}", "state": _and_why(row)} for row in found]
     columns = {"id": "delivery", "what": "what", "state": "state", "received_at": "came (UTC)"}
     show_list(rows, columns, as_json=as_json, empty="no deliveries", limit=limit)
+
+
+def _and_why(delivery: shown.Delivery) -> str:
+    return f"{delivery['state']}: {delivery['note']}" if delivery["note"] else delivery["state"]
 
 
 # -- contacts ----------------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ def show_contact(
     """A person: consent, runs, messages, and why they entered no more recipes."""
     from hub.store import views
 
-    async def find(c: Connection) -> dict[str, Json]:
+    async def find(c: Connection) -> shown.Contact:
         return await views.show_contact(c, await views.find_contact(c, who))
 
     found = read(find)
@@ -278,6 +281,6 @@ def show_contact(
     _section("Not started", found["not_started"], {"at": "at (UTC)", "recipe": "recipe", "reason": "reason"})
 
 
-def _section(title: str, rows: list[Mapping[str, Json]], columns: Mapping[str, str]) -> None:
+def _section(title: str, rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str]) -> None:
     if rows:
         show_table(rows, columns, title=title)

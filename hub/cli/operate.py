@@ -340,7 +340,7 @@ def revoke_api_key(name: ApiKeyName) -> None:
 
     async def revoke() -> None:
         from hub.catalogue import nearest
-        from hub.store.views import NotThere
+        from hub.errors import NotThere
 
         async with open_existing_store() as store, store.write() as c:
             if not await c.run("delete from api_key where name = :name", name=name):

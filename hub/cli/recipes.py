@@ -13,7 +13,6 @@ from hub.cli.output import AsJson, note, print_error, print_json, say, show_list
 from hub.errors import ConfigError, RecipeError, RecipeErrors
 
 if TYPE_CHECKING:
-    from hub.events import Json
     from hub.library import Change
     from hub.process import Hub
     from hub.purposes import Purpose
@@ -126,20 +125,6 @@ def pause(name: Name, as_json: AsJson = False) -> None:
 def list_recipes(as_json: AsJson = False) -> None:
     """Every recipe: state, live version, whether there is a newer draft."""
 
-    async def rows(hub: Hub) -> list[dict[str, Json]]:
-        from hub.clock import rfc3339
-
-        return [
-            {
-                "name": row["name"],
-                "state": row["state"],
-                "version": row["version"],
-                "draft": row["draft"] is not None,
-                "updated_at": rfc3339(row["updated_at"]),
-            }
-            for row in await hub.library.all()
-        ]
-
     columns = {
         "name": "recipe",
         "state": "state",
@@ -147,7 +132,8 @@ def list_recipes(as_json: AsJson = False) -> None:
         "draft": "newer draft",
         "updated_at": "changed (UTC)",
     }
-    show_list(with_hub(rows), columns, as_json=as_json, empty="no recipes yet; add them with `hub recipes apply`")
+    rows = with_hub(lambda hub: hub.library.listed())
+    show_list(rows, columns, as_json=as_json, empty="no recipes yet; add them with `hub recipes apply`")
 
 
 @recipes.command("show")
@@ -158,25 +144,7 @@ def show(
 ) -> None:
     """A recipe's text as written, of its draft if there is one."""
 
-    async def find(hub: Hub) -> dict[str, Json]:
-        from hub.clock import rfc3339
-        from hub.store.views import NotThere
-
-        rows = await hub.library.versions(name)
-        sources = {row["version"]: str(row["source"]) for row in rows}
-        if version is not None and version not in sources:
-            known = ", ".join(map(str, sources)) or "none is published yet"
-            raise NotThere(f"the recipe {name} has no version {version}; versions: {known}")
-        return {
-            "name": name,
-            "source": await hub.library.source(name) if version is None else sources[version],
-            "versions": [
-                {"version": row["version"], "published_at": rfc3339(row["published_at"]), "inside": row["inside"]}
-                for row in rows
-            ],
-        }
-
-    found = with_hub(find)
+    found = with_hub(lambda hub: hub.library.shown(name, version))
     if as_json:
         print_json(found)
         return

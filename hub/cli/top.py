@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hub.events import Json
     from hub.store.session import Store
 
-    Read = Callable[[], Awaitable[dict[str, Json]]]
+    Read = Callable[[], Awaitable[Mapping[str, Json]]]
 
 _EVERY_S = 1.0
 # Processes give signs of life every five seconds; over two of them what they counted is even.
@@ -162,7 +162,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, Json]:
     raise ConfigError(f"the hub at {url} answered {answer.status}: {body.get('detail', '')}")
 
 
-async def _look(store: Store, *, development: bool) -> dict[str, Json]:
+async def _look(store: Store, *, development: bool) -> Mapping[str, Json]:
     from hub.clock import Clock
     from hub.store import pulse
     from hub.timetravel import HubTime
@@ -181,10 +181,10 @@ async def _look(store: Store, *, development: bool) -> dict[str, Json]:
 class History:
     """The readings of the last seconds, newest last, each with the instant at which it was made (monotonic)."""
 
-    readings: deque[tuple[float, dict[str, Json]]] = field(default_factory=deque)
+    readings: deque[tuple[float, Mapping[str, Json]]] = field(default_factory=deque)
     trouble: str = ""
 
-    def add(self, reading: dict[str, Json], at: float | None = None) -> None:
+    def add(self, reading: Mapping[str, Json], at: float | None = None) -> None:
         """One more."""
         at = time.monotonic() if at is None else at
         self.readings.append((at, reading))
@@ -192,7 +192,7 @@ class History:
             self.readings.popleft()
 
     @property
-    def newest(self) -> dict[str, Json]:
+    def newest(self) -> Mapping[str, Json]:
         """The last one."""
         return self.readings[-1][1]
 

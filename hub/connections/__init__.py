@@ -28,7 +28,7 @@ from hub.connector import (
     sandbox_secret,
 )
 from hub.deadline import Deadline
-from hub.errors import ConnectionConfigError, HubError, StoreUnavailable
+from hub.errors import ConnectionConfigError, HubError, NoSuchConnection, StoreUnavailable
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport
 from hub.ids import new_id, new_inbound_key
@@ -193,7 +193,7 @@ class Connections:
         if name not in self._known.connections:
             await self.refresh(force=True)
         if name not in self._known.connections:
-            raise ConnectionConfigError(
+            raise NoSuchConnection(
                 f"there is no connection {name}{nearest(name, self._known.connections)}; "
                 "`hub connections list` shows what there is"
             )

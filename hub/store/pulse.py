@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
+from hub import shown
 from hub.events import Json
 from hub.store.lanes import Lane
 from hub.store.processes import DEAD_AFTER_MS, Process
@@ -190,7 +191,7 @@ async def processes(c: Connection, real_ms: int) -> tuple[Alive, ...]:
 # -- for people --------------------------------------------------------------------------------------------------------
 
 
-def view(found: Pulse, own: Alive | None = None) -> dict[str, Json]:
+def view(found: Pulse, own: Alive | None = None) -> shown.Vitals:
     """A reading as JSON; `own` takes the place of what that process wrote of itself seconds ago."""
     processes = {alive.process.id: alive for alive in found.processes}
     if own is not None:
@@ -211,7 +212,7 @@ def view(found: Pulse, own: Alive | None = None) -> dict[str, Json]:
     }
 
 
-def _process_view(alive: Alive, real_ms: int) -> dict[str, Json]:
+def _process_view(alive: Alive, real_ms: int) -> shown.Process:
     process = alive.process
     return {
         "id": process.id,
@@ -224,23 +225,27 @@ def _process_view(alive: Alive, real_ms: int) -> dict[str, Json]:
     }
 
 
-def _totals(processes: Iterable[Alive]) -> dict[str, Json]:
-    totals: dict[str, Json] = dict.fromkeys(("deliveries", "events", "runs_started", "runs_finished"), 0)
+def _totals(processes: Iterable[Alive]) -> shown.Totals:
+    tallies = [process.tally for process in processes]
     effects: dict[str, int] = {}
-    for process in processes:
-        for name in totals:
-            totals[name] += process.tally.get(name, 0)
-        for outcome, count in process.tally.get("effects", {}).items():
+    for tally in tallies:
+        for outcome, count in tally.get("effects", {}).items():
             effects[outcome] = effects.get(outcome, 0) + count
-    return {**totals, "effects": effects}
+    return {
+        "deliveries": sum(tally.get("deliveries", 0) for tally in tallies),
+        "events": sum(tally.get("events", 0) for tally in tallies),
+        "runs_started": sum(tally.get("runs_started", 0) for tally in tallies),
+        "runs_finished": sum(tally.get("runs_finished", 0) for tally in tallies),
+        "effects": effects,
+    }
 
 
-def _connections(found: Pulse, processes: list[Alive]) -> list[dict[str, Json]]:
-    shown = []
+def _connections(found: Pulse, processes: list[Alive]) -> list[shown.ConnectionVitals]:
+    views: list[shown.ConnectionVitals] = []
     for name, health in found.connections.items():
         due = [lane for lane in found.lanes if lane.lane.connection == name]
         since_ms = min((lane.since_ms for lane in due), default=None)
-        shown.append(
+        views.append(
             {
                 "name": name,
                 "health": health,
@@ -251,7 +256,7 @@ def _connections(found: Pulse, processes: list[Alive]) -> list[dict[str, Json]]:
                 "oldest_due_s": age_s(found, since_ms),
             }
         )
-    return shown
+    return views
 
 
 def age_s(found: Pulse, since_ms: int | None) -> float:

@@ -19,9 +19,11 @@ async def recipes_generation(c: Connection) -> int:
     return await generation(c, _GENERATION)
 
 
-async def everything(c: Connection) -> list[Row]:
-    """All recipes: name, state, version (0: never published), draft, updated_at."""
-    return list(await c.all("select * from recipe order by name"))
+async def listed(c: Connection, *, after: str | None = None, most: int | None = None) -> list[Row]:
+    """Recipes by name: name, state, version (0: never published), draft, updated_at; at most so many after a name."""
+    where, first = ("where name > :after", {"after": after}) if after is not None else ("", {})
+    limit, many = ("limit :most", {"most": most}) if most is not None else ("", {})
+    return list(await c.all(f"select * from recipe {where} order by name {limit}", **first, **many))
 
 
 async def live(c: Connection) -> list[tuple[str, int]]:

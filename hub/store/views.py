@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from hub import shown
 from hub.clock import rfc3339
-from hub.errors import ConfigError
-from hub.events import Json, e164
+from hub.errors import NotThere
+from hub.events import e164
 from hub.store import contacts
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
@@ -18,26 +19,22 @@ from hub.store.work import NEVER_MS
 _STATUS = {"acting": "running", "arming": "waiting"}
 
 
-class NotThere(ConfigError):
-    """There is nothing with this id. List what there is and try again."""
-
-
 def _when(ms: int | None) -> str | None:
     return rfc3339(ms) if ms is not None and ms < NEVER_MS - 1 else None
 
 
-def run_view(row: Row) -> dict[str, Json]:
+def run_view(row: Row) -> shown.RunLine:
     """A run in one line: `due_at` is when it goes on by itself, `reason` what it waits for or why it ended."""
     return {
         "id": row["id"],
         "recipe": row["recipe"],
         "version": row["version"],
         "contact": row["contact_id"],
-        "status": _STATUS.get(row["status"], row["status"]),
+        "status": _STATUS.get(row["status"]) or row["status"],
         "step": row["at_step"],
         "reason": row["reason"],
         "ended_by": row["ended_by"],
-        "started_at": _when(row["started_at"]),
+        "started_at": rfc3339(row["started_at"]),
         "finished_at": _when(row["finished_at"]),
         "due_at": _when(row["due_at"]),
     }
@@ -55,7 +52,7 @@ async def list_runs(
     outcome: str | None = None,
     before: str | None = None,
     most: int = 50,
-) -> list[dict[str, Json]]:
+) -> list[shown.RunLine]:
     """Runs, newest first; `before` is the id to go on from. With `outcome` those that have an effect of this state."""
     inner = [name for name, shown in _STATUS.items() if shown == status] + [status]
     tests = {
@@ -76,7 +73,7 @@ async def list_runs(
     return [run_view(row) for row in rows]
 
 
-async def show_run(c: Connection, run_id: str) -> dict[str, Json]:
+async def show_run(c: Connection, run_id: str) -> shown.Run:
     """One run with every step's reason, its effects, and what it waits for. Raises NotThere."""
     row = await c.first(f"{_RUNS} where run.id = :id", id=run_id)
     if row is None:
@@ -94,7 +91,7 @@ async def show_run(c: Connection, run_id: str) -> dict[str, Json]:
                 "kind": s["kind"],
                 "outcome": s["outcome"],
                 "reason": s["reason"],
-                "at": _when(s["at"]),
+                "at": rfc3339(s["at"]),
             }
             for s in steps
         ],
@@ -103,7 +100,7 @@ async def show_run(c: Connection, run_id: str) -> dict[str, Json]:
     }
 
 
-def effect_view(row: Row) -> dict[str, Json]:
+def effect_view(row: Row) -> shown.Effect:
     """An effect: what was asked for, in which state it is, and why."""
     return {
         "step": row["step_id"],
@@ -114,12 +111,12 @@ def effect_view(row: Row) -> dict[str, Json]:
         "attempts": row["attempts"],
         "input": from_json(row["request"])["input"],
         "output": from_json(row["response"]) if row["response"] else None,
-        "intended_at": _when(row["intended_at"]),
+        "intended_at": rfc3339(row["intended_at"]),
         "finished_at": _when(row["finished_at"]),
     }
 
 
-def event_view(row: Row) -> dict[str, Json]:
+def event_view(row: Row) -> shown.EventLine:
     """An event in one line."""
     return {
         "id": row["id"],
@@ -129,8 +126,8 @@ def event_view(row: Row) -> dict[str, Json]:
         "stage": row["stage"],
         "note": row["note"],
         "duplicates": row["duplicates"],
-        "occurred_at": _when(row["occurred_at"]),
-        "received_at": _when(row["received_at"]),
+        "occurred_at": rfc3339(row["occurred_at"]),
+        "received_at": rfc3339(row["received_at"]),
     }
 
 
@@ -139,7 +136,7 @@ _EVENTS = "select event.*, connection.name as connection from event left join co
 
 async def list_events(
     c: Connection, *, type_: str | None = None, stage: str | None = None, before: str | None = None, most: int = 50
-) -> list[dict[str, Json]]:
+) -> list[shown.EventLine]:
     """Events, newest first, without their data."""
     tests = {"event.type = :type": type_, "event.stage = :stage": stage, "event.id < :before": before}
     where = " and ".join(test for test, given in tests.items() if given is not None)
@@ -150,7 +147,7 @@ async def list_events(
     return [event_view(row) for row in rows]
 
 
-async def show_event(c: Connection, event_id: str) -> dict[str, Json]:
+async def show_event(c: Connection, event_id: str) -> shown.Event:
     """One event with its data, the runs it started, and why it started none of others. Raises NotThere."""
     row = await c.first(f"{_EVENTS} where event.id = :id", id=event_id)
     if row is None:
@@ -172,17 +169,17 @@ async def show_event(c: Connection, event_id: str) -> dict[str, Json]:
     }
 
 
-def _verdict_view(row: Row) -> dict[str, Json]:
+def _verdict_view(row: Row) -> shown.Verdict:
     return {
         "recipe": row["recipe"],
         "event": row["event_id"],
         "outcome": row["outcome"],
         "reason": row["reason"],
-        "at": _when(row["at"]),
+        "at": rfc3339(row["at"]),
     }
 
 
-def delivery_view(row: Row) -> dict[str, Json]:
+def delivery_view(row: Row) -> shown.Delivery:
     """A delivery without its body: `state` is accepted, unrecognised or unreadable, `note` says why."""
     return {
         "id": row["id"],
@@ -191,18 +188,18 @@ def delivery_view(row: Row) -> dict[str, Json]:
         "state": row["state"],
         "note": row["note"],
         "bytes": row["bytes"],
-        "received_at": _when(row["received_at"]),
+        "received_at": rfc3339(row["received_at"]),
     }
 
 
-def refusal_view(row: Row) -> dict[str, Json]:
+def refusal_view(row: Row) -> shown.Refusal:
     """Calls refused at one address for one reason within one minute."""
     return {
         "connector": row["connector"],
         "key_hash": row["key_hash"],
         "reason": row["reason"],
         "count": row["count"],
-        "minute": _when(row["minute"] * 60_000),
+        "minute": rfc3339(row["minute"] * 60_000),
         "samples": from_json(row["samples"]),
     }
 
@@ -220,7 +217,16 @@ async def find_contact(c: Connection, name: str) -> str:
     return str(row["id"])
 
 
-async def show_contact(c: Connection, contact_id: str) -> dict[str, Json]:
+async def list_contacts(c: Connection, *, before: str | None = None, most: int = 50) -> list[shown.Person]:
+    """People, newest first; `before` is the id to go on from."""
+    test, given = ("where id < :before", {"before": before}) if before is not None else ("", {})
+    rows = await c.all(f"select id from contact {test} order by id desc limit :most", most=most, **given)
+    ids = [str(row["id"]) for row in rows]
+    known = await contacts.facts(c, ids)
+    return [_person(known[id_]) for id_ in ids if id_ in known]
+
+
+async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
     """A person: identities, consent, runs, messages, and why they did not enter recipes. Raises NotThere."""
     known = (await contacts.facts(c, [contact_id])).get(contact_id)
     if known is None:
@@ -234,7 +240,7 @@ async def show_contact(c: Connection, contact_id: str) -> dict[str, Json]:
         id=contact_id,
     )
     return {
-        **known,
+        **_person(known),
         "identities": [{"kind": kind, "value": value} for kind, value in keys],
         "consent": await _consent_view(c, keys),
         "runs": [run_view(row) for row in rows],
@@ -245,7 +251,7 @@ async def show_contact(c: Connection, contact_id: str) -> dict[str, Json]:
                 "recipe": m["recipe"],
                 "state": m["state"],
                 "reason": m["reason"],
-                "at": _when(m["sent_at"] or m["reserved_at"]),
+                "at": rfc3339(m["sent_at"] or m["reserved_at"]),
             }
             for m in messages
         ],
@@ -253,7 +259,21 @@ async def show_contact(c: Connection, contact_id: str) -> dict[str, Json]:
     }
 
 
-async def _consent_view(c: Connection, keys: Iterable[tuple[str, str]]) -> list[dict[str, Json]]:
+def _person(known: Mapping[str, Any]) -> shown.Person:
+    return {
+        "id": known["id"],
+        "email": known["email"],
+        "phone": known["phone"],
+        "first_name": known["first_name"],
+        "last_name": known["last_name"],
+        "language": known["language"],
+        "zone": known["zone"],
+        "tags": known["tags"],
+        "attributes": known["attributes"],
+    }
+
+
+async def _consent_view(c: Connection, keys: Iterable[tuple[str, str]]) -> list[shown.Consent]:
     channels = {"email": ("email",), "phone": ("sms", "whatsapp", "voice")}
     addresses = [(channel, value) for kind, value in keys for channel in channels.get(kind, ())]
     ledger = await contacts.ledger(c, addresses)
@@ -265,14 +285,14 @@ async def _consent_view(c: Connection, keys: Iterable[tuple[str, str]]) -> list[
             "state": row["state"],
             "reason": row["reason"],
             "source": row["source"],
-            "at": _when(row["at"]),
+            "at": rfc3339(row["at"]),
         }
         for (channel, address), rows in ledger.items()
         for row in rows
     ]
 
 
-async def counts(c: Connection) -> dict[str, Any]:
+async def counts(c: Connection) -> shown.Counts:
     """How much of everything there is: events, duplicates, refusals, runs by status, effects by state."""
     events = await c.first("select count(*) as n, coalesce(sum(duplicates), 0) as duplicates from event")
     refused = await c.first("select coalesce(sum(count), 0) as n from refusal")
@@ -295,7 +315,7 @@ async def counts(c: Connection) -> dict[str, Any]:
     }
 
 
-def _by(rows: Sequence[Row], name: str) -> Mapping[str, int]:
+def _by(rows: Sequence[Row], name: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for row in rows:
         word = _STATUS.get(str(row[name]), str(row[name]))

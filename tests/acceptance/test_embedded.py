@@ -83,7 +83,7 @@ async def test_from_an_empty_folder_to_a_text_message_over_a_killed_process(tmp_
             secret = sandbox_secret("shopify", SHOP, "client_secret")
             assert await _send(session, shop["webhook_url"], secret) == 200
             await it.call("POST", "/api/v1/clock/advance", {"by": "45m"})
-            [run] = await it.call("GET", "/api/v1/runs")
+            [run] = (await it.call("GET", "/api/v1/runs"))["items"]
             assert run["status"] == "sleeping"
             # when the process is killed while the run sleeps
             first.send(signal.SIGKILL)
@@ -92,14 +92,14 @@ async def test_from_an_empty_folder_to_a_text_message_over_a_killed_process(tmp_
         with started(second):
             await until_live(session, f"{url}/health/ready", second)
             # then it sleeps on, and a redelivery is a duplicate
-            [same] = await it.call("GET", "/api/v1/runs")
+            [same] = (await it.call("GET", "/api/v1/runs"))["items"]
             assert (same["id"], same["due_at"]) == (run["id"], run["due_at"])
             assert await _send(session, shop["webhook_url"], secret) == 200
             await it.call("POST", "/api/v1/clock/advance", {"by": "30h"})
             texts = await _texts(session, port)
             assert texts[0]["data"]["to"] == "+14155550100"
             assert "https://some-shop.myshopify.com/recover" in texts[0]["data"]["body"]
-            assert len(await it.call("GET", "/api/v1/runs")) == 1
+            assert len((await it.call("GET", "/api/v1/runs"))["items"]) == 1
             shown = await it.call("GET", f"/api/v1/runs/{run['id']}")
             assert all(step["reason"] for step in shown["steps"])
             second.send(signal.SIGTERM)

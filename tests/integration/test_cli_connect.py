@@ -156,7 +156,7 @@ def test_a_connection_can_be_removed_and_its_secret_with_it(cli: Cli, monkeypatc
     assert "revoke them at shopify as well" in removed.stdout
     assert cli.json("connections", "list") == []
     again = cli("connections", "remove", "my-shop")
-    assert again.exit_code == 1
+    assert again.exit_code == 3
     assert "there is no connection my-shop" in again.stderr
     # The account can be connected anew.
     assert cli(*_ADD, "--secret-from-env", "access_token=SHOP_TOKEN").exit_code == 0

@@ -175,5 +175,5 @@ def test_caps_are_set_shown_and_removed(stocked: Cli) -> None:
     assert wrong.exit_code == 1
     assert "did you mean segments?" in wrong.stderr
     assert stocked("caps", "remove", cap["id"]).exit_code == 0
-    assert stocked("caps", "remove", cap["id"]).exit_code == 1
+    assert stocked("caps", "remove", cap["id"]).exit_code == 3
     assert len(stocked.json("caps", "list")) == 1

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from hub.clock import parse_duration_ms
+from hub.errors import NotThere
 from hub.retries import PAGE, How, instant_ms
 from hub.store import retries as rows
 from hub.store.retries import Selection
 from hub.store.runs import Lease
-from hub.store.views import NotThere
 
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
 DAYS = parse_duration_ms("5d")

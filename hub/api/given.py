@@ -1,0 +1,74 @@
+"""What requests hold: the base of their bodies, the names of things, pages of lists and where to go on."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hub.errors import ConfigError
+
+T = TypeVar("T")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Most = Annotated[int, Query(ge=1, le=200, description="How many at most")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="`next` of the page before")]
+
+
+class Body(BaseModel):
+    """The body of a request: unknown fields are refused, and so is the one character that no database stores."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_nul(cls, given: Any) -> Any:
+        if _holds_nul(given):
+            raise ValueError("a text holds a NUL character")
+        return given
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any(_holds_nul(inner) for pair in value.items() for inner in pair)
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+class Page(BaseModel, Generic[T]):
+    """A part of a list, and the `cursor` to ask for the next part with; null at the end."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class Listing:
+    """One way of asking for a list: which list and what of it. Its cursors are good for nothing else."""
+
+    def __init__(self, name: str, **filters: str | None) -> None:
+        self._asked = [name, {key: value for key, value in filters.items() if value is not None}]
+
+    def after(self, cursor: str | None) -> str | None:
+        """The key that a cursor says to go on after. Raises ConfigError for one that is not of this list."""
+        if cursor is None:
+            return None
+        try:
+            asked, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        except (ValueError, TypeError):
+            asked, key = None, None
+        if asked != self._asked or not isinstance(key, str) or "\0" in key:
+            raise ConfigError("this cursor is not of this list with these filters; begin again without one")
+        return key
+
+    def page(self, rows: Sequence[T], most: int, key: Callable[[T], str]) -> Page[T]:
+        """A page of up to `most` rows, of which one more was looked for; `key` gives what a list goes on after."""
+        items, more = list(rows[:most]), len(rows) > most
+        return Page(items=items, next=self._cursor(key(items[-1])) if more else None)
+
+    def _cursor(self, key: str) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self._asked, key]).encode()).decode()

@@ -1,0 +1,161 @@
+"""Every error as RFC 9457 problem details, and the same in the OpenAPI document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from hub.catalogue import nearest
+from hub.errors import ConfigError, ConnectorError, HubError, NotThere, RecipeErrors, StoreUnavailable
+from hub.events import Json
+
+_log = logging.getLogger(__name__)
+
+_MEDIA_TYPE = "application/problem+json"
+_ANY = {
+    401: "No API key was sent, or one that is not known",
+    404: "There is no such thing",
+    422: "Something in the request is wrong; `errors` says where",
+    503: "The database cannot be reached now; try again after the seconds of `Retry-After`",
+}
+_CHANGING = {
+    400: "The body cannot be read",
+    403: "The API key may only read",
+    413: "The body is larger than the hub takes",
+    502: "The vendor refused or failed; `vendor_status` and `vendor_code` are its own",
+}
+
+
+class Place(BaseModel):
+    """One thing that is wrong, and where."""
+
+    detail: str
+    path: str | None = Field(None, description="Where in the request or the recipe")
+    file: str | None = None
+    line: int | None = None
+
+
+class Problem(BaseModel):
+    """What went wrong, and what to do about it (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Place] | None = None
+    vendor_status: int | None = None
+    vendor_code: str | None = None
+
+
+def add_to(app: FastAPI) -> None:
+    """Answer every error of this application as a problem."""
+    app.add_exception_handler(HubError, _on_hub_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    """An error as `application/problem+json`: `title` and `status` of HTTP, `detail` what to do about it."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, _MEDIA_TYPE)
+
+
+def document(app: FastAPI) -> dict[str, Json]:
+    """The application's OpenAPI document, in which each operation can answer with a problem."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            openapi_version=app.openapi_version,
+        )
+        schemas = made["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        problems = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= problems.pop("$defs") | {"Problem": problems}
+        for path, operations in made["paths"].items():
+            if path.startswith("/api/"):
+                for method, operation in operations.items():
+                    _document(operation, changing=method != "get")
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _document(operation: dict[str, Any], *, changing: bool) -> None:
+    shape = {_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status, about in (_ANY | _CHANGING if changing else _ANY).items():
+        operation["responses"][str(status)] = {"description": about, "content": shape}
+
+
+async def _on_hub_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, StoreUnavailable):
+        return problem(503, str(error), headers={"Retry-After": "5"})
+    if isinstance(error, NotThere):
+        return problem(404, str(error))
+    if isinstance(error, RecipeErrors):
+        places = [Place(file=e.file, line=e.line, path=e.path, detail=e.reason) for e in error.errors]
+        return problem(422, "the recipe is wrong", errors=places)
+    if isinstance(error, ConfigError):
+        return problem(422, str(error))
+    if isinstance(error, ConnectorError):
+        return problem(502, str(error), vendor_status=error.status, vendor_code=error.code)
+    return problem(500, str(error))
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError), "registered for this error only"
+    return problem(422, "the request does not fit", errors=[_place(request, e) for e in error.errors()])
+
+
+def _place(request: Request, error: dict[str, Any]) -> Place:
+    # Never the input itself: it may be a credential.
+    loc, detail = error["loc"], error["msg"]
+    if error["type"] == "extra_forbidden":
+        known = _fields(request) if len(loc) == 2 else ()
+        detail = f"there is no field {loc[-1]}{nearest(str(loc[-1]), known)}"
+    return Place(path="/".join(map(str, loc)), detail=detail)
+
+
+def _fields(request: Request) -> Iterable[str]:
+    """The names in the body that the request's operation takes."""
+    operation = operation_of(request)
+    content = operation.get("requestBody", {}).get("content", {})
+    reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+    schemas = document(request.app)["components"]["schemas"]
+    return list(schemas.get(reference.rpartition("/")[2], {}).get("properties", ()))
+
+
+def operation_of(request: Request) -> dict[str, Any]:
+    """What the OpenAPI document says about the operation that is asked for; empty when nothing."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    return dict(document(request.app)["paths"].get(path, {}).get(request.method.lower(), {}))
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException), "registered for this error only"
+    return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _on_defect(request: Request, error: Exception) -> JSONResponse:
+    _log.error(
+        "a request failed",
+        exc_info=error,
+        extra={
+            "what": "request_failed",
+            "method": request.method,
+            "route": getattr(request.scope.get("route"), "path", ""),
+        },
+    )
+    return problem(500, "the hub failed; its log says where")
