@@ -261,7 +261,7 @@ def _routes() -> tuple[re.Pattern[str], ...]:
 
     # Only its routes are looked at; no request is made.
     app = make_app(cast("Any", None))
-    paths = {*app.openapi()["paths"], "/webhooks/{connector}/{key}", "/webhooks", "/api/v1"}
+    paths = {*app.openapi()["paths"], str(app.openapi_url), "/webhooks/{connector}/{key}", "/webhooks", "/api/v1"}
     return tuple(re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))) for path in paths)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hub.errors import ConfigError
 
@@ -19,10 +19,21 @@ Most = Annotated[int, Query(ge=1, le=200, description="How many at most")]
 Cursor = Annotated[str | None, Query(max_length=1000, description="`next` of the page before")]
 
 
-class Body(BaseModel):
-    """The body of a request: unknown fields are refused, and so is the one character that no database stores."""
+def _as_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("write it as text, such as 2026-11-02T10:00:00Z")
+    return value
 
-    model_config = ConfigDict(extra="forbid")
+
+Time = Annotated[AwareDatetime, BeforeValidator(_as_text), Field(strict=False)]
+"""An instant with its offset, as RFC 3339 writes it."""
+
+
+class Body(BaseModel):
+    """The body of a request: unknown fields are refused, types are as they are written, and NUL, the one character that
+    no database stores, is refused too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod

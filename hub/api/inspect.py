@@ -92,7 +92,7 @@ async def list_deliveries(
     return asked.page([views.delivery_view(row) for row in rows], limit, lambda delivery: delivery["id"])
 
 
-@router.get("/deliveries/refused")
+@router.get("/refusals")
 async def list_refusals(hub: Reading, limit: Most = 50) -> list[shown.Refusal]:
     """Calls that were refused, counted per address, reason and minute, newest first."""
     async with hub.store.read() as c:

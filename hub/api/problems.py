@@ -86,8 +86,8 @@ def document(app: FastAPI) -> dict[str, Json]:
         problems = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= problems.pop("$defs") | {"Problem": problems}
         for path, operations in made["paths"].items():
-            if path.startswith("/api/"):
-                for method, operation in operations.items():
+            for method, operation in operations.items():
+                if path.startswith("/api/") or "security" in operation:
                     _document(operation, changing=method != "get")
         app.openapi_schema = made
     return app.openapi_schema
@@ -97,6 +97,10 @@ def _document(operation: dict[str, Any], *, changing: bool) -> None:
     shape = {_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for status, about in (_ANY | _CHANGING if changing else _ANY).items():
         operation["responses"][str(status)] = {"description": about, "content": shape}
+    for parameter in operation.get("parameters", ()):
+        # A query has no null: what is not asked for is left out.
+        among = [one for one in parameter["schema"].pop("anyOf", ()) if one != {"type": "null"}]
+        parameter["schema"] |= among[0] if len(among) == 1 else {"anyOf": among} if among else {}
 
 
 async def _on_hub_error(request: Request, error: Exception) -> JSONResponse:
@@ -145,7 +149,13 @@ def operation_of(request: Request) -> dict[str, Any]:
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException), "registered for this error only"
-    return problem(error.status_code, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of one of the path's routes only.
+        path = getattr(request.scope.get("route"), "path_format", "")
+        operations = document(request.app)["paths"].get(path, {})
+        headers["Allow"] = ", ".join(sorted(method.upper() for method in operations)) or headers.get("Allow", "")
+    return problem(error.status_code, str(error.detail), headers=headers)
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

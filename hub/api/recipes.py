@@ -42,14 +42,14 @@ async def apply_recipe(hub: Writing, given: Source) -> Change:
     return await hub.library.apply(given.source, publish=given.publish)
 
 
-@router.post("/recipes/validate")
+@router.post("/validate")
 async def validate_recipe(hub: Reading, given: Source) -> Checked:
     """Check a recipe and change nothing."""
     recipe = await hub.library.check(given.source)
     return Checked(name=recipe.name, definition=dict(recipe.definition))
 
 
-@router.get("/recipes/schema")
+@router.get("/recipe-schema")
 async def recipe_schema() -> dict[str, Json]:
     """The JSON Schema of a recipe file, for editors."""
     return json_schema()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from hub import shown
 from hub.api.access import Reading, Writing, caller
-from hub.api.given import Body
+from hub.api.given import Body, Time
 from hub.clock import to_ms
 from hub.retries import How, Preview, Retried
 from hub.store.retries import Selection
 
-router = APIRouter(prefix="/api/v1/runs", tags=["retries"])
+router = APIRouter(prefix="/api/v1", tags=["retries"])
 
 
 class Retry(Body):
@@ -26,10 +26,10 @@ class Retry(Body):
     step: str | None = None
     error: str | None = None
     outcome: Literal["failed", "unknown", "poison"] | None = None
-    started_after: AwareDatetime | None = None
-    started_before: AwareDatetime | None = None
-    finished_after: AwareDatetime | None = None
-    finished_before: AwareDatetime | None = None
+    started_after: Time | None = None
+    started_before: Time | None = None
+    finished_after: Time | None = None
+    finished_before: Time | None = None
     from_start: bool = False
     newest: bool = False
     include_unknown: bool = False
@@ -66,13 +66,13 @@ class Answer(Body):
     done: bool
 
 
-@router.post("/retry/preview")
+@router.post("/retries/preview")
 async def preview(hub: Reading, given: Retry) -> Preview:
     """What a retry would call; changes nothing."""
     return await hub.retries.preview(given.selection(), given.how(), first=given.first)
 
 
-@router.post("/retry")
+@router.post("/retries")
 async def retry(hub: Writing, request: Request, given: Retry) -> Retried:
     """Retry runs; look at the preview first."""
     done = await hub.retries.retry(given.selection(), given.how(), first=given.first, who=caller(request))
@@ -80,7 +80,7 @@ async def retry(hub: Writing, request: Request, given: Retry) -> Retried:
     return done
 
 
-@router.post("/{run_id}/answer")
+@router.post("/runs/{run_id}/answer")
 async def answer(hub: Writing, request: Request, run_id: str, given: Answer) -> shown.Answered:
     """Tell a run that asks whether its last call was made."""
     await hub.retries.answer(run_id, done=given.done, who=caller(request))

@@ -37,15 +37,21 @@ CHECKOUT = {
 }
 
 
-async def _send(session: aiohttp.ClientSession, url: str, secret: str) -> int:
+def signed_checkout(secret: str | None = None) -> tuple[bytes, dict[str, str]]:
+    """The body and headers of Shopify's call about a checkout, signed by its stand-in's secret or another."""
     raw = json.dumps(CHECKOUT).encode()
-    headers = {
+    key = secret or sandbox_secret("shopify", SHOP, "client_secret")
+    return raw, {
         "Content-Type": "application/json",
         "X-Shopify-Topic": "checkouts/update",
         "X-Shopify-Shop-Domain": SHOP,
         "X-Shopify-Webhook-Id": "d-1",
-        "X-Shopify-Hmac-Sha256": base64.b64encode(hmac.new(secret.encode(), raw, hashlib.sha256).digest()).decode(),
+        "X-Shopify-Hmac-Sha256": base64.b64encode(hmac.new(key.encode(), raw, hashlib.sha256).digest()).decode(),
     }
+
+
+async def _send(session: aiohttp.ClientSession, url: str, secret: str | None = None) -> int:
+    raw, headers = signed_checkout(secret)
     async with session.post(url, data=raw, headers=headers) as answer:
         return answer.status
 
@@ -80,8 +86,7 @@ async def test_from_an_empty_folder_to_a_text_message_over_a_killed_process(tmp_
             source = (RECIPES / "abandoned-cart-sms.yaml").read_text()
             await it.call("POST", "/api/v1/recipes", {"source": source, "publish": True})
             assert await _send(session, shop["webhook_url"], "not the secret") == 401
-            secret = sandbox_secret("shopify", SHOP, "client_secret")
-            assert await _send(session, shop["webhook_url"], secret) == 200
+            assert await _send(session, shop["webhook_url"]) == 200
             await it.call("POST", "/api/v1/clock/advance", {"by": "45m"})
             [run] = (await it.call("GET", "/api/v1/runs"))["items"]
             assert run["status"] == "sleeping"
@@ -94,7 +99,7 @@ async def test_from_an_empty_folder_to_a_text_message_over_a_killed_process(tmp_
             # then it sleeps on, and a redelivery is a duplicate
             [same] = (await it.call("GET", "/api/v1/runs"))["items"]
             assert (same["id"], same["due_at"]) == (run["id"], run["due_at"])
-            assert await _send(session, shop["webhook_url"], secret) == 200
+            assert await _send(session, shop["webhook_url"]) == 200
             await it.call("POST", "/api/v1/clock/advance", {"by": "30h"})
             texts = await _texts(session, port)
             assert texts[0]["data"]["to"] == "+14155550100"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -17,6 +20,7 @@ from hub.api.app import make_app
 from hub.process import create_api_key, receiving
 from tests.acme import signed
 from tests.conftest import free_port
+from tests.integration.conftest import Cli
 from tests.integration.test_runs import REMINDER, TWO_NOTES
 
 
@@ -92,7 +96,7 @@ async def test_unknown_address_and_bad_signature_look_alike(web: Callable[..., A
         assert await w.webhook(body + b" ", headers) == 401
         assert await w.webhook(body, headers, key="nobody") == 401
         await w.it.hub.ingest.flush_refusals()
-        _, refused = await w.call("GET", "/api/v1/deliveries/refused")
+        _, refused = await w.call("GET", "/api/v1/refusals")
         assert sum(r["count"] for r in refused) == 2
 
 
@@ -298,11 +302,11 @@ async def test_pauses_caps_and_retries_are_there_for_programs_too(web: Callable[
         [run] = await w.it.runs()
         assert run["status"] == "failed"
         w.it.sandbox.status.clear()
-        status, preview = await w.call("POST", "/api/v1/runs/retry/preview", {"recipe": "two-notes"})
+        status, preview = await w.call("POST", "/api/v1/retries/preview", {"recipe": "two-notes"})
         assert (status, preview["actions"]) == (200, {"acme.put_note": 1})
         started = {"started_after": "2020-01-01T00:00:00Z"}
-        assert (await w.call("POST", "/api/v1/runs/retry", started))[1]["runs"] == [run["id"]]
-        assert (await w.call("POST", "/api/v1/runs/retry", {"run": run["id"]}))[0] == 404
+        assert (await w.call("POST", "/api/v1/retries", started))[1]["runs"] == [run["id"]]
+        assert (await w.call("POST", "/api/v1/retries", {"run": run["id"]}))[0] == 404
         assert (await w.call("POST", f"/api/v1/runs/{run['id']}/answer", {"done": True}))[0] == 404
         await w.it.advance(5_000)
         assert (await w.it.runs())[0]["status"] == "done"
@@ -312,21 +316,141 @@ async def test_pauses_caps_and_retries_are_there_for_programs_too(web: Callable[
         assert status == 201
         assert [c["used"] for c in (await w.call("GET", "/api/v1/caps"))[1]] == [0]
         assert (await w.call("DELETE", f"/api/v1/caps/{cap['id']}"))[0] == 200
-        assert (await w.call("DELETE", f"/api/v1/caps/{cap['id']}"))[0] == 422
+        assert (await w.call("DELETE", f"/api/v1/caps/{cap['id']}"))[0] == 404
 
 
-async def test_a_key_that_may_only_read_changes_nothing_of_these(web: Callable[..., Any], sqlite_url: str) -> None:
+# What changes nothing although it is asked by POST.
+_ASKING = {"/api/v1/validate", "/api/v1/retries/preview"}
+
+
+async def test_every_route_wants_a_key_and_every_change_one_that_may_write(
+    web: Callable[..., Any], sqlite_url: str
+) -> None:
     async with web(sqlite_url, work=False) as w:
-        key = await create_api_key(w.it.hub.store, "reader", "read", 0)
-        changes = [
-            ("POST", "/api/v1/pauses", {"kind": "all", "reason": "x"}),
-            ("DELETE", "/api/v1/pauses/x", None),
-            ("POST", "/api/v1/runs/retry", {}),
-            ("POST", "/api/v1/runs/x/answer", {"done": True}),
-            ("POST", "/api/v1/caps", {"kind": "connection", "target": "acme", "per": "day", "most": 10}),
-            ("DELETE", "/api/v1/caps/x", None),
+        reader = await create_api_key(w.it.hub.store, "reader", "read", 0)
+        document = (await w.call("GET", "/api/v1/openapi.json", key=""))[1]
+        schemas = document["components"]["schemas"]
+        asked = 0
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if not path.startswith("/api/") or path == "/api/v1/recipe-schema":
+                    continue
+                address = re.sub(r"{\w+}", "x", path)
+                body = _example(operation, schemas)
+                assert (await w.call(method.upper(), address, body, key=""))[0] == 401, (method, path)
+                status, _ = await w.call(method.upper(), address, body, key=reader)
+                refused = method != "get" and path not in _ASKING
+                assert (status == 403) == refused, (method, path, status)
+                asked += 1
+        assert asked > 35
+
+
+def _example(operation: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    """A body that fits an operation: what must be there, of the right type."""
+    if "requestBody" not in operation:
+        return None
+    model = schemas[operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+    made = {"string": "x", "integer": 1, "boolean": True, "object": {}}
+    fields = {name: model["properties"][name] for name in model.get("required", ())}
+    return {name: field["enum"][0] if "enum" in field else made[field["type"]] for name, field in fields.items()}
+
+
+async def test_a_body_of_ten_megabytes_is_refused_whether_or_not_it_says_its_size(
+    web: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with web(sqlite_url, work=False) as w:
+        large = b'{"source": "' + b"x" * 10_000_000 + b'"}'
+
+        async def in_pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(large), 65_536):
+                yield large[start : start + 65_536]
+
+        headers = {"Authorization": f"Bearer {w.key}", "Content-Type": "application/json"}
+        for data in (io.BytesIO(large), in_pieces()):
+            try:
+                async with w.session.post(f"{w.url}/api/v1/validate", data=data, headers=headers) as answer:
+                    assert answer.status == 413
+                    assert (await answer.json(content_type=None))["title"] in {
+                        "Content Too Large",
+                        "Request Entity Too Large",
+                    }
+            except aiohttp.ClientOSError:
+                continue  # the hub closed the connection while more was on its way
+
+
+async def test_what_does_not_fit_is_named_with_the_nearest_right_name(web: Callable[..., Any], sqlite_url: str) -> None:
+    async with web(sqlite_url, work=False) as w:
+        # a field that there is not
+        status, problem = await w.call("POST", "/api/v1/recipes", {"source": "x", "publsh": True})
+        assert (status, problem["type"], problem["title"]) == (422, "about:blank", "Unprocessable Entity")
+        assert problem["errors"] == [
+            {"path": "body/publsh", "detail": "there is no field publsh; did you mean publish?"}
         ]
-        for method, path, body in changes:
-            assert (await w.call(method, path, body, key=key))[0] == 403, path
-        for method, path, body in (("GET", "/api/v1/pauses", None), ("POST", "/api/v1/runs/retry/preview", {})):
-            assert (await w.call(method, path, body, key=key))[0] == 200, path
+        # a wrong type, which would have been taken for one that is right
+        _, problem = await w.call("POST", "/api/v1/retries/preview", {"newest": 0, "first": "3"})
+        assert [e["path"] for e in problem["errors"]] == ["body/newest", "body/first"]
+        # a misspelt parameter, for which everything would have been answered
+        status, problem = await w.call("GET", "/api/v1/runs?stauts=failed")
+        assert (status, problem["errors"][0]["detail"]) == (422, "there is no parameter stauts; did you mean status?")
+        # credentials never come back in an error
+        secret = {"connector": "acme", "name": "UPPER", "fields": {"token": "tok-secret-1"}}
+        async with w.session.post(
+            f"{w.url}/api/v1/connections", json=secret, headers={"Authorization": f"Bearer {w.key}"}
+        ) as answer:
+            assert answer.status == 422
+            assert answer.content_type == "application/problem+json"
+            assert "tok-secret-1" not in await answer.text()
+        # what is no JSON, and what no database can store
+        for raw in (b"{", b'{"source": "a\\u0000b"}', b"\xff"):
+            headers = {"Authorization": f"Bearer {w.key}", "Content-Type": "application/json"}
+            async with w.session.post(f"{w.url}/api/v1/validate", data=raw, headers=headers) as answer:
+                assert answer.status in {400, 422}, raw
+        assert (await w.call("GET", "/api/v1/contacts/a%00b"))[0] == 422
+
+
+async def test_lists_come_in_pages_whose_cursors_are_good_for_nothing_else(
+    web: Callable[..., Any], database_url: str
+) -> None:
+    async with web(database_url) as w:
+        await w.it.publish(TWO_NOTES)
+        for n in range(7):
+            await w.it.deliver("signed_up", {"id": f"s-{n}", "first_name": "Ada", "email": f"ada{n}@example.com"})
+        await w.it.rest()
+        for path in ("/api/v1/runs?recipe=two-notes", "/api/v1/events?type=acme.signed_up", "/api/v1/contacts?"):
+            seen, cursor = [], ""
+            for _ in range(4):
+                _, page = await w.call("GET", f"{path}&limit=3{cursor}")
+                seen += [item["id"] for item in page["items"]]
+                if page["next"] is None:
+                    break
+                cursor = f"&cursor={quote(page['next'])}"
+            assert len(seen) == len(set(seen)) == 7
+            assert seen == sorted(seen, reverse=True)
+        # a cursor of another list, of another filter, or that somebody made up
+        _, page = await w.call("GET", "/api/v1/runs?limit=3")
+        good = quote(page["next"])
+        made_up = quote(base64.urlsafe_b64encode(b'[["runs", {}], 5]').decode())
+        for wrong in (
+            f"/api/v1/events?cursor={good}",
+            f"/api/v1/runs?status=done&cursor={good}",
+            f"/api/v1/runs?cursor={made_up}",
+            f"/api/v1/runs?cursor={good[:-6]}",
+            "/api/v1/runs?cursor=nonsense",
+            "/api/v1/runs?cursor=%F0%9F%98%80",
+            "/api/v1/runs?cursor=" + "W" * 3000,
+        ):
+            status, problem = await w.call("GET", wrong)
+            assert status == 422, wrong
+            assert "begin again" in problem["detail"] or problem["errors"], wrong
+
+
+async def test_a_key_that_was_revoked_is_refused_at_once(
+    web: Callable[..., Any], sqlite_url: str, empty_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with web(sqlite_url, work=False) as w:
+        key = await create_api_key(w.it.hub.store, "gone", "write", 0)
+        assert (await w.call("GET", "/api/v1/counts", key=key))[0] == 200
+        monkeypatch.setenv("HUB_DATABASE_URL", sqlite_url)
+        assert (await asyncio.to_thread(empty_cli, "api-keys", "revoke", "gone")).exit_code == 0
+        status, problem = await w.call("GET", "/api/v1/counts", key=key)
+        assert (status, "hub api-keys create" in problem["detail"]) == (401, True)
