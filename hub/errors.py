@@ -24,6 +24,7 @@
           AuthExpired             the credentials no longer work
           Rejected                the vendor refused the input
           NotFound                the thing does not exist at the vendor
+          AddressRefused          its name leads to where no call may go; nothing was sent
       SkipStep                    not a failure: nothing was done and nothing should be
 
 The first paragraph of a class docstring says what happened and what to do next; it is the default message.
@@ -196,6 +197,10 @@ class Rejected(PermanentError):
 
 class NotFound(PermanentError):
     """The thing does not exist at the vendor."""
+
+
+class AddressRefused(PermanentError):
+    """The name leads to an address that is not public. Nothing was sent; allow it by HUB_PRIVATE_HOSTS if it is meant."""
 
 
 class SkipStep(HubError):

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from ipaddress import ip_address
 from math import isfinite
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from pydantic_core import from_json, to_json
+from yarl import URL
 
 from hub.connector import Connector
 from hub.deadline import Deadline, instant
@@ -36,10 +38,12 @@ from hub.errors import (
     VendorUnavailable,
 )
 from hub.events import Json
+from hub.reach import Reach, Resolver
 from hub.values import value
 
 MAX_ANSWER_BYTES = 10_000_000
 CONNECT_S = 5.0
+_HTTPS = 443
 _CHUNK = 65_536
 _NEVER_LEFT = (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError, ssl.SSLCertVerificationError)
 
@@ -71,11 +75,22 @@ Noted = Callable[[Answer | None, Exception | None, float], None]
 class Transport:
     """The process's connection pool to the world. Create inside a running loop, close at the end."""
 
-    def __init__(self, *, sandbox_url: str | None = None, limit: int = 200) -> None:
+    def __init__(
+        self,
+        *,
+        sandbox_url: str | None = None,
+        limit: int = 200,
+        allowed: Iterable[str] = (),
+        resolver: AbstractResolver | None = None,
+    ) -> None:
         self._sandbox_url = sandbox_url
+        sandbox = [URL(sandbox_url).host or ""] if sandbox_url else []
+        self._reach = Reach([*allowed, *sandbox])
         # No proxies or .netrc from the environment; cookies of one account must never reach another.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=limit, limit_per_host=0, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(
+                limit=limit, limit_per_host=0, ttl_dns_cache=60, resolver=Resolver(self._reach, resolver)
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=True,
@@ -93,12 +108,20 @@ class Transport:
 
         Raises ConnectionConfigError for a host that the connector did not declare, or a sandbox that is not there.
         """
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme != "https" or parts.username or not any(_matches(host, p) for p in connector.hosts):
+        try:
+            # Read as the connection pool will read it, so that both mean the same host.
+            parts = URL(url)
+        except ValueError:
+            raise ConnectionConfigError(f"{connector.name} calls an address that is none") from None
+        host = parts.host or ""
+        place = host if parts.port == _HTTPS else f"{host}:{parts.port}"
+        trusted = parts.scheme == "https" and parts.user is None and parts.password is None
+        if not trusted or not any(_matches(place, pattern) for pattern in connector.hosts):
             raise ConnectionConfigError(
-                f"{connector.name} may only call https on {', '.join(connector.hosts)}, not {parts.scheme}://{host}"
+                f"{connector.name} may only call https on {', '.join(connector.hosts)}, not {parts.scheme}://{place}"
             )
+        if _is_address(host) and not sandbox:
+            self._reach.check(host, [host])
         if not sandbox:
             return url
         if self._sandbox_url is None:
@@ -106,8 +129,8 @@ class Transport:
                 "this connection is in sandbox mode and no sandbox runs here: start `hub sandbox` and set HUB_SANDBOX_URL"
             )
         base = urlsplit(self._sandbox_url)
-        path = f"{base.path.rstrip('/')}/{connector.name}{parts.path}"
-        return urlunsplit((base.scheme, base.netloc, path, parts.query, ""))
+        path = f"{base.path.rstrip('/')}/{connector.name}{parts.raw_path}"
+        return urlunsplit((base.scheme, base.netloc, path, parts.raw_query_string, ""))
 
     async def send(
         self,
@@ -163,6 +186,15 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             raise OutcomeUnknown(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes", status=response.status)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is written as an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _matches(host: str, pattern: str) -> bool:

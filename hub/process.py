@@ -172,7 +172,9 @@ async def open_hub(
             raise ConfigError("HUB_SEAM is for tests: it needs HUB_DEVELOPMENT=true, never in production")
         seams.arm(settings.seam)
     async with open_store(settings, upgrade=upgrade, pool=pool) as store:
-        transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))
+        transport = Transport(
+            sandbox_url=settings.sandbox_url, limit=max(100, settings.slots), allowed=settings.private_hosts
+        )
         bell = Bell(settings.redis_url)
         limits = _limits(settings, store, clock)
         traces = traces or Traces()

@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     )
     development: bool = Field(False, description="Allows moving the clock and skips nothing else. Never in production.")
     sandbox_url: str | None = Field(None, description="Where connections in sandbox mode are led.")
+    private_hosts: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="Host names and networks (10.1.0.0/16) that calls may reach although they are not public, "
+        "comma-separated.",
+    )
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, description="The port to listen on.")
     zone: str = Field("UTC", description="The time zone of contacts whose own is not known (IANA name).")

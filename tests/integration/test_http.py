@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from hub.deadline import Deadline, instant
 from hub.errors import (
+    AddressRefused,
     ConnectionConfigError,
     LeaseOver,
     NotSent,
     OutcomeUnknown,
+    PermanentError,
     RateLimited,
     Rejected,
     VendorUnavailable,
@@ -218,3 +224,91 @@ async def test_a_request_whose_lease_is_over_never_leaves(
         # and the next one goes through
         assert (await _call(t, url)).body == b"ok"
     assert next(looked) > looks
+
+
+async def _two_hundred(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+class _Led(AbstractResolver):
+    """A name server that leads every name to one address."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [{"hostname": host, "host": self._address, "port": port, "family": family, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None: ...
+
+
+async def test_a_vendors_name_that_leads_into_the_own_network_is_called_by_nobody() -> None:
+    async with server(_two_hundred) as (url, seen):
+        led = url.replace("127.0.0.1", "api.vendor.example")
+        closed = Transport(resolver=_Led("127.0.0.1"))
+        with pytest.raises(AddressRefused, match=r"api\.vendor\.example leads to 127\.0\.0\.1"):
+            await _call(closed, led)
+        await closed.close()
+        assert seen == []
+        # unless the operator says that it is meant
+        for allowed in ("api.vendor.example", "127.0.0.0/8"):
+            let_through = Transport(resolver=_Led("127.0.0.1"), allowed=[allowed])
+            assert (await _call(let_through, led)).status == 200
+            await let_through.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://2130706433/",
+        "https://0x7f000001/",
+        "https://0177.0.0.1/",
+        "https://127.1/",
+        "https://localhost/",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+    ],
+)
+async def test_no_way_of_writing_the_own_machine_leads_there(url: str) -> None:
+    host = URL(url).host or ""
+    anywhere = dataclasses.replace(acme, hosts=[host])
+    async with transport() as t:
+        with pytest.raises((AddressRefused, NotSent, OutcomeUnknown, ConnectionConfigError)) as refused:
+            await _call(t, t.address(url, anywhere, sandbox=False))
+    assert "ConnectorError" not in str(refused.value), "a connection was tried"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.acme.example@evil.example/",
+        "https://evil.example\\@api.acme.example/",
+        "https://api.acme.example\\.evil.example/",
+        "https://api.acme.example.:443/",
+        "https://api.acme.example:8443/",
+        "https://user:pass@api.acme.example/",
+        "https://api.acme.example:443@evil.example/",
+        "https://api.acme.example%2eevil.example/",
+        "https://api.acme.example:99999/",
+        "http://api.acme.example/",
+        "//api.acme.example/",
+    ],
+)
+async def test_no_trick_of_writing_leads_to_another_host(url: str) -> None:
+    async with transport() as t:
+        with pytest.raises(ConnectionConfigError):
+            t.address(url, acme, sandbox=False)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async with server(_two_hundred) as (elsewhere, seen):
+
+        async def redirect(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n".encode())
+
+        async with server(redirect) as (url, _), transport() as t:
+            answer = await _call(t, url)
+            assert (answer.status, seen) == (302, [])
+            assert isinstance(error_for(answer), PermanentError)
