@@ -187,6 +187,7 @@ def prepare(
         "HUB_LOG_LEVEL": "WARNING",
         # The same few people order again and again, faster than any loop.
         "HUB_LOOP_ENTRIES": "1000000",
+        "HUB_WEBHOOKS_PER_S": "0",
         "HUB_PRIVATE_HOSTS": "localhost",  # where the vendor that refuses connections is
         **({"HUB_REDIS_URL": redis_url} if redis_url else {}),
     }

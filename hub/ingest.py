@@ -57,6 +57,10 @@ class TooLarge(IngressError):
     """The body is larger than the hub takes."""
 
 
+class TooMany(IngressError):
+    """More calls came than one address takes, or its caller was refused too often."""
+
+
 class UnknownAddress(SignatureError):
     """Nothing that takes webhooks has this address."""
 
@@ -338,6 +342,10 @@ class Ingest:
         return stored
 
     # -- refusals --------------------------------------------------------------------------------------------------
+
+    def refuse_flood(self, connector: str, key: str) -> None:
+        """Count a call that was not even read, since there were too many."""
+        self._refuse(connector, key, TooMany(), {}, 0)
 
     def refuse_large(self, connector: str, key: str, headers: Mapping[str, str], size: int) -> None:
         """Count a call that was refused for its size, before reading it."""

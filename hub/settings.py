@@ -43,6 +43,17 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, description="The port to listen on.")
+    proxies: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="Addresses of the proxies in front, comma-separated: they are believed about who calls, and about "
+        "nothing else.",
+    )
+    webhooks_per_s: int = Field(
+        5_000,
+        ge=0,
+        description="How many calls one webhook address takes per second in each process, 0 for any number; more are "
+        "answered 429.",
+    )
     zone: str = Field("UTC", description="The time zone of contacts whose own is not known (IANA name).")
     lease_s: float = Field(
         30,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from hub.api.door import Door
 from hub.process import Hub, key_of
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `hub api-keys create`")
@@ -20,10 +22,15 @@ def get_hub(request: Request) -> Hub:
 
 
 async def _scope(request: Request, bearer: HTTPAuthorizationCredentials | None) -> str:
+    door: Door = request.app.state.door
+    address = request.client.host if request.client else ""
+    if (wait_s := door.shut(address)) is not None:
+        raise HTTPException(429, "too many calls with a wrong API key; wait", {"Retry-After": str(ceil(wait_s))})
     if bearer is None:
         raise HTTPException(401, "send an API key: Authorization: Bearer hub_…", {"WWW-Authenticate": "Bearer"})
     found = await key_of(get_hub(request).store, bearer.credentials)
     if found is None:
+        door.wrong(address)
         raise HTTPException(
             401, "this API key is not known; make one with `hub api-keys create`", {"WWW-Authenticate": "Bearer"}
         )

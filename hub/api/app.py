@@ -20,6 +20,7 @@ from hub.api import (
     retries,
     webhooks,
 )
+from hub.api.door import Door
 from hub.process import Hub
 
 
@@ -35,7 +36,7 @@ def make_app(hub: Hub) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )
-    app.state.hub = hub
+    app.state.hub, app.state.door = hub, Door()
     webhooks.add_to(app)
     app.include_router(health.probes)
     app.include_router(oauth.pages)
@@ -50,7 +51,7 @@ def make_app(hub: Hub) -> FastAPI:
 def make_probes(hub: Hub) -> FastAPI:
     """Health and metrics alone: what a worker answers."""
     app = FastAPI(title="Tetik Hub", version=package.__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.hub = hub
+    app.state.hub, app.state.door = hub, Door()
     app.include_router(health.probes)
     problems.add_to(app)
     return app

@@ -25,6 +25,7 @@ _ANY = {
     401: "No API key was sent, or one that is not known",
     404: "There is no such thing",
     422: "Something in the request is wrong; `errors` says where",
+    429: "Too many calls with a wrong API key; come back after the seconds of `Retry-After`",
     503: "The database cannot be reached now; try again after the seconds of `Retry-After`",
 }
 _CHANGING = {

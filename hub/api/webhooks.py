@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -10,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from hub import seams
 from hub.errors import StoreUnavailable
-from hub.ingest import MAX_BODY_BYTES, Ingest, Refused
+from hub.ingest import MAX_BODY_BYTES, Refused
+from hub.process import Hub
 
 # Unknown address and bad signature answer the same, so that nobody can probe for addresses.
 _REFUSED = 401
@@ -29,8 +32,14 @@ def add_to(app: FastAPI) -> None:
 
 
 async def _receive(request: Request) -> Response:
-    ingest: Ingest = request.app.state.hub.ingest
+    hub: Hub = request.app.state.hub
+    ingest, door = hub.ingest, request.app.state.door
     connector, key = request.path_params["connector"], request.path_params["key"]
+    caller = request.client.host if request.client else ""
+    wait_s = door.shut(caller) or door.call(f"{connector}/{key}", hub.settings.webhooks_per_s)
+    if wait_s is not None:
+        ingest.refuse_flood(connector, key)
+        return Response(status_code=429, headers={"Retry-After": str(ceil(wait_s)), "Connection": "close"})
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     try:
         body = await _read(request, headers)
@@ -49,6 +58,7 @@ async def _receive(request: Request) -> Response:
             body=body,
         )
     except Refused:
+        door.wrong(caller)
         return Response(status_code=_REFUSED)
     except StoreUnavailable:
         return Response(status_code=503, headers={"Retry-After": "5"})

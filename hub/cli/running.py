@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 
 from hub.api.app import make_app, make_probes
+from hub.api.serving import answering
 from hub.cli.entry import API_KEY_FILE, RUNNING_FILE, local_url
 from hub.cli.output import say
 from hub.clock import Clock
@@ -130,39 +130,12 @@ def _keep_what_is_loaded() -> None:
 # -- serving -----------------------------------------------------------------------------------------------------------
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the process, which has more to end than its server."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(app: FastAPI, listener: socket.socket, settings: Settings, stop: asyncio.Event) -> None:
     """Answer calls until `stop` is set, then those that have begun."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, int(settings.drain_s)),
-        )
-    )
-
-    async def end() -> None:
-        await stop.wait()
-        server.should_exit = True
-
-    ending = asyncio.create_task(end())
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        ending.cancel()
+    async with answering(app, listener, drain_s=settings.drain_s, proxies=settings.proxies) as serving:
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
 
 
 def _stop_on_signal() -> asyncio.Event:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
 import aiohttp
-import uvicorn
 
 from hub.api.app import make_app
+from hub.api.serving import answering
 from hub.clock import Clock, to_datetime
 from hub.demo import examples
 from hub.demo.day import STARTS_AT_H, Moment
@@ -104,7 +103,7 @@ async def open_stage() -> AsyncIterator[Stage]:
         await _furnish(hub)
         await stack.enter_async_context(receiving(hub))
         await stack.enter_async_context(working(hub))
-        await stack.enter_async_context(_api(hub, listener))
+        await stack.enter_async_context(answering(make_app(hub), listener))
         calls = await stack.enter_async_context(aiohttp.ClientSession())
         start_ms = _next_morning_ms(clock.now_ms())
         await hub.time.advance(start_ms, ring=hub.ring)
@@ -152,24 +151,3 @@ async def _inbound(hub: Hub) -> dict[str, dict[str, Json]]:
 def _next_morning_ms(now_ms: int) -> int:
     midnight = to_datetime(now_ms).replace(hour=0, minute=0, second=0, microsecond=0)
     return int(midnight.timestamp() * 1000) + _DAY_MS + STARTS_AT_H * 3_600_000
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs the demo."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@asynccontextmanager
-async def _api(hub: Hub, listener: socket.socket) -> AsyncIterator[None]:
-    """The hub's HTTP side, answering on `listener`."""
-    config = uvicorn.Config(make_app(hub), lifespan="off", ws="none", log_config=None, access_log=False)
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +15,11 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-import uvicorn
 
 from hub.api.app import make_app
+from hub.api.serving import answering
 from hub.process import create_api_key, receiving
 from tests.acme import signed
-from tests.conftest import free_port
 from tests.integration.conftest import Cli
 from tests.integration.test_runs import REMINDER, TWO_NOTES
 
@@ -54,19 +54,11 @@ def web(running: Callable[..., Any]) -> Callable[..., Any]:
     @asynccontextmanager
     async def start(database_url: str, **how: Any) -> AsyncIterator[Web]:
         async with running(database_url, **how) as it, receiving(it.hub), aiohttp.ClientSession() as session:
-            port = free_port()
-            server = uvicorn.Server(
-                uvicorn.Config(make_app(it.hub), port=port, log_config=None, access_log=False, lifespan="off")
-            )
-            serving = asyncio.create_task(server.serve())
-            while not server.started:  # noqa: ASYNC110  (uvicorn tells it in no other way)
-                await asyncio.sleep(0.01)
             key = await create_api_key(it.hub.store, "test", "write", 0)
-            try:
-                yield Web(it, session, f"http://127.0.0.1:{port}", key)
-            finally:
-                server.should_exit = True
-                await serving
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+                async with answering(make_app(it.hub), listener, proxies=["127.0.0.1"]):
+                    yield Web(it, session, url, key)
 
     return start
 
@@ -292,11 +284,11 @@ async def test_pauses_caps_and_retries_are_there_for_programs_too(web: Callable[
         path = f"/api/v1/pauses/{pause['id']}"
         assert (await w.call("GET", f"{path}?expire_older_than=1h"))[1]["late"] == 0
         assert (await w.call("GET", f"{path}?expire_older_than=soon"))[0] == 422
+        w.it.sandbox.status["/notes"] = 400
         assert (await w.call("DELETE", f"{path}?rate=100/min"))[1]["released"] == 1
         assert (await w.call("DELETE", path))[0] == 404
         assert (await w.call("POST", "/api/v1/pauses", {"kind": "recipe", "target": "x", "reason": "y"}))[0] == 422
         # a failed run is looked at and retried
-        w.it.sandbox.status["/notes"] = 400
         await w.it.hub.pauses.known.refresh()
         await w.it.advance(10_000)
         [run] = await w.it.runs()

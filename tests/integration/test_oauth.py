@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,10 +14,10 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from hub.api.app import make_app
+from hub.api.serving import answering
 from hub.cli import app
 from hub.clock import Clock
 from hub.connections.authorising import Authorising, Begun
@@ -117,19 +118,17 @@ async def place(database_url: str, tmp_path: Any) -> AsyncIterator[Place]:
             development=True,
         )
         async with open_hub(settings, plugins=load_plugins(extra=[club]), clock=clock) as hub:
-            config = uvicorn.Config(make_app(hub), port=port, log_config=None, access_log=False, lifespan="off")
-            serving = asyncio.create_task((web := uvicorn.Server(config)).serve())
-            while not web.started:  # noqa: ASYNC110  (uvicorn tells it in no other way)
-                await asyncio.sleep(0.01)
-            key = await create_api_key(hub.store, "test", "write", 0)
-            it = Place(hub, settings, vendor, session, url, key)
-            try:
-                ours = {"connector": "club", "name": "ours", "fields": {"client_id": "c-1", "client_secret": SECRET}}
-                assert (await it.call("POST", "/api/v1/apps", ours))[0] == 201
-                yield it
-            finally:
-                web.should_exit = True
-                await serving
+            with socket.create_server(("127.0.0.1", port)) as listener:
+                async with answering(make_app(hub), listener):
+                    key = await create_api_key(hub.store, "test", "write", 0)
+                    it = Place(hub, settings, vendor, session, url, key)
+                    ours = {
+                        "connector": "club",
+                        "name": "ours",
+                        "fields": {"client_id": "c-1", "client_secret": SECRET},
+                    }
+                    assert (await it.call("POST", "/api/v1/apps", ours))[0] == 201
+                    yield it
 
 
 async def test_an_account_is_connected_through_the_browser(place: Place) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import shutil
@@ -16,9 +15,9 @@ from types import ModuleType
 from typing import Any, cast
 
 import pytest
-import uvicorn
 
 from hub.api.app import make_app
+from hub.api.serving import answering
 from hub.clock import Clock
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, sandboxes, working
@@ -81,13 +80,8 @@ async def hub_with(plugin: ModuleType) -> AsyncIterator[tuple[Hub, Sandbox]]:
             settings = rehearsal_settings().model_copy(update={"sandbox_url": server.url, "public_url": address})
             async with open_hub(settings, plugins=plugins, clock=clock) as hub, working(hub):
                 await hub.connections.add("postbird", "list", {"account": "my-list"}, sandbox=True)
-                api = uvicorn.Server(uvicorn.Config(make_app(hub), lifespan="off", ws="none", log_config=None))
-                serving = asyncio.create_task(api.serve(sockets=[listener]))
-                try:
+                async with answering(make_app(hub), listener):
                     yield hub, server.sandboxes["postbird"]
-                finally:
-                    api.should_exit = True
-                    await serving
 
 
 async def test_the_tutorial_s_connector_and_recipe_run_in_a_hub(postbird: ModuleType) -> None:
