@@ -20,9 +20,10 @@ import uvicorn
 
 from hub.api.app import make_app
 from hub.clock import Clock
+from hub.playing import rehearsal_settings
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, sandboxes, working
-from hub.rehearsal import rehearsal_settings, run_test_file
+from hub.rehearsal import run_test_file
 from hub.store import views
 from hub.testing.sandbox import Sandbox
 from tools import check_docs
