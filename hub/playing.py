@@ -6,7 +6,7 @@ simulations stand on it; what they make of what happened is theirs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from hub.ids import new_id
 from hub.plugins import Plugins
 from hub.process import Hub, open_hub
 from hub.settings import Settings, load_settings
-from hub.store import events, work
+from hub.store import contacts, events, work
 from hub.store.events import Incoming, NewEvent
 from hub.vault import generate_key
 
@@ -103,6 +103,16 @@ class Stage:
         """An event of a connection, about to happen. Raises ConfigError when there is no such connection."""
         found = await self.hub.connections.by_name(connection)
         return NewEvent(event, found.id, found.name, id=id_ or new_id())
+
+    async def introduce(self, new: NewEvent, changes: Sequence[tuple[str, str, Json]]) -> None:
+        """Make an event's person known before it happens, and change them as a recipe's `set` would."""
+        if new.event.subject is None:
+            return
+        sighting = contacts.Sighting(new.id, new.connection, new.event.subject, self.clock.now_ms())
+        async with self.hub.store.write() as c:
+            contact_id = (await contacts.resolve(c, [sighting])).get(new.id)
+            if contact_id is not None and changes:
+                await contacts.change(c, contact_id, changes)
 
     async def happen(self, happened: Iterable[NewEvent]) -> None:
         """Store events as if they had just come through the door, and let follow what follows at once."""
