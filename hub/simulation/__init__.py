@@ -20,6 +20,7 @@ from hub.plugins import Plugins
 from hub.purposes import Purpose
 from hub.simulation.played import Played, read_events
 from hub.simulation.recorded import Recorded, answering, recorded
+from hub.steps.do import SENT
 from hub.store import recipes as recipe_rows
 from hub.store import replaying
 from hub.store.session import Row
@@ -99,7 +100,7 @@ class NotEntered:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything counted. `sent` is by channel, `done` by action, `held_back` by the reason's first word."""
+    """Everything counted. `sent` is by channel, `done` by action, `held_back` by outcome."""
 
     events: int
     entered: int
@@ -234,7 +235,7 @@ def _not_entered(row: Row) -> NotEntered:
 def _summary(events: int, paths: Sequence[Path], kept_out: Sequence[NotEntered]) -> Summary:
     effects = [effect for path in paths for effect in path.effects]
     done = [effect for effect in effects if effect.state == "done"]
-    held = [effect for effect in effects if effect.state not in {"done", "planned", "intended", "queued"}]
+    acts = [step for path in paths for step in path.steps if step.kind == "do"]
     return Summary(
         events=events,
         entered=len(paths),
@@ -243,7 +244,7 @@ def _summary(events: int, paths: Sequence[Path], kept_out: Sequence[NotEntered])
         not_entered=_counted(one.outcome for one in kept_out),
         sent=_counted(effect.channel for effect in done if effect.channel),
         done=_counted(effect.action for effect in done if not effect.channel),
-        held_back=_counted(effect.reason.partition(":")[0] or effect.state for effect in held),
+        held_back=_counted(step.outcome for step in acts if step.outcome not in SENT),
         ended=_counted(path.ended_by for path in paths if path.ended_by),
     )
 
