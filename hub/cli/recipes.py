@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli import planning, simulating
+from hub.cli import planning, previewing, simulating
 from hub.cli.entry import run, with_hub
 from hub.cli.finding import TEST, NameOrFile, is_file, read_file, read_recipe, without_tests
 from hub.cli.output import AsJson, counted, note, print_error, print_json, say, show_list, show_tree
@@ -249,6 +249,7 @@ def schema() -> None:
 
 
 planning.add_to(recipes)
+previewing.add_to(recipes)
 simulating.add_to(recipes)
 
 

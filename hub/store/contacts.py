@@ -188,6 +188,19 @@ async def identities(c: Connection, contact_ids: Iterable[str]) -> dict[str, lis
     return found
 
 
+async def like(c: Connection, name: str, most: int = 2_000) -> list[str]:
+    """E-mail addresses and phone numbers that begin with the same two letters, to tell what was meant."""
+    start = name.strip().lower()[:2]
+    rows = await c.all(
+        "select value from identity where kind in ('email', 'phone') and value >= :start and value < :end "
+        "order by value limit :most",
+        start=start,
+        end=f"{start}\U0010ffff",
+        most=most,
+    )
+    return [str(row["value"]) for row in rows]
+
+
 async def change(c: Connection, contact_id: str, changes: Sequence[tuple[str, str, Json]]) -> None:
     """A recipe's `set`, as (field, operation, value): `attributes.NAME` or a named field `set`, `tags` `add` or `remove`."""
     row = (await lock(c, [contact_id]))[contact_id]
