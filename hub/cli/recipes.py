@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli import planning, previewing, simulating
+from hub.cli import planning, previewing, simulating, writing
 from hub.cli.entry import run, with_hub
 from hub.cli.finding import TEST, NameOrFile, is_file, read_file, read_recipe, without_tests
 from hub.cli.output import AsJson, counted, note, print_error, print_json, say, show_list, show_tree
@@ -248,6 +248,7 @@ def schema() -> None:
     print_json(json_schema())
 
 
+writing.add_to(recipes)
 planning.add_to(recipes)
 previewing.add_to(recipes)
 simulating.add_to(recipes)
