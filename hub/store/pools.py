@@ -107,7 +107,7 @@ class MemoryPool:
     async def lend(self) -> AsyncIterator[Driver]:
         async with self._room:
             if self._connection is None:
-                self._connection = sqlite3.connect(":memory:", isolation_level=None)
+                self._connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=1000)
                 self._connection.execute("PRAGMA foreign_keys=ON")
             yield Memory(self._connection)
 
