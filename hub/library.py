@@ -114,7 +114,7 @@ class Library:
         await self.refresh()
         missing: dict[str, list[str]] = {}
         for recipe, version in sorted(self._live):
-            needed = _scopes(self._programs[recipe, version], name, connection.connector, self._catalogue)
+            needed = scopes_needed(self._programs[recipe, version], name, connection.connector, self._catalogue)
             for scope in needed - connection.scopes:
                 missing.setdefault(scope, []).append(recipe)
         return dict(sorted(missing.items()))
@@ -143,7 +143,7 @@ class Library:
         """A recipe checked against plugins and purposes, its step ids matched to the published version's."""
         purposes = {**await self.purposes(), **(more_purposes or {})}
         recipe = load(source, self._catalogue, file=file, purposes=purposes)
-        previous = await self._published_definition(recipe.name)
+        previous = await self.published_definition(recipe.name)
         return load(source, self._catalogue, file=file, purposes=purposes, previous=previous) if previous else recipe
 
     async def apply(self, source: str, *, file: str | None = None, publish: bool = False) -> Change:
@@ -175,7 +175,7 @@ class Library:
 
     async def _publish(self, recipe: Recipe) -> Change:
         bound = bind(recipe.definition, self._catalogue, await self._connections.names())
-        current = await self._published_definition(recipe.name)
+        current = await self.published_definition(recipe.name)
         async with self._store.write() as c:
             row = await c.first("select * from recipe where name = :name", name=recipe.name)
             version = row["version"] if row else 0
@@ -184,7 +184,8 @@ class Library:
             await rows.publish(c, recipe.name, version + 1, bound, recipe.source, self._clock.now_ms())
         return Change(recipe.name, "published", version + 1)
 
-    async def _published_definition(self, name: str) -> Mapping[str, Json] | None:
+    async def published_definition(self, name: str) -> Mapping[str, Json] | None:
+        """A recipe's newest published version, or None."""
         async with self._store.read() as c:
             row = await c.first("select version from recipe where name = :name", name=name)
             found = await rows.version(c, name, row["version"]) if row and row["version"] else None
@@ -240,6 +241,17 @@ class Library:
         assert found is not None, "a published recipe has its version"
         return str(found["source"])
 
+    async def recipe(self, name: str, version: int | None = None) -> Recipe:
+        """A recipe to look at: its newest text, checked, or a version as it was published. Raises ConfigError, RecipeErrors."""
+        previous = await self.published_definition(name)
+        if version is None:
+            return load(await self.source(name), self._catalogue, file=name, previous=previous)
+        async with self._store.read() as c:
+            row = await rows.version(c, name, version)
+        if row is None:
+            raise ConfigError(f"there is no version {version} of the recipe {name}")
+        return Recipe(name, rows.definition_of(row), row["source"])
+
     async def _row(self, name: str) -> Row:
         async with self._store.read() as c:
             row = await c.first("select * from recipe where name = :name", name=name)
@@ -254,7 +266,7 @@ def _uses(program: Program, connection: str) -> bool:
     return acts or any(connection in start.connections for start in program.starts)
 
 
-def _scopes(program: Program, connection: str, connector: str, catalogue: Catalogue) -> set[str]:
+def scopes_needed(program: Program, connection: str, connector: str, catalogue: Catalogue) -> set[str]:
     """What must have been granted for a recipe to act on a connection and to hear of its events."""
     steps = [node.step for node in program.nodes.values()]
     starts = [start for start in program.starts if connection in (start.connections or {connection})]

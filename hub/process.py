@@ -127,10 +127,10 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
 
     With `upgrade` (the embedded hub) an older SQLite file is brought up to date by itself, after a copy was made.
     """
-    if settings.embedded:
+    store = Store(settings.store_url(), pool=pool, lease_s=settings.lease_s)
+    if settings.embedded and not store.in_memory:
         # People's data and the keys lie here: for the owner only.
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Store(settings.store_url(), pool=pool, lease_s=settings.lease_s)
     try:
         if store.in_memory:
             await migrate.create_in_memory(store)

@@ -1,8 +1,4 @@
-"""Rehearsal: the same hub in memory, on a clock that jumps, with actions that only pretend.
-
-Nothing leaves the machine, and a wait of a day takes milliseconds. What decides is what decides live. Owns recipe test
-files (`*.test.yaml`): given these events at these times, these effects and ends.
-"""
+"""Recipe test files (`*.test.yaml`): given these events at these times, these effects and ends."""
 
 from __future__ import annotations
 
@@ -13,40 +9,26 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hub.clock import FrozenClock, format_duration, parse_duration_ms, parse_time_ms
+from hub.catalogue import nearest
+from hub.clock import format_duration, parse_duration_ms, parse_time_ms
 from hub.conditions import Truth, judge
 from hub.connector import Trigger
 from hub.documents import read
 from hub.errors import ConfigError
-from hub.events import ConsentState, Json, e164
-from hub.ids import new_id
+from hub.events import Json
 from hub.library import PURPOSES_FILE
+from hub.playing import HORIZON_MS, GivenConsent, Stage, connections_named, stage
 from hub.plugins import Plugins
-from hub.process import Hub, open_hub, working
-from hub.settings import Settings, load_settings
-from hub.store import events, views
-from hub.store.events import Incoming, NewEvent
-from hub.vault import generate_key
+from hub.process import Hub
+from hub.store import views
 
 # Recipe tests begin on a Monday morning unless they say otherwise.
 _START = "2026-01-05T09:00:00Z"
-# A case ends when nothing is due any more, at the latest so long after its last event.
-_HORIZON_MS = 400 * 24 * 3_600_000
 _TOLERANCE_MS = 1_000
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class GivenConsent(_Model):
-    """A statement that stands before the case begins."""
-
-    channel: str
-    address: str
-    state: ConsentState = ConsentState.GRANTED
-    purpose: str = "*"
-    reason: str = "given by the test"
 
 
 class GivenEvent(_Model):
@@ -139,82 +121,47 @@ async def run_test_file(path: Path, plugins: Plugins) -> TestReport:
     except ValidationError as error:
         lines = [f"{path}, at {'/'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
         raise ConfigError("\n".join(lines)) from None
-    return TestReport(str(path), tuple([await _run_case(path.parent, tests, case, plugins) for case in tests.cases]))
+    return TestReport(str(path), tuple([await _run_case(path, tests, case, plugins) for case in tests.cases]))
 
 
-def rehearsal_settings() -> Settings:
-    """Settings of a hub that lives in memory, may jump, and reaches nobody."""
-    return load_settings(
-        database_url="sqlite:///:memory:",
-        development=True,
-        keys=[generate_key()],
-        redis_url=None,
-        sandbox_url=None,
-        slots=50,
-    )
-
-
-async def _run_case(folder: Path, tests: TestFile, case: Case, plugins: Plugins) -> CaseReport:
+async def _run_case(path: Path, tests: TestFile, case: Case, plugins: Plugins) -> CaseReport:
     start_ms = parse_time_ms(case.start)
-    async with open_hub(rehearsal_settings(), plugins=plugins, clock=FrozenClock(start_ms), rehearsal=True) as hub:
-        for connector in plugins.catalogue.connectors:
-            await hub.connections.pretend(connector)
-        await _apply(hub, folder, tests.recipes)
-        async with working(hub):
-            await _give_consent(hub, case.consent, start_ms)
-            last_ms = start_ms
-            for given in sorted(case.events, key=lambda e: parse_duration_ms(e.at)):
-                at_ms = start_ms + parse_duration_ms(given.at)
-                await hub.time.advance(max(at_ms, hub.clock.now_ms()), ring=hub.ring)
-                await _happen(hub, given)
-                last_ms = max(last_ms, at_ms)
-            await hub.time.advance(last_ms + _HORIZON_MS, ring=hub.ring)
-        return await _judge(hub, case, start_ms)
+    sources = _sources(path.parent, tests.recipes)
+    named = connections_named((source for _, source in sources), plugins.catalogue)
+    async with stage(plugins, start_ms, connections=named) as play:
+        await _apply(play.hub, path.parent, sources)
+        await play.agree(case.consent)
+        for given in sorted(case.events, key=lambda e: parse_duration_ms(e.at)):
+            await play.advance(start_ms + parse_duration_ms(given.at))
+            await _happen(play, given)
+        await play.advance(play.clock.now_ms() + HORIZON_MS)
+        return await _judge(play.hub, case, start_ms)
 
 
-async def _apply(hub: Hub, folder: Path, names: Sequence[str]) -> None:
+def _sources(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
+    for name in names:
+        if not (folder / name).exists():
+            raise ConfigError(f"the test names the recipe file {name}, which is not beside it")
+    return [(folder / name, (folder / name).read_text(encoding="utf-8")) for name in names]
+
+
+async def _apply(hub: Hub, folder: Path, sources: Sequence[tuple[Path, str]]) -> None:
     purposes = folder / PURPOSES_FILE
     if purposes.exists():
         await hub.library.apply_purposes(purposes.read_text(encoding="utf-8"), file=str(purposes))
-    for name in names:
-        path = folder / name
-        if not path.exists():
-            raise ConfigError(f"the test names the recipe file {name}, which is not beside it")
-        await hub.library.apply(path.read_text(encoding="utf-8"), file=str(path), publish=True)
+    for path, source in sources:
+        await hub.library.apply(source, file=str(path), publish=True)
 
 
-async def _give_consent(hub: Hub, given: Sequence[GivenConsent], at_ms: int) -> None:
-    async with hub.store.write() as c:
-        await events.append_consents(
-            c,
-            [
-                {
-                    "id": new_id(),
-                    "channel": consent.channel,
-                    "address": e164(consent.address) or consent.address.strip().lower(),
-                    "purpose": consent.purpose,
-                    "state": consent.state.value,
-                    "reason": consent.reason,
-                    "source": "test",
-                    "event_id": None,
-                    "at": at_ms,
-                }
-                for consent in given
-            ],
-        )
-
-
-async def _happen(hub: Hub, given: GivenEvent) -> None:
+async def _happen(play: Stage, given: GivenEvent) -> None:
     """Store an event as if it had come through the door."""
+    hub = play.hub
     trigger = hub.plugins.catalogue.trigger(given.event)
     if trigger is None:
-        raise ConfigError(f"there is no event {given.event}; `hub plugins` lists them")
-    connection = await hub.connections.by_name(given.connection or trigger.connector)
+        known = nearest(given.event, hub.plugins.catalogue.triggers())
+        raise ConfigError(f"there is no event {given.event}{known}; `hub plugins` lists them")
     event = trigger.event(_payload(trigger, given), hub.clock.now_ms())
-    async with hub.store.write() as c:
-        new = NewEvent(event, connection.id, connection.name)
-        await events.ingest(c, [Incoming(connection.id, None, [new], hub.clock.now_ms())])
-    hub.ring()
+    await play.happen([await play.new(event, given.connection or await play.connection_of(trigger.connector))])
 
 
 def _payload(trigger: Trigger[Any], given: GivenEvent) -> BaseModel:

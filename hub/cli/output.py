@@ -17,6 +17,7 @@ from hub.errors import HubError, RecipeErrors
 
 if TYPE_CHECKING:
     from hub.events import Json
+    from hub.outline import Line
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")]
@@ -52,6 +53,11 @@ def say(*lines: str, style: str = "") -> None:
 def note(line: str) -> None:
     """A remark beside the answer, on standard error, so that pipes get the answer only."""
     console(error=True).print(Text(plain(line), style="dim"), soft_wrap=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 recipe`, `2 recipes`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -128,6 +134,22 @@ def show_record(record: Mapping[str, Json], titles: Mapping[str, str]) -> None:
         if record.get(key) not in (None, "", [], {}):
             table.add_row(title, _cell(key, record[key]))
     console().print(table)
+
+
+def show_tree(line: Line) -> None:
+    """A recipe's tree, each step with its id."""
+    from rich.tree import Tree
+
+    def grow(tree: Tree, line: Line) -> None:
+        for one in line.under:
+            label = Text(plain(one.text))
+            if one.id is not None:
+                label.append(f"  [{one.id}]", style="dim")
+            grow(tree.add(label), one)
+
+    whole = Tree(Text(plain(line.text), style="bold"), guide_style="dim")
+    grow(whole, line)
+    console().print(whole)
 
 
 def plain(text: str) -> str:

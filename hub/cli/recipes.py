@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hub.cli import planning, previewing, simulating, writing
 from hub.cli.entry import run, with_hub
-from hub.cli.output import AsJson, note, print_error, print_json, say, show_list
+from hub.cli.finding import TEST, NameOrFile, is_file, read_file, read_recipe, without_tests
+from hub.cli.output import AsJson, counted, note, print_error, print_json, say, show_list, show_tree
 from hub.errors import ConfigError, RecipeError, RecipeErrors
 
 if TYPE_CHECKING:
+    from hub import shown
     from hub.library import Change
     from hub.process import Hub
     from hub.purposes import Purpose
+    from hub.recipes import Recipe
     from hub.rehearsal import TestReport
-
-_TEST = ".test.yaml"
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files and folders.")]
 Name = Annotated[str, typer.Argument(metavar="NAME")]
@@ -40,7 +42,7 @@ def validate(paths: Paths, as_json: AsJson = False) -> None:
     catalogue = load_plugins(quarantine=True).catalogue
     errors: tuple[RecipeError, ...] = ()
     try:
-        _, found = load_files(_without_tests(paths), catalogue)
+        _, found = load_files(without_tests(paths), catalogue)
     except RecipeErrors as error:
         errors, found = error.errors, {}
     if as_json:
@@ -53,7 +55,7 @@ def validate(paths: Paths, as_json: AsJson = False) -> None:
     elif errors:
         print_error(RecipeErrors(errors))
     else:
-        say(f"{_counted(len(found), 'recipe')} checked, nothing wrong: {', '.join(sorted(found)) or 'none found'}")
+        say(f"{counted(len(found), 'recipe')} checked, nothing wrong: {', '.join(sorted(found)) or 'none found'}")
     if errors:
         raise typer.Exit(1)
 
@@ -69,7 +71,7 @@ def apply(
     async def apply_all(hub: Hub) -> list[Change]:
         from hub.library import PURPOSES_FILE, recipe_files
 
-        sources = {path: _read(path) for path in recipe_files(_without_tests(paths))}
+        sources = {path: read_recipe(path) for path in recipe_files(without_tests(paths))}
         await _check_all(hub, sources)
         changes = []
         for path, source in sources.items():
@@ -138,20 +140,44 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 @recipes.command("show")
 def show(
-    name: Name,
+    name: NameOrFile,
     version: Annotated[int | None, typer.Option(min=1, help="A published version instead of the newest text.")] = None,
+    source: Annotated[bool, typer.Option("--source", help="The text as it was written.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """A recipe's text as written, of its draft if there is one."""
-
-    found = with_hub(lambda hub: hub.library.shown(name, version))
+    """A recipe in people's words: what starts it, who enters, what ends it, and its steps. A file needs no database."""
+    if is_file(name) and version is not None:
+        raise typer.BadParameter("a file has no versions", param_hint="--version")
+    recipe: Recipe | None
+    if is_file(name):
+        told, recipe = _of_file(name)
+    else:
+        told, recipe = with_hub(lambda hub: _of_hub(hub, name, version, checked=not (source or as_json)))
     if as_json:
-        print_json(found)
+        print_json(told)
         return
-    print(found["source"].rstrip("\n"))
-    for one in found["versions"]:
-        inside = _counted(one["inside"], "run")
+    if source or recipe is None:
+        print(told["source"].rstrip("\n"))
+    else:
+        from hub.outline import outline
+
+        show_tree(outline(recipe))
+    for one in told["versions"]:
+        inside = counted(one["inside"], "run")
         note(f"version {one['version']} was published at {one['published_at']}, {inside} inside")
+
+
+def _of_file(name: str) -> tuple[shown.Recipe, Recipe]:
+    from hub.plugins import load_plugins
+    from hub.recipes import load
+
+    source, _ = read_file(name)
+    recipe = load(source, load_plugins(quarantine=True).catalogue, file=name)
+    return {"name": recipe.name, "source": source, "versions": []}, recipe
+
+
+async def _of_hub(hub: Hub, name: str, version: int | None, *, checked: bool) -> tuple[shown.Recipe, Recipe | None]:
+    return await hub.library.shown(name, version), await hub.library.recipe(name, version) if checked else None
 
 
 @recipes.command("test")
@@ -182,7 +208,7 @@ def run_tests(
             say(*(f"        {problem}" for problem in case.problems))
             if trace or not case.passed:
                 say(*(f"        | {line}" for line in case.trace), style="dim")
-        say(f"{_counted(len(cases), 'case')}, {failed} failed")
+        say(f"{counted(len(cases), 'case')}, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
@@ -193,6 +219,12 @@ def schema() -> None:
     from hub.recipes import json_schema
 
     print_json(json_schema())
+
+
+writing.add_to(recipes)
+planning.add_to(recipes)
+previewing.add_to(recipes)
+simulating.add_to(recipes)
 
 
 def _report(change: Change, *, as_json: bool) -> None:
@@ -211,29 +243,13 @@ def _changed(change: Change, *, saved: bool = False) -> str:
     return f"{change.name}: {change.state}, version {change.version}{again}"
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _without_tests(paths: Iterable[Path]) -> list[Path]:
-    """What a shell's `*.yaml` matches holds recipe tests, too, which are no recipes."""
-    return [path for path in paths if not path.name.endswith(_TEST)]
-
-
 def _test_files(paths: Iterable[Path]) -> list[Path]:
     """The test files among files and folders. Raises ConfigError when there is none."""
     found: list[Path] = []
     for path in paths:
         if not path.exists():
             raise ConfigError(f"there is no file or folder {path}")
-        found += sorted(path.rglob(f"*{_TEST}")) if path.is_dir() else [path]
+        found += sorted(path.rglob(f"*{TEST}")) if path.is_dir() else [path]
     if not found:
-        raise ConfigError(f"there is no recipe test in {', '.join(map(str, paths))}; they are named *{_TEST}")
+        raise ConfigError(f"there is no recipe test in {', '.join(map(str, paths))}; they are named *{TEST}")
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeErrors([RecipeError(f"the file cannot be read: {error}", file=str(path))]) from error

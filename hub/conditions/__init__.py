@@ -143,7 +143,7 @@ def _test(path: str, actual: Json, name: str, expected: Json) -> Judgement:
     truth = operator(actual, expected)
     if truth is Truth.UNKNOWN:
         return Judgement(truth, f"{path} {show(actual)} cannot be compared with {show(expected)}")
-    yes, no = _PHRASES[name]
+    yes, no = PHRASES[name]
     return Judgement(truth, f"{path} {show(actual)} {yes if truth is Truth.TRUE else no} {show(expected)}")
 
 
@@ -374,7 +374,7 @@ OPERATORS: dict[str, Callable[[Json, Json], Truth]] = {
     "unknown": lambda actual, expected: _truth((actual is None) is (expected is not False)),
 }
 _ABOUT_ABSENCE = ("exists", "unknown")
-_PHRASES = {
+PHRASES = {
     "eq": ("is", "is not"),
     "ne": ("is not", "is"),
     "gt": ("is above", "is not above"),
@@ -386,6 +386,7 @@ _PHRASES = {
     "starts_with": ("starts with", "does not start with"),
     "matches": ("matches", "does not match"),
 }
+"""What an operator says where it holds and where it does not."""
 
 
 # -- reasons -----------------------------------------------------------------------------------------------------------

@@ -338,17 +338,17 @@ class Connections:
         await self.refresh(force=True)
         return self._known.connections[name]
 
-    async def pretend(self, connector_name: str) -> None:
-        """A connection named like its connector that can never call anybody: for rehearsals."""
+    async def pretend(self, connector_name: str, name: str | None = None) -> None:
+        """A connection that can never call anybody, named like its connector unless told otherwise: for rehearsals."""
         id_ = new_id()
         async with self._store.write() as c:
             await rows.add(
                 c,
                 id=id_,
                 connector=connector_name,
-                name=connector_name,
+                name=name or connector_name,
                 app_id=None,
-                account="rehearsal",
+                account=f"rehearsal of {name or connector_name}",
                 inbound_key=new_inbound_key(),
                 auth=self.connector(connector_name).auth[0].name,
                 mode="sandbox",

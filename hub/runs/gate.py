@@ -12,11 +12,11 @@ from pydantic import BaseModel
 
 from hub import engine
 from hub.clock import rfc3339
-from hub.connector import Action
+from hub.connector import Action, Message
 from hub.engine import ActionDone, Arrival
 from hub.events import ConsentState, e164
 from hub.ids import new_id
-from hub.purposes import LedgerEntry, LegalClass, Purpose, permits
+from hub.purposes import LedgerEntry, LegalClass, Permission, Purpose, permits
 from hub.runs.hand import Hand, LetGo, Tools, result_of, stopped
 from hub.runs.writer import Writer
 from hub.spending import CapReached
@@ -182,19 +182,13 @@ class Gate:
         name = effect.request.get("purpose")
         purpose = self._tools.library.purpose(str(name)) if name else None
         if purpose is None:
-            return ActionDone("skipped", None, f"no_consent: there is no purpose {name}; add it to purposes.yaml")
-        if purpose.channel is not None and purpose.channel != action.message.channel:
-            return ActionDone("skipped", None, f"no_consent: the purpose {name} is for {purpose.channel}")
+            return ActionDone("skipped", None, no_purpose(name))
+        if unfit := unfit_for(action.message, purpose):
+            return ActionDone("skipped", None, unfit)
         missing = await self._unconfirmed(c, hand, effect, purpose)
         if missing:
             return ActionDone("skipped", None, missing)
-        address = _address(action, input_)
-        ledger = await contacts.ledger(c, [(action.message.channel, address)])
-        entries = [
-            LedgerEntry(ConsentState(row["state"]), row["purpose"], row["reason"], row["at"])
-            for row in ledger.get((action.message.channel, address), [])
-        ]
-        permission = permits(entries, purpose)
+        permission = await permitted(c, action.message, address_of(action.message, input_), purpose)
         if not permission.allowed:
             return ActionDone("skipped", None, permission.reason)
         await runs.reserve_message(
@@ -218,10 +212,31 @@ class Gate:
         return f"no_consent: a service message confirms a step that was done, and {step or 'no step'} was not"
 
 
-def _address(action: Action[Any, Any], input_: BaseModel) -> str:
+def no_purpose(name: object) -> str:
+    """Why a message whose purpose nobody knows stays."""
+    return f"no_consent: there is no purpose {name}; add it to purposes.yaml"
+
+
+def unfit_for(message: Message[Any], purpose: Purpose) -> str | None:
+    """Why a purpose is none for messages on this channel, or None."""
+    if purpose.channel is not None and purpose.channel != message.channel:
+        return f"no_consent: the purpose {purpose.name} is for {purpose.channel}"
+    return None
+
+
+async def permitted(c: Connection, message: Message[Any], address: str, purpose: Purpose) -> Permission:
+    """What an address's ledger says about a message of this purpose now."""
+    ledger = await contacts.ledger(c, [(message.channel, address)])
+    entries = [
+        LedgerEntry(ConsentState(row["state"]), row["purpose"], row["reason"], row["at"])
+        for row in ledger.get((message.channel, address), [])
+    ]
+    return permits(entries, purpose)
+
+
+def address_of(message: Message[Any], input_: BaseModel) -> str:
     """The address as the consent ledger writes it."""
-    assert action.message is not None, "only messages have an address"
-    given = str(action.message.to(input_))
-    if action.message.channel in _PHONE_CHANNELS:
+    given = str(message.to(input_))
+    if message.channel in _PHONE_CHANNELS:
         return e164(given) or given
     return given.strip().lower()

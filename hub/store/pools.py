@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -11,7 +12,7 @@ from typing import Protocol
 import aiosqlite
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
 
-from hub.store.drivers import Driver, Postgres, Sqlite
+from hub.store.drivers import Driver, Memory, Postgres, Sqlite
 
 # A connection whose other end is gone is noticed after about ten seconds, idle (s) or in the middle of a word (ms).
 _TCP = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
@@ -95,10 +96,31 @@ async def _notice_dead_ends(connection: asyncpg.Connection) -> None:
             end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-class SqlitePool:
-    """At most `size` connections to a SQLite file: the one that writes, or several that read. Without a file it is the database."""
+class MemoryPool:
+    """The one connection to a SQLite database in memory, which is that database."""
 
-    def __init__(self, file: str | None, size: int) -> None:
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(1)
+        self._connection: sqlite3.Connection | None = None
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Driver]:
+        async with self._room:
+            if self._connection is None:
+                self._connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=1000)
+                self._connection.execute("PRAGMA foreign_keys=ON")
+            yield Memory(self._connection)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class SqlitePool:
+    """At most `size` connections to a SQLite file: the one that writes, or several that read."""
+
+    def __init__(self, file: str, size: int) -> None:
         self._file, self._room = file, asyncio.Semaphore(size)
         self._cache_kb = _CACHE_KB["readers" if size > 1 else "writer"] // size
         self._idle: list[aiosqlite.Connection] = []
@@ -114,7 +136,7 @@ class SqlitePool:
 
     async def _open(self) -> aiosqlite.Connection:
         # The driver's own BEGIN is deferred, which fails under two writers; ours is explicit.
-        connection = await aiosqlite.connect(self._file or ":memory:", timeout=10, isolation_level=None)
+        connection = await aiosqlite.connect(self._file, timeout=10, isolation_level=None)
         try:
             for pragma in (*_PRAGMAS, f"cache_size=-{self._cache_kb}"):
                 await connection.execute(f"PRAGMA {pragma}")

@@ -131,3 +131,20 @@ def definition_of(row: Row) -> Mapping[str, Json]:
     """A version row's definition."""
     definition: Mapping[str, Json] = from_json(row["definition"])
     return definition
+
+
+async def state(c: Connection, name: str) -> tuple[str | None, int]:
+    """A recipe's state and live version; None and 0 when it is not there."""
+    row = await c.first("select state, version from recipe where name = :name", name=name)
+    return (row["state"], row["version"]) if row else (None, 0)
+
+
+async def standing(c: Connection, name: str) -> list[Row]:
+    """How many runs stand on each step of each version: version, at_step, n."""
+    return list(
+        await c.all(
+            "select version, at_step, count(*) as n from run where recipe = :recipe and finished_at is null "
+            "group by version, at_step order by version, at_step",
+            recipe=name,
+        )
+    )

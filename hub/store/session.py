@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 from hub.errors import StoreError, StoreUnavailable
 from hub.store.drivers import Driver
 from hub.store.drivers import Row as Row
-from hub.store.pools import Pool, PostgresPool, SqlitePool
+from hub.store.pools import MemoryPool, Pool, PostgresPool, SqlitePool
 
 
 def _pg_options(lease_s: float) -> dict[str, str]:
@@ -54,9 +54,9 @@ class Store:
         self._reader: Pool
         if self.dialect == "sqlite":
             self.file = None if self.url.database in {None, "", ":memory:"} else self.url.database
-            self._writer = SqlitePool(self.file, 1)
             # A database in memory lives in its one connection, so readers share it.
-            self._reader = self._writer if self.in_memory else SqlitePool(self.file, 4)
+            self._writer = SqlitePool(self.file, 1) if self.file else MemoryPool()
+            self._reader = SqlitePool(self.file, 4) if self.file else self._writer
             # Who is not urgent waits for the first one and then for the second: of these only one at a time is ever in the
             # way of those who are urgent.
             self._queue, self._turn = asyncio.Lock(), asyncio.Lock()

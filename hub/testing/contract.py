@@ -16,9 +16,9 @@ from hub.clock import Clock, parse_duration_ms
 from hub.connector import Connector, Delivery, Effect, Field, Hmac, StaticToken, sandbox_secret
 from hub.events import Json
 from hub.hookspecs import RegisterConnector, hookimpl
+from hub.playing import rehearsal_settings
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, sandboxes, working
-from hub.rehearsal import rehearsal_settings
 from hub.store import views
 from hub.testing.sandbox import Sandbox
 

@@ -34,6 +34,8 @@ from hub.store.work import Claim
 from hub.timetravel import HubTime
 from hub.worker.shares import most_of_one, share_out
 
+# The longest that the work of one instant may take in a rehearsal, in real seconds.
+_REST_LIMIT_S = 60.0
 _FLOOR_S = 1.0
 _CLAIM_MOST = 100
 _RENEWALS_PER_LEASE = 5
@@ -138,6 +140,25 @@ class Pump:
             reason = next((task.exception() for task in ended if not task.cancelled()), None)
             _log.critical("the pump ended by itself", exc_info=reason, extra={"what": "pump_ended"})
             raise PumpEnded from reason
+
+    async def settle(self) -> None:
+        """Instead of `run`: do everything that can be done at this instant, then return. For rehearsals, whose clock stands
+        still meanwhile and which are alone on their store; nothing is renewed and nobody is rung.
+
+        Raises ConfigError when work does not come to rest.
+        """
+        until = time.monotonic() + _REST_LIMIT_S
+        while time.monotonic() < until:
+            asked = instant()
+            routed = await self._router.route(Lease(self._owner, self._lease_end_ms(), self._slots))
+            for claim, row in routed.in_hand:
+                self._take(Hand(claim, row, Deadline(self._lease_s, asked)), None)
+            claims = await self._claim(lambda c: work.claim(c, most=self._slots, **self._terms()))
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            elif not routed.events and not claims:
+                return
+        raise ConfigError(f"work did not come to rest within {_REST_LIMIT_S:.0f} s, so the clock stays")
 
     async def _drain(self, loops: list[asyncio.Task[None]], drain_s: float) -> None:
         self._stopping = True

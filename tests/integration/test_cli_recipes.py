@@ -105,7 +105,7 @@ def test_a_recipe_goes_from_draft_to_published_to_paused_and_back(connected: Cli
     shown = connected.json("recipes", "show", "thanks")
     assert shown["source"] == _THANKS
     assert [(v["version"], v["inside"]) for v in shown["versions"]] == [(1, 0)]
-    assert connected("recipes", "show", "thanks").stdout == _THANKS
+    assert connected("recipes", "show", "thanks", "--source").stdout == _THANKS
 
     # When it is paused and published again, the version stays
     assert connected.json("recipes", "pause", "thanks")["state"] == "paused"
@@ -119,6 +119,38 @@ def test_a_recipe_goes_from_draft_to_published_to_paused_and_back(connected: Cli
     assert [(c["name"], c["version"]) for c in changed] == [("thanks", 2)]
     assert connected.json("recipes", "show", "thanks", "--version", "1")["source"] == _THANKS
     assert connected("recipes", "show", "thanks", "--version", "3").exit_code == 3
+
+
+_TREE = """\
+thanks
+├── starts
+│   └── when shopify.order_paid comes
+├── enters
+│   └── with every such event
+└── steps
+    └── do twilio.send_sms for orders  [sms]
+        ├── to: {{ contact.phone }}
+        └── body: Thank you!
+"""
+
+
+def test_a_recipe_is_shown_as_a_tree_also_from_a_file_without_a_database(empty_cli: Cli, folder: Path) -> None:
+    file = str(folder / "thanks.yaml")
+    assert empty_cli("recipes", "show", file).stdout == _TREE
+    assert empty_cli("recipes", "show", file, "--source").stdout == _THANKS
+    assert empty_cli.json("recipes", "show", file) == {"name": "thanks", "source": _THANKS, "versions": []}
+    assert empty_cli("recipes", "show", file, "--version", "1").exit_code == 2
+    assert "there is no file" in empty_cli("recipes", "show", str(folder / "thank.yaml")).stderr
+    assert not empty_cli.data_dir.exists()
+
+
+def test_the_tree_of_a_version_is_the_one_that_was_published(connected: Cli, folder: Path) -> None:
+    connected("recipes", "apply", str(folder), "--publish")
+    (folder / "thanks.yaml").write_text(_THANKS.replace("Thank you!", "Thanks!"))
+    connected("recipes", "apply", str(folder))
+    assert connected("recipes", "show", "thanks").stdout == _TREE.replace("Thank you!", "Thanks!")
+    shown = connected("recipes", "show", "thanks", "--version", "1").stdout
+    assert shown == _TREE.replace("order_paid comes", "order_paid comes from shopify")
 
 
 def test_if_one_recipe_is_wrong_none_is_saved(connected: Cli, folder: Path) -> None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
 from hub.api.app import make_app
 from hub.api.serving import answering
+from hub.cli import app
 from hub.clock import Clock
+from hub.playing import rehearsal_settings
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, sandboxes, working
-from hub.rehearsal import rehearsal_settings, run_test_file
+from hub.rehearsal import run_test_file
 from hub.store import views
 from hub.testing.sandbox import Sandbox
 from tools import check_docs
@@ -117,6 +122,44 @@ async def test_the_recipe_test_shown_passes(tmp_path: Path) -> None:
 
     # then
     assert report.passed, report
+
+
+def test_the_commands_shown_for_recipes_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given what a reader has: the examples, the events shown, a shop and a phone, and somebody known
+    page = check_docs.read(RECIPES)
+    shutil.copytree(check_docs.ROOT / "recipes", tmp_path / "recipes")
+    [events] = [block.text for block in page.blocks if block.info == "json events.jsonl"]
+    (tmp_path / "events.jsonl").write_text(events, encoding="utf-8")
+    monkeypatch.setenv("HUB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    for line in (
+        "hub db upgrade",
+        "hub connections add shopify my-shop --set shop=my-shop.myshopify.com --sandbox",
+        f"hub connections add twilio my-phone --set account_sid=AC{'0' * 32} --sandbox",
+        "hub recipes apply recipes --publish",
+    ):
+        _run(line)
+    with closing(sqlite3.connect(tmp_path / "data" / "hub.db")) as database, database:
+        database.execute("insert into contact (id, tags, attributes, created_at) values ('ada', '[]', '{}', 0)")
+        database.execute("insert into identity values ('email', 'ada@example.com', 'ada', 0)")
+        database.execute("insert into identity values ('phone', '+14155550100', 'ada', 0)")
+
+    # when every line of the page's programs is run, then it works
+    shown = [line for block in page.blocks if block.info == "sh" for line in block.text.splitlines()]
+    for line in shown:
+        _run(line)
+    assert {line.split()[2] for line in shown} == {"new", "show", "test", "plan", "preview", "simulate"}
+
+    # and the events shown decide as the page says
+    assert "ended by shopify.order_paid" in _run("hub recipes simulate abandoned-cart-sms --events events.jsonl")
+
+
+def _run(line: str) -> str:
+    program, *words = shlex.split(line)
+    assert program == "hub"
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, f"{line}: {result.output}"
+    return result.stdout
 
 
 def test_what_the_documentation_says_is_true() -> None:
