@@ -1,30 +1,20 @@
-"""What every connector must keep to, proved against its sandbox. So far: the effect class of each action.
-
-A whole hub runs in memory; a recipe of one step calls the action; the connection breaks off around the effect.
-"""
+"""Proves the effect class of an action: the connection breaks off around the effect, the sandbox's log is the judge."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
-from hub.clock import Clock, parse_duration_ms
-from hub.connector import Connector, Delivery, Effect, Field, Hmac, StaticToken, sandbox_secret
+from hub.clock import parse_duration_ms
+from hub.connector import Connector, Effect, sandbox_secret
 from hub.events import Json
-from hub.hookspecs import RegisterConnector, hookimpl
-from hub.plugins import load_plugins
-from hub.process import Hub, open_hub, sandboxes, working
-from hub.rehearsal import rehearsal_settings
+from hub.process import Hub
 from hub.store import views
-from hub.testing.sandbox import Sandbox
+from hub.testing.contract.stage import Prepare, hub_of, webhook
 
 Loss = Literal["answer", "request"]
 
-_NOBODY = "http://127.0.0.1:9"
 # Longer than any class needs to find out what became of a call, shorter than what a vendor forgets.
 _FOUND_OUT_MS = parse_duration_ms("1h")
 _RECIPE = """
@@ -41,15 +31,15 @@ async def prove_effect_class(
     input: Mapping[str, Json],
     *,
     settings: Mapping[str, str],
-    prepare: Callable[[Sandbox], Awaitable[object] | object] | None = None,
+    prepare: Prepare | None = None,
     extra: Sequence[object] = (),
     losses: Sequence[Loss] = ("answer", "request"),
 ) -> None:
     """Prove that an action's effect class is what it declares. Raises AssertionError with a sentence.
 
     `input` is what a recipe's `with` would hold, `settings` the connection's fields that are not secret; `prepare` gets the
-    sandbox before anything is called. `extra` are plugins that are not installed, such as the one under test. The class is
-    proved twice: the answer is lost after the effect, and the request is lost before it.
+    sandbox before anything is called. `extra` are further plugins that are not installed. The class is proved twice: the
+    answer is lost after the effect, and the request is lost before it.
     """
     for lost in losses:
         await _prove(connector, action, input, settings, prepare, extra, lost)
@@ -60,15 +50,12 @@ async def _prove(
     action: str,
     input: Mapping[str, Json],
     settings: Mapping[str, str],
-    prepare: Callable[[Sandbox], Awaitable[object] | object] | None,
+    prepare: Prepare | None,
     extra: Sequence[object],
     lost: Loss,
 ) -> None:
     effect = connector.actions[action].effect
-    async with _hub(connector, settings, extra) as (hub, sandbox):
-        waiting = prepare(sandbox) if prepare else None
-        if isinstance(waiting, Awaitable):
-            await waiting
+    async with hub_of(connector, settings, extra, prepare=prepare, work=True) as (hub, sandbox):
         before = len(sandbox.log)
         setattr(sandbox, f"drop_{lost}s", 1)
         await _call(hub, connector, action, input)
@@ -89,7 +76,7 @@ def _judge(name: str, effect: Effect, lost: Loss, done: list[Any], state: str, r
         return
     assert state == "done", f"{when} it must be done in the end, and is {state}: {reason}"
     if effect is Effect.IDEMPOTENT:
-        assert done, f"{when} it must have happened in the end"
+        assert done, f"{when} it must have happened in the end, and the sandbox's log is empty: let it `record` it"
         assert all(one == done[0] for one in done), f"{when} a repeat must say the very same, not {done}"
         return
     assert len(done) == 1, f"{when} it must happen once, and happened {len(done)} times: {done}"
@@ -105,58 +92,6 @@ async def _call(hub: Hub, connector: Connector, action: str, input: Mapping[str,
     await hub.library.apply(_RECIPE.format(step=json.dumps(step)), publish=True)
     connection = await hub.connections.by_name("contract")
     body = b'{"id": "1"}'
-    assert isinstance(_contract.webhook, Hmac), "it is declared below"
-    headers = {"x-signature": _contract.webhook.sign(body, sandbox_secret("contract", "contract", "webhook_secret"))}
+    headers = webhook.headers(body, sandbox_secret("contract", "contract", "webhook_secret"))
     await hub.ingest.receive("contract", connection.inbound_key, method="POST", query="", headers=headers, body=body)
     await hub.time.advance(hub.clock.now_ms() + _FOUND_OUT_MS, ring=hub.ring)
-
-
-@asynccontextmanager
-async def _hub(
-    connector: Connector, settings: Mapping[str, str], extra: Sequence[object]
-) -> AsyncIterator[tuple[Hub, Sandbox]]:
-    """A hub at work in memory, with one sandbox connection of the connector."""
-    plugins, clock = load_plugins(extra=[_Starter(), *extra]), Clock()
-    async with sandboxes(plugins, clock, host="127.0.0.1", port=0) as server:
-        assert connector.name in server.sandboxes, f"{connector.name} declares no sandbox"
-        led = rehearsal_settings().model_copy(update={"sandbox_url": server.url, "public_url": _NOBODY})
-        async with open_hub(led, plugins=plugins, clock=clock) as hub, working(hub):
-            await hub.connections.add("contract", "contract", {}, sandbox=True)
-            await hub.connections.add(connector.name, connector.name, dict(settings), sandbox=True)
-            async with hub.store.write() as c:
-                # A poll is a stop for a clock that jumps, and a call that could be cut off in the action's place.
-                await c.run("delete from work where kind = 'poll'")
-            yield hub, server.sandboxes[connector.name]
-
-
-# -- what the recipe starts by -----------------------------------------------------------------------------------------
-
-
-class _Begun(BaseModel):
-    id: str
-
-
-_contract = Connector(
-    name="contract",
-    title="What the contract's recipes start by",
-    hosts=["contract.invalid"],
-    base_url=lambda fields: "https://contract.invalid",
-    account=lambda fields: "contract",
-    auth=[StaticToken(headers=lambda fields: {})],
-    fields=[Field(name="webhook_secret", title="Webhook secret", secret=True)],
-    webhook=Hmac(header="X-Signature", encoding="hex"),
-)
-
-
-@_contract.trigger("begun", payload=_Begun, fact=lambda begun: begun.id, topic="")
-def _begun(delivery: Delivery) -> list[_Begun]:
-    """A run is wanted."""
-    return [_Begun.model_validate(delivery.json())]
-
-
-class _Starter:
-    """The plugin that brings it."""
-
-    @hookimpl
-    def hub_register_connectors(self, register: RegisterConnector) -> None:
-        register(_contract)
