@@ -85,8 +85,8 @@ def new(
     check_name(name, load_plugins(quarantine=True))
     asking = sys.stdin.isatty()
     if auth is None:
-        kinds = ", ".join(AuthKind)
-        auth = AuthKind(typer.prompt(f"How are accounts authorised ({kinds})", "token")) if asking else AuthKind.TOKEN
+        given = typer.prompt("How are accounts authorised?", default="token", type=AuthKind) if asking else "token"
+        auth = AuthKind(given)
     if webhook is None:
         signed = typer.confirm("Does the vendor send webhooks signed by an HMAC?", default=True) if asking else True
         webhook = WebhookKind.HMAC if signed else WebhookKind.NONE
