@@ -85,8 +85,7 @@ class Masks:
 
     def json(self, value: Json, place: str = "") -> Json:
         """A JSON value with everything in it masked; `place` is where it stands."""
-        self._walk(value, place, place)
-        self.found.clear()
+        self._walk(value, place, place)  # what is found in one field is looked for in those before it, too
         return self._walk(value, place, place)
 
     def pairs(self, pairs: Iterable[tuple[str, str]], place: str = "") -> list[tuple[str, str]]:

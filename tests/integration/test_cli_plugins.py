@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,21 @@ def test_an_error_of_the_vendor_is_shown_as_what_a_run_would_make_of_it(
     assert failed.exit_code == 1
     assert (tried["then"], tried["answer"], tried["calls"][0]["status"]) == (then, None, status)
     assert said in tried["because"]
+
+
+@pytest.mark.parametrize("to", ["output", "error", "call"])
+def test_a_secret_that_a_plugin_tells_is_not_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    # given
+    leaky = EntryPoint(name="leaky", value="tests.leaky", group="hub")
+    monkeypatch.setattr("hub.plugins.entry_points", lambda group: [leaky])
+    assert cli("connections", "add", "parcel", "main", "--set", "account=main", "--sandbox").exit_code == 0
+
+    # when
+    command = ("plugins", "try", "parcel.label", "--connection", "main", "--input", "-", "--json")
+    shown = cli(*command, input=json.dumps({"to": to})).stdout
+
+    # then
+    assert sandbox_secret("parcel", "main", "token") not in shown
+    tried = json.loads(shown)
+    said = {"output": str(tried["answer"]), "error": tried["because"], "call": str(tried["calls"])}
+    assert "***" in said[to]
