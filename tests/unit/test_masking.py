@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.events import e164
@@ -98,6 +98,7 @@ def test_it_says_what_was_masked_and_where() -> None:
     assert masks.found == {"e-mail": ["email"], "name": ["items[].name"]}
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"\+(1[2-9]\d{9}|49[2-9]\d{9}|44[2-9]\d{9})", fullmatch=True))
 def test_a_masked_number_is_a_number_of_the_same_country(number: str) -> None:
     masked = Masks(b"key").json({"phone": number})["phone"]
@@ -105,6 +106,7 @@ def test_a_masked_number_is_a_number_of_the_same_country(number: str) -> None:
     assert masked[:2] == number[:2]
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["id", "phone", "zip", "name"]), inner)))  # fmt: skip
 def test_any_json_keeps_its_structure(value: object) -> None:
     def shape(one: object) -> object:
