@@ -13,6 +13,7 @@
         SignatureError            the caller is not who they say
         StaleError                signed, but too old
         PayloadError              signed, but not readable
+      HookFailed                  a plugin that takes part raised, or did not come back in time
       StoreUnavailable            the database cannot be reached or written; try again
       ConnectorError              a vendor call failed
         RetryableError            again later, after `retry_after_s` if given
@@ -98,6 +99,14 @@ class NoSuchConnection(ConnectionConfigError, NotThere):
 
 class StoreError(ConfigError):
     """The database cannot be used as it is. Run `hub db status` to see why."""
+
+
+class HookFailed(HubError):
+    """A plugin's hook failed. Mend the plugin, or uninstall it."""
+
+    def __init__(self, plugin: str, hook: str, why: str) -> None:
+        self.plugin, self.hook = plugin, hook
+        super().__init__(f"the plugin {plugin} failed in {hook}: {why}")
 
 
 class StoreUnavailable(HubError):

@@ -1,7 +1,7 @@
 """Every hook a plugin may implement. A plugin is a module named by an entry point in group `hub`.
 
 Implement with `@hookimpl`, keyword arguments only; take just the ones you need. Names and arguments are checked when the
-hub starts: a misspelt hook or argument stops it with the plugin's name.
+hub starts: a misspelt hook or argument stops it with the plugin's name. Each plugin runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def hub_register_connectors(register: RegisterConnector) -> None:
     """Add connectors. Called once, first, when any process of the hub starts.
 
     Call `register(connector)` for each; its triggers and actions come with it. A name that is taken is an error that
-    names both plugins. If it raises, the start stops with the plugin's name. Return nothing.
+    names both plugins. If it raises, takes longer than 10 s or registers more than 1,000 things, the start stops with the
+    plugin's name. Return nothing.
     """
 
 
@@ -44,7 +45,8 @@ def hub_register_triggers(register: RegisterTrigger) -> None:
     """Add triggers to somebody else's connector. Called once at start, after all connectors are known.
 
     Call `register(trigger, connector="shopify")`. An unknown connector or a taken name is an error that names the plugin.
-    If it raises, the start stops with the plugin's name. Return nothing.
+    If it raises, takes longer than 10 s or registers more than 1,000 things, the start stops with the plugin's name. Return
+    nothing.
     """
 
 
@@ -53,7 +55,8 @@ def hub_register_actions(register: RegisterAction) -> None:
     """Add actions to somebody else's connector. Called once at start, after all connectors are known.
 
     Call `register(action, connector="shopify")`. An unknown connector or a taken name is an error that names the plugin.
-    If it raises, the start stops with the plugin's name. Return nothing.
+    If it raises, takes longer than 10 s or registers more than 1,000 things, the start stops with the plugin's name. Return
+    nothing.
     """
 
 
@@ -63,8 +66,8 @@ def hub_event_received(event: Event, event_id: str) -> Awaitable[None] | None:
 
     Of a stored event `fact_id` is its id in the hub; `correlate` and `consents` are empty, for they are stored already.
 
-    May return an awaitable; all are gathered under a time limit (2 s by default). What it raises is logged with the
-    plugin's name and changes nothing for the event.
+    May return an awaitable. It runs in the plugin's own thread under a time limit (`HUB_HOOK_LIMIT_S`). What it raises, or
+    that it took too long, is logged with the plugin's name and changes nothing for the event and other plugins.
     """
 
 
@@ -74,8 +77,9 @@ def hub_before_effect(
 ) -> Awaitable[Veto | None] | Veto | None:
     """An action is about to be called. Called in a worker before consent and suppression are checked, outside transactions.
 
-    Return (or await to) a `Veto` to stop the effect with a reason, or to delay it; None lets it pass. All answers are
-    gathered under a time limit; any veto wins. If it raises or takes too long the effect is tried again later, never sent.
+    Return (or await to) a `Veto` to stop the effect with a reason, or to delay it; None lets it pass. It runs in the plugin's
+    own thread under a time limit; any veto wins. If it raises, takes too long or returns something else the effect is tried
+    again later, never sent.
     """
 
 
@@ -83,7 +87,8 @@ def hub_before_effect(
 def hub_after_effect(action: str, run_id: str, outcome: str) -> Awaitable[None] | None:
     """An effect has its outcome, and that is stored. Called in a worker, at least once per effect.
 
-    May return an awaitable; gathered under a time limit; what it raises is logged with the plugin's name.
+    May return an awaitable. It runs in the plugin's own thread under a time limit; what it raises is logged with the
+    plugin's name.
     """
 
 
@@ -91,7 +96,8 @@ def hub_after_effect(action: str, run_id: str, outcome: str) -> Awaitable[None] 
 def hub_run_finished(run_id: str, recipe: str, ended_by: str) -> Awaitable[None] | None:
     """A run has ended (`done`, `failed`, `cancelled` or the name of a stop). Called in a worker, at least once per run.
 
-    May return an awaitable; gathered under a time limit; what it raises is logged with the plugin's name.
+    May return an awaitable. It runs in the plugin's own thread under a time limit; what it raises is logged with the
+    plugin's name.
     """
 
 

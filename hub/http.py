@@ -10,6 +10,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from ipaddress import ip_address
@@ -211,8 +212,8 @@ class ConnectionHttp:
     transport: Transport
     connector: Connector
     connection_id: str
-    credentials: Mapping[str, str]
-    authorisation: Mapping[str, str]
+    credentials: Mapping[str, str] = field(repr=False)
+    authorisation: Mapping[str, str] = field(repr=False)
     sandbox: bool
     total_s: float = 20.0
     noted: Noted = lambda answer, problem, began: None  # nobody wants to know

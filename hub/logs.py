@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 
 from hub.errors import HubError
+from hub.guests import THREAD
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # These log whole URLs, statements or messages, which can hold what people sent; the last is Dramatiq's of each ring.
@@ -64,6 +65,27 @@ def _told(error: BaseException) -> str:
     return "\n".join(["Traceback (most recent call last):", *frames, f"{type(error).__qualname__}{words}"])
 
 
+class Sparing(logging.Filter):
+    """Lets so many lines a minute of each plugin's own thread through, so that one that logs without end fills no disk."""
+
+    def __init__(self, most: int = 600) -> None:
+        super().__init__()
+        self._most = most
+        self._minutes: dict[str, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        name = record.threadName or ""
+        if not name.startswith(THREAD):
+            return True
+        minute = int(record.created // 60)
+        at, lines = self._minutes.get(name, (minute, 0))
+        lines = lines + 1 if at == minute else 1
+        self._minutes[name] = (minute, lines)
+        if lines == self._most:
+            record.msg, record.args = f"{record.getMessage()} (more of this plugin is left out for a minute)", ()
+        return lines <= self._most
+
+
 def setup_logging(level: str, *, json_lines: bool) -> None:
     """Send the process's logs to standard error. Called once by the composition root.
 
@@ -71,6 +93,7 @@ def setup_logging(level: str, *, json_lines: bool) -> None:
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if json_lines else Discreet("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(Sparing())
     own = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(own, logging.INFO), handlers=[handler], force=True)
     logging.getLogger("hub").setLevel(own)

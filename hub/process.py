@@ -185,6 +185,7 @@ async def open_hub(
             await limits.close()
             await bell.close()
             await transport.close()
+            plugins.close()
 
 
 def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:

@@ -17,8 +17,6 @@ _LOOK_S = 0.005
 _SKEW_EVERY_S = 30.0
 # A clock that went so much faster or slower than time passed was set by somebody.
 _SET_S = 0.5
-# A run that arms its wait belongs to nobody, and is not due before whoever arms it has failed to.
-_ARMING = "exists (select 1 from run where finished_at is null and status = 'arming')"
 # The longest that work may take to come to rest between two jumps, in real seconds.
 _REST_LIMIT_S = 60.0
 # How old an instant may be that was meant as now: a busy machine takes its time between asking and jumping.
@@ -105,7 +103,9 @@ class HubTime:
                 "select queue, owner is not null as in_hand, min(due_at) as due from work "
                 # Hours of upkeep are nothing to stop at; it is done wherever the clock comes to.
                 "where (due_at < :never and kind <> 'upkeep') or owner is not null group by queue, owner is not null "
-                f"union all select '', true, :never where {_ARMING}",
+                # A run that arms its wait belongs to nobody, and is due when whoever arms it has failed to.
+                "union all select '', true, :never where exists "
+                "(select 1 from run where finished_at is null and status = 'arming')",
                 never=NEVER_MS - 1,
             )
             if any(row["in_hand"] for row in rows):
@@ -138,7 +138,8 @@ class HubTime:
                 rows = await c.all(
                     "select distinct queue, owner is not null as in_hand from work where due_at <= :now or owner is not "
                     "null union all select '', true where exists (select 1 from event where stage = 'route') or exists "
-                    f"(select 1 from event where stage = 'enrich') or {_ARMING}",
+                    "(select 1 from event where stage = 'enrich') or exists "
+                    "(select 1 from run where finished_at is null and status = 'arming')",
                     now=self.clock.now_ms(),
                 )
             held = self._held()

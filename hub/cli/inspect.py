@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hub.cli.entry import hub_clock, open_existing_store, read, run
-from hub.cli.output import AsJson, Before, Limit, print_json, say, show_list, show_record, show_table
+from hub.cli.output import AsJson, Before, Limit, note, print_json, say, show_list, show_record, show_table
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _PANEL = "Look"
 
 runs = typer.Typer(help="Runs: what became of recipes.", no_args_is_help=True)
 events = typer.Typer(help="Events: what happened.", no_args_is_help=True)
+deliveries = typer.Typer(help="Calls that came in, as they came; as fixtures.", invoke_without_command=True)
 contacts = typer.Typer(help="Contacts: people, across connectors.", no_args_is_help=True)
 
 
@@ -29,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.add_typer(runs, name="runs", rich_help_panel=_PANEL)
     app.add_typer(events, name="events", rich_help_panel=_PANEL)
-    app.command("deliveries", rich_help_panel=_PANEL)(list_deliveries)
+    app.add_typer(deliveries, name="deliveries", rich_help_panel=_PANEL)
     app.add_typer(contacts, name="contacts", rich_help_panel=_PANEL)
 
 
@@ -210,7 +212,9 @@ def show_event(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: 
 # -- deliveries --------------------------------------------------------------------------------------------------------
 
 
+@deliveries.callback()
 def list_deliveries(
+    context: typer.Context,
     refused: Annotated[bool, typer.Option("--refused", help="Calls that were refused, counted by reason.")] = False,
     state: Annotated[DeliveryState | None, typer.Option(help="In this state only.")] = None,
     limit: Limit = 50,
@@ -218,6 +222,8 @@ def list_deliveries(
     as_json: AsJson = False,
 ) -> None:
     """Calls that came in, as they came, newest first."""
+    if context.invoked_subcommand is not None:
+        return
     from hub.store import deliveries, views
 
     if refused:
@@ -250,6 +256,33 @@ def list_deliveries(
 
 def _and_why(delivery: shown.Delivery) -> str:
     return f"{delivery['state']}: {delivery['note']}" if delivery["note"] else delivery["state"]
+
+
+@deliveries.command("capture")
+def capture(
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write to, such as tests/fixtures.")],
+    connection: Annotated[str | None, typer.Option(help="Of this connection only.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Of this topic only, such as orders/paid.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Write stored calls as fixtures, with what belongs to people or is secret replaced; exit code 1 if one does not parse."""
+    from hub.cli.capturing import capture_deliveries
+
+    captured = run(capture_deliveries(to, connection=connection, topic=topic, most=limit))
+    if as_json:
+        print_json([vars(one) for one in captured])
+    elif not captured:
+        note("no deliveries; `hub deliveries` lists what there is")
+    else:
+        for one in captured:
+            say(f"{one.file}: {', '.join(one.events) or 'no event'}")
+            say(*(f"  {kind} masked in {', '.join(places)}" for kind, places in one.masked.items()))
+            if one.problem:
+                say(f"  {one.problem}", style="red")
+        say("Look through them before you give them to anybody: a program does not know everything that is personal.")
+    if any(one.problem for one in captured):
+        raise typer.Exit(1)
 
 
 # -- contacts ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Commands for whoever runs the hub: database, settings, keys, plugins, clock, and `hub doctor`."""
+"""Commands for whoever runs the hub: database, settings, keys, clock, and `hub doctor`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hub.cli.entry import (
     run,
     with_hub,
 )
-from hub.cli.output import AsJson, console, print_error, print_json, say, show_list, show_record
+from hub.cli.output import AsJson, console, print_json, say, show_list, show_record
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ clock = typer.Typer(help="Hub time.", no_args_is_help=True)
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (doctor, plugins, settings):
+    for command in (doctor, settings):
         app.command(rich_help_panel=_PANEL)(command)
     groups = {"db": database, "keys": keys, "api-keys": api_keys, "clock": clock}
     for name, group in groups.items():
@@ -183,23 +183,7 @@ def _alone(settings: Settings) -> AbstractContextManager[None]:
     return OneProcess(settings) if settings.embedded else nullcontext()
 
 
-# -- plugins and settings ----------------------------------------------------------------------------------------------
-
-
-def plugins(as_json: AsJson = False) -> None:
-    """Installed plugins and what they offer."""
-    from hub.plugins import load_plugins
-
-    loaded = load_plugins(quarantine=True)
-    unusable = loaded.catalogue.unusable
-    if as_json:
-        print_json({"plugins": [vars(info) for info in loaded.infos], "unusable": dict(unusable)})
-        return
-    columns = {"name": "plugin", "version": "version", "triggers": "triggers", "actions": "actions"}
-    rows = [vars(info) for info in loaded.infos]
-    show_list(rows, columns, as_json=False, empty="no plugins; install one, such as `pip install tetik-hub-shopify`")
-    for problem in unusable.values():
-        print_error(problem)
+# -- settings ----------------------------------------------------------------------------------------------------------
 
 
 def settings(as_json: AsJson = False) -> None:

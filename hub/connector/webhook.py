@@ -152,6 +152,20 @@ class Hmac(Webhook):
             body = timestamp.encode() + b"." + body
         return self._prefix + self._encode(hmac.new(secret.encode(), body, self._algorithm).digest())
 
+    def headers(
+        self, body: bytes, secret: str, *, topic: str = "", account: str = "", delivery_id: str = "", at_ms: int = 0
+    ) -> dict[str, str]:
+        """All headers of a signed call with this body, as far as they are declared: what a sandbox sends."""
+        timestamp = str(at_ms // 1000) if self._timestamp else None
+        named = {
+            self._header: self.sign(body, secret, timestamp),
+            self._timestamp: timestamp,
+            self._topic: topic,
+            self._account: account,
+            self._delivery_id: delivery_id,
+        }
+        return {name.lower(): value for name, value in named.items() if name and value}
+
     def delivery_id(self, request: InboundRequest) -> str | None:
         return request.headers.get(self._delivery_id.lower()) if self._delivery_id else None
 

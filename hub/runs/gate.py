@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +15,9 @@ from hub import engine
 from hub.clock import rfc3339
 from hub.connector import Action, Message
 from hub.engine import ActionDone, Arrival
+from hub.errors import HookFailed
 from hub.events import ConsentState, e164
+from hub.hookspecs import Veto
 from hub.ids import new_id
 from hub.purposes import LedgerEntry, LegalClass, Permission, Purpose, permits
 from hub.runs.hand import Hand, LetGo, Tools, result_of, stopped
@@ -27,6 +30,9 @@ from hub.store.spending import Cap
 
 # What waited for a spending cap is due again over so long a time after its period has ended.
 _SPREAD_MS = 60_000
+# What a plugin says is kept to, within reason.
+_LONGEST_REASON = 500
+_LONGEST_DELAY_S = 30 * 24 * 3600.0
 _PHONE_CHANNELS = {"sms", "whatsapp", "voice"}
 
 _log = logging.getLogger(__name__)
@@ -138,16 +144,19 @@ class Gate:
                 run_id=hand.row.id,
                 contact_id=hand.row.contact_id,
             )
-        except Exception as error:  # a plugin may raise anything; an effect is never sent past a broken guard
-            _log.exception("a plugin's guard failed", extra={"what": "hook_failed", "run_id": hand.row.id})
-            await self._writer.give_back(
-                hand, delay_s=30, reason=f"a plugin's guard failed: {type(error).__name__}", counted=True
-            )
-        for veto in vetoes:
-            if veto is not None and veto.delay_s is not None:
-                await self._writer.give_back(hand, delay_s=veto.delay_s, reason=f"a plugin said later: {veto.reason}")
-            if veto is not None:
-                return ActionDone("skipped", None, f"vetoed: {veto.reason}")
+            answers = [answer for answer in vetoes if answer is not None]
+            if not all(_is_veto(answer) for answer in answers):
+                raise HookFailed("(one of them)", "hub_before_effect", "its answer is no Veto that can be kept to")
+        except HookFailed as error:  # an effect is never sent past a broken guard
+            facts = {"plugin": error.plugin, "run_id": hand.row.id}
+            _log.exception("a plugin's guard failed", extra={"what": "hook_failed", **facts})
+            await self._writer.give_back(hand, delay_s=30, reason=f"a plugin's guard failed: {error}", counted=True)
+        for veto in answers:
+            reason = str(veto.reason)[:_LONGEST_REASON]
+            if veto.delay_s is not None:
+                delay_s = min(veto.delay_s, _LONGEST_DELAY_S)
+                await self._writer.give_back(hand, delay_s=delay_s, reason=f"a plugin said later: {reason}")
+            return ActionDone("skipped", None, f"vetoed: {reason}")
         return None
 
     async def _news_waiting(
@@ -232,6 +241,14 @@ async def permitted(c: Connection, message: Message[Any], address: str, purpose:
         for row in ledger.get((message.channel, address), [])
     ]
     return permits(entries, purpose)
+
+
+def _is_veto(answer: object) -> bool:
+    """Whether a guard's answer says what to do."""
+    if not isinstance(answer, Veto):
+        return False
+    delay_s: object = answer.delay_s
+    return delay_s is None or (isinstance(delay_s, int | float) and isfinite(delay_s) and delay_s >= 0)
 
 
 def address_of(message: Message[Any], input_: BaseModel) -> str:

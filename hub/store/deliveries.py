@@ -43,6 +43,19 @@ async def refused(c: Connection, most: int) -> list[Row]:
     return list(await c.all("select * from refusal order by minute desc, count desc limit :most", most=most))
 
 
+async def whole(c: Connection, *, connection_id: str | None, topic: str | None, most: int) -> list[Row]:
+    """The newest deliveries with their bodies and what came with them, oldest first."""
+    rows = await c.all(
+        "select id, connector, connection_id, topic, received_at, request, body, state from delivery "
+        "where (cast(:connection as text) is null or connection_id = :connection) "
+        "and (cast(:topic as text) is null or topic = :topic) order by id desc limit :most",
+        connection=connection_id,
+        topic=topic,
+        most=most,
+    )
+    return list(reversed(rows))
+
+
 async def listed(c: Connection, *, state: str | None, most: int, before: str | None = None) -> list[Row]:
     """The newest deliveries without their bodies; `before` is the id to go on from."""
     return list(

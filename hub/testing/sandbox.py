@@ -20,6 +20,9 @@ from hub.clock import Clock
 from hub.connector import Connector, sandbox_secret
 from hub.errors import ConfigError
 
+RETRY_AFTER_S = 7
+"""What a request that was told to be refused with 429 is asked to wait."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -40,6 +43,7 @@ class Sandbox(ABC):
     `throttle_until_ms` (hub time): answer as the vendor does when called too often; `drop_answers`: carry out the next
     n requests and then cut the connection; `drop_requests`: cut the connection of the next n without doing anything;
     `error_next`: carry out the next n, and answer 500; `fail_next`: answer the next n requests with 503 without doing anything;
+    `refuse_next`: answer the next request with this status without doing anything, 429 with `Retry-After: 7`;
     `delay_s`: think so long before each call; `answer_after_s`: carry it out, then keep the answer so long.
     """
 
@@ -54,6 +58,7 @@ class Sandbox(ABC):
         self.drop_requests = 0
         self.fail_next = 0
         self.error_next = 0
+        self.refuse_next = 0
         self.delay_s = 0.0
         self.answer_after_s = 0.0
         self._session: aiohttp.ClientSession | None = None
@@ -134,6 +139,10 @@ class Sandbox(ABC):
         if self.fail_next > 0:
             self.fail_next -= 1
             return web.Response(status=503)
+        if status := self.refuse_next:
+            self.refuse_next = 0
+            self.refused += 1
+            return web.Response(status=status, headers={"Retry-After": str(RETRY_AFTER_S)} if status == 429 else {})
         if self.drop_requests > 0 and request.method != "GET":
             self.drop_requests -= 1
             return _cut(request, web.Response())
@@ -163,6 +172,7 @@ class Sandbox(ABC):
             "drop_requests",
             "fail_next",
             "error_next",
+            "refuse_next",
             "delay_s",
             "answer_after_s",
         }

@@ -30,13 +30,15 @@ _HEAVY = [
 ]
 _CHANGES = {
     "up", "api", "worker", "sandbox", "demo", "db upgrade", "db downgrade", "keys generate", "api-keys revoke",
-    "runs cancel", "runs answer", "caps remove", "recipes schema",
+    "runs cancel", "runs answer", "caps remove", "recipes schema", "plugins new",
 }  # fmt: skip
 
 
 def _commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{path}{name}", command
             yield from _commands(command, f"{path}{name} ")
         else:
             yield f"{path}{name}", command

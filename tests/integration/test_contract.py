@@ -1,16 +1,26 @@
-"""The contract of every connector, on the made-up vendor; and that it finds out who does not keep it."""
+"""The contract of every connector: one that keeps it passes, and whoever does not is found out and told what to mend."""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
-from hub import Effect
-from hub.testing.contract import prove_effect_class
-from tests import acme as plugin
+from hub import ActionContext, Connector, Effect, Hmac, InboundRequest, OAuth2, Page, RetryableError, SkipStep, Webhook
+from hub.connector import sandbox_secret
+from hub.errors import HubError
+from hub.testing.contract import Contract, prove_effect_class
+from tests import acme as acme_plugin
+from tests import parcel
 from tests.acme import acme
+from tests.parcel import Label
 
 NOTE = {"key": "a", "text": "b"}
 INPUTS: dict[str, dict[str, Any]] = {
@@ -22,8 +32,343 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 
 
+class TestParcel(Contract):
+    """A connector that keeps it, as a plugin would write it."""
+
+    connector = parcel.whole()
+    settings = {"account": "main"}
+    inputs = {"label": {"to": "Jane"}}
+    fixtures = parcel.FIXTURES
+
+
+# -- the suite itself --------------------------------------------------------------------------------------------------
+
+
+def test_a_connector_that_keeps_it_is_asked_everything() -> None:
+    asked = {name for name in dir(Contract) if name.startswith("test_")}
+    assert asked == {name for name in dir(TestParcel) if name.startswith("test_") and getattr(TestParcel, name)}
+    assert len(asked) == 14
+
+
+def test_what_a_connector_does_not_have_is_not_asked() -> None:
+    connector = parcel.make(webhook=None)
+    parcel.add_action(connector)
+    suite = type(parcel.suite(connector))
+    left = {name for name in dir(suite) if name.startswith("test_") and getattr(suite, name)}
+    assert not [name for name in left if "call" in name or "poll" in name or "sample" in name]
+    assert "test_an_action_runs_against_the_sandbox" in left
+
+
+# -- what is declared --------------------------------------------------------------------------------------------------
+
+
+def _refused(said: str, check: Callable[..., None], *arguments: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check(*arguments)
+
+
+def test_a_scope_that_nobody_is_asked_for_is_found_with_the_nearest() -> None:
+    kind = OAuth2(headers=dict, authorise_url=lambda f: "", token_url=lambda f: "", scopes=("labels.write",))
+    connector = parcel.make(auth=[kind])
+    parcel.add_action(connector, scopes=["labels.wriet"])
+    check = parcel.suite(connector).test_every_declared_scope_is_known
+    _refused("label needs the scope labels.wriet, which parcel never asks for; did you mean labels.write?", check)
+
+
+def test_a_signing_secret_that_cannot_be_given_is_found() -> None:
+    connector = parcel.make(webhook=Hmac(header="X-Signature", secret="web_secret"))
+    check = parcel.suite(connector).test_every_secret_that_signs_is_a_secret_field
+    _refused(r"verified by web_secret, and .* did you mean webhook_secret\?", check)
+
+
+# -- what comes in -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sample", "content", "said"),
+    [
+        ("sent.json", '{"id": "p-1"}', r"fixture .*sent.json .* at email: field required; add it to the file, or make"),
+        ("sent.json", '{"id": 1, "email": "a@b.example"}', r"at id: input should be a valid string; mend the value"),
+        (
+            "sent.json",
+            '{"id": "p-1",\n oops}',
+            r"sent.json does not parse as parcel.sent: .* line 2 column 2.*mend the",
+        ),
+        ("missing.json", None, r"there is no fixture .*missing.json: put a body there"),
+        (
+            "x.delivery.json",
+            '{"topic": "sent"}',
+            r"x.delivery.json must be an object with the body as `json` or `text`",
+        ),
+        ("x.delivery.json", '{"topic": "gone", "json": {}}', r"has the topic gone, and the trigger takes sent"),
+    ],
+)
+def test_a_fixture_that_does_not_parse_is_named_with_the_place_and_the_mend(
+    sample: str, content: str | None, said: str, tmp_path: Path
+) -> None:
+    # given
+    if content is not None:
+        (tmp_path / sample).write_text(content)
+    connector = parcel.make()
+    parcel.add_trigger(connector, sample=sample)
+
+    # when, then
+    _refused(said, parcel.suite(connector, fixtures=tmp_path).test_the_sample_of_a_trigger_parses, "sent")
+
+
+def test_a_trigger_without_a_sample_is_told_where_to_put_one() -> None:
+    connector = parcel.make()
+    parcel.add_trigger(connector, sample=None)
+    check = parcel.suite(connector).test_the_sample_of_a_trigger_parses
+    _refused(r'parcel.sent has no sample: put .* sample="sent.json"', check, "sent")
+
+
+def test_a_captured_delivery_is_a_sample_as_good_as_a_bare_body(tmp_path: Path) -> None:
+    found = {"topic": "sent", "headers": {"X-More": "1"}, "json": {"id": "p-1", "email": "jane@example.com"}}
+    (tmp_path / "sent.delivery.json").write_text(json.dumps(found))
+    connector = parcel.make()
+    parcel.add_trigger(connector, sample="sent.delivery.json")
+    suite = parcel.suite(connector, fixtures=tmp_path)
+    suite.test_the_sample_of_a_trigger_parses("sent")
+    suite.test_a_call_that_comes_again_makes_no_second_event("sent")
+
+
+def test_a_payload_that_allows_no_new_field_is_found() -> None:
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        id: str
+        email: str
+
+    connector = parcel.make()
+    parcel.add_trigger(connector, payload=Strict)
+    check = parcel.suite(connector).test_a_field_that_nobody_knows_is_ignored
+    _refused("refuses a call for a field it does not know.*let Strict ignore other fields", check, "sent")
+
+
+class Open(Webhook):
+    """One that believes everybody."""
+
+    secrets = ("webhook_secret",)
+
+    def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
+        return
+
+    def topic(self, request: InboundRequest) -> str:
+        return "sent"
+
+
+class Stumbling(Hmac):
+    """One that does not expect a call without its header."""
+
+    def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
+        assert len(request.headers["x-signature"]) > 1
+        super().verify(request, secrets)
+
+
+class Telling(Hmac):
+    """One that repeats the secret in its refusal."""
+
+    def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
+        try:
+            super().verify(request, secrets)
+        except HubError as error:
+            raise type(error)(f"expected {secrets}") from error
+
+
+@pytest.mark.parametrize(
+    ("webhook", "said"),
+    [
+        (Open(), "takes a call whose body was changed"),
+        (Stumbling(header="X-Signature", topic="X-Topic"), "raises KeyError for a call without a signature"),
+        (Telling(header="X-Signature", topic="X-Topic"), "the refusal of a call .* holds a secret"),
+    ],
+)
+def test_a_webhook_that_believes_or_tells_too_much_is_found(webhook: Webhook, said: str) -> None:
+    connector = parcel.make(webhook=webhook)
+    parcel.add_trigger(connector)
+    suite = parcel.suite(connector, **({"sign": lambda self, call: {}} if isinstance(webhook, Open) else {}))
+    _refused(said, suite.test_a_call_is_taken_when_its_signature_is_good_and_refused_when_it_is_not, "sent")
+
+
+def test_a_webhook_that_the_contract_cannot_sign_for_says_what_to_give() -> None:
+    connector = parcel.make(webhook=Open())
+    parcel.add_trigger(connector)
+    check = parcel.suite(connector).test_the_sample_of_a_trigger_parses
+    _refused(r"cannot sign like Parcel, whose webhook is no Hmac: give your contract a method `sign", check, "sent")
+
+
+def test_a_fact_that_differs_each_time_is_found() -> None:
+    told = iter(range(100))
+    connector = parcel.make()
+    parcel.add_trigger(connector, fact=lambda sent: f"{sent.id}:{next(told)}")
+    check = parcel.suite(connector).test_a_call_of_a_doubled_subscription_makes_no_second_event
+    _refused("makes a second event of the same fact under another delivery id: let `fact`", check, "sent")
+
+
+def test_without_a_delivery_id_a_replay_is_only_told_by_its_fact() -> None:
+    told = iter(range(100))
+    connector = parcel.make(webhook=Hmac(header="X-Signature", topic="X-Topic"))
+    parcel.add_trigger(connector, fact=lambda sent: f"{sent.id}:{next(told)}")
+    check = parcel.suite(connector).test_a_call_that_comes_again_makes_no_second_event
+    _refused("makes a second event of the same delivery", check, "sent")
+
+
+# -- what goes out -----------------------------------------------------------------------------------------------------
+
+
+def _acting(run: Any = None, **changed: Any) -> Any:
+    connector = parcel.make(**{name: changed.pop(name) for name in list(changed) if hasattr(Connector, name)})
+    parcel.add_action(connector, run, **changed)
+    return parcel.suite(connector)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"inputs": {}}, r'no input for parcel.label: add one to `inputs`, such as {"label"'),
+        ({"inputs": {"label": {"too": 1}}}, "the contract's input for parcel.label does not fit: to: field required"),
+    ],
+)
+def test_an_input_that_is_missing_or_wrong_is_named(changed: dict[str, Any], said: str) -> None:
+    connector = parcel.make()
+    parcel.add_action(connector)
+    _refused(said, parcel.suite(connector, **changed).test_an_action_runs_against_the_sandbox, "label")
+
+
+def test_a_connector_without_a_sandbox_is_told_to_write_one() -> None:
+    check = _acting(sandbox=None).test_an_action_runs_against_the_sandbox
+    _refused("parcel declares no sandbox: write one", check, "label")
+
+
+async def _asks_elsewhere(ctx: ActionContext, input: Label) -> Label:
+    await ctx.http.request("PUT", "/nowhere", json={})
+    return input
+
+
+async def _answers_otherwise(ctx: ActionContext, input: Label) -> Any:
+    return {"to": input.to}
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (_asks_elsewhere, "fails on the sandbox with NotFound.*Let the sandbox answer as the vendor does"),
+        (_answers_otherwise, "parcel.label returns dict, not its Label"),
+    ],
+)
+def test_an_action_that_the_sandbox_cannot_do_is_found(run: Any, said: str) -> None:
+    _refused(said, _acting(run).test_an_action_runs_against_the_sandbox, "label")
+
+
+def test_a_sandbox_that_lets_everybody_in_is_found() -> None:
+    check = _acting(sandbox="tests.parcel:Trusting").test_the_sandbox_refuses_wrong_credentials
+    _refused("carries label out with wrong credentials: let it compare", check, "label")
+
+
+async def _swallows(ctx: ActionContext, input: Label) -> Label:
+    with suppress(HubError):
+        await ctx.http.request("PUT", "/labels", json=input.model_dump())
+    return input
+
+
+async def _raises_its_own(ctx: ActionContext, input: Label) -> Label:
+    try:
+        await ctx.http.request("PUT", "/labels", json=input.model_dump())
+    except HubError as error:
+        raise ValueError("no") from error
+    return input
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (_acting(_swallows), "401 must raise AuthExpired, and it returned as if it had been done; 403 must"),
+        (_acting(_raises_its_own), "500 must raise OutcomeUnknown, and it raised ValueError"),
+        (_acting(_answers_otherwise), "made no call that could be answered 401"),
+        (
+            _acting(classify=lambda answer: RetryableError() if answer.status == 429 else None),
+            "429 must raise RateLimited, and it raised RetryableError",
+        ),
+        (_acting(sandbox="tests.parcel:Empty"), "answers when `throttled` must raise RateLimited, and it returned"),
+    ],
+)
+def test_an_error_that_is_mistaken_for_another_is_found(suite: Any, said: str) -> None:
+    _refused(said, suite.test_each_error_of_the_vendor_is_told_by_its_kind, "label")
+
+
+def test_a_connector_may_say_that_a_status_means_something_else() -> None:
+    async def skips(ctx: ActionContext, input: Label) -> Label:
+        try:
+            return Label.model_validate((await ctx.http.request("PUT", "/labels", json=input.model_dump())).json())
+        except HubError as error:
+            if getattr(error, "status", None) == 404:
+                raise SkipStep("already_done") from error
+            raise
+
+    connector = parcel.make()
+    parcel.add_action(connector, skips)
+    parcel.suite(connector, errors={404: SkipStep}).test_each_error_of_the_vendor_is_told_by_its_kind("label")
+
+
+async def _logs(ctx: ActionContext, input: Label) -> Label:
+    logging.getLogger("hub_parcel").debug("calling with %s", vars(ctx.http)["credentials"])
+    await ctx.http.request("PUT", "/labels", json=input.model_dump())
+    return input
+
+
+async def _returns_it(ctx: ActionContext, input: Label) -> Label:
+    await ctx.http.request("PUT", "/labels", json=input.model_dump())
+    return Label(to=vars(ctx.http)["credentials"]["token"])
+
+
+@pytest.mark.parametrize(
+    ("run", "said"), [(_logs, "a log line of parcel.label holds"), (_returns_it, "the output of parcel.label holds")]
+)
+def test_a_secret_that_is_told_is_found(run: Any, said: str) -> None:
+    _refused(said, _acting(run).test_no_secret_is_told, "label")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (sandbox_secret("parcel", "main", "token"), "the dry-run text of parcel.label holds a secret"),
+        ("one\ntwo", "several lines"),
+        ("", "is empty"),
+    ],
+)
+def test_a_dry_run_text_that_says_too_much_or_nothing_is_found(line: str, said: str) -> None:
+    suite = _acting()
+    suite.connector.actions["label"].describe(lambda label: line)
+    _refused(said, suite.test_no_secret_is_told, "label")
+
+
+# -- polls -------------------------------------------------------------------------------------------------------------
+
+
+async def _endless(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[parcel.Sent]]:
+    while True:
+        yield Page([], "on")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "fetch", "said"),
+    [
+        ("tests.parcel:Empty", None, "finds nothing at the sandbox: let `prepare`"),
+        ("tests.parcel:ParcelSandbox", _endless, "the poll of parcel.sent does not end"),
+    ],
+)
+def test_a_poll_that_finds_nothing_or_never_ends_is_found(sandbox: str, fetch: Any, said: str) -> None:
+    connector = parcel.make(sandbox=sandbox)
+    parcel.add_trigger(connector)
+    parcel.add_poll(connector, fetch)
+    _refused(said, parcel.suite(connector).test_a_poll_finds_the_same_facts_again, "sent")
+
+
+# -- effect classes ----------------------------------------------------------------------------------------------------
+
+
 async def _prove(action: str) -> None:
-    await prove_effect_class(acme, action, INPUTS[action], settings={"account": "main"}, extra=[plugin])
+    await prove_effect_class(acme, action, INPUTS[action], settings={"account": "main"}, extra=[acme_plugin])
 
 
 @pytest.mark.parametrize("action", acme.actions)
@@ -35,8 +380,8 @@ def test_an_action_that_declares_none_is_at_most_once() -> None:
     assert acme.actions["charge"].effect is Effect.AT_MOST_ONCE
 
 
-async def _found_always(ctx: object, input: object) -> plugin.Sent:
-    return plugin.Sent(message_id="somebody else's")
+async def _found_always(ctx: object, input: object) -> acme_plugin.Sent:
+    return acme_plugin.Sent(message_id="somebody else's")
 
 
 async def _found_never(ctx: object, input: object) -> None:

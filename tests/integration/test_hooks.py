@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -167,3 +170,161 @@ async def test_a_notified_plugin_that_raises_changes_nothing(
         [run] = await it.runs()
         assert run["status"] == "done"
     assert any(getattr(record, "what", "") == "hook_failed" for record in caplog.records)
+
+
+# -- plugins that hang, raise or flood ---------------------------------------------------------------------------------
+
+NOTIFYING = ("hub_event_received", "hub_after_effect", "hub_run_finished")
+
+
+def _odd(hook: str, behaviour: Callable[[], Any]) -> Any:
+    """A plugin with one hook, which behaves as told whatever it is called with."""
+
+    class Odd:
+        __name__ = "odd"
+
+    def action(self: Odd, action: str) -> Any:
+        return behaviour()
+
+    def run(self: Odd, run_id: str) -> Any:
+        return behaviour()
+
+    def event(self: Odd, event_id: str) -> Any:
+        return behaviour()
+
+    function = {"hub_event_received": event, "hub_run_finished": run}.get(hook, action)
+    function.__name__ = hook
+    setattr(Odd, hook, hookimpl(function))
+    return Odd()
+
+
+def _raises() -> None:
+    raise RuntimeError("a plugin's own trouble")
+
+
+def _leaves() -> None:
+    raise SystemExit(3)
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+async def _stubborn() -> None:
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("hook", NOTIFYING)
+@pytest.mark.parametrize(
+    "how", ["raises", "leaves", "blocks", "never", "stubborn", "logs without end", "returns too much"]
+)
+async def test_a_notified_plugin_that_misbehaves_keeps_nobody_from_hearing(
+    running: Callable[..., Any],
+    sqlite_url: str,
+    watching: Watching,
+    caplog: pytest.LogCaptureFixture,
+    hook: str,
+    how: str,
+) -> None:
+    # given a plugin that is asked before and after another
+    released = threading.Event()
+
+    def logs() -> None:
+        while not released.is_set():
+            logging.getLogger("odd").debug("and on")
+
+    ways: dict[str, Callable[[], Any]] = {
+        "raises": _raises,
+        "leaves": _leaves,
+        "blocks": released.wait,
+        "never": _never,
+        "stubborn": _stubborn,
+        "logs without end": logs,
+        "returns too much": lambda: [bytearray(1000)] * 1000,
+    }
+    plugins = load_plugins(extra=[acme_plugin, watching, _odd(hook, ways[how])])
+
+    # when
+    try:
+        async with running(sqlite_url, plugins=plugins, hook_limit_s=0.2) as it:
+            await it.publish(TWO_NOTES)
+            await it.deliver("signed_up", {"id": "s-1", **ADA})
+            await it.rest()
+            [run] = await it.runs()
+    finally:
+        released.set()
+
+    # then the run is done, the other plugin heard of everything, and operators know whose fault it was
+    assert run["status"] == "done"
+    assert ("event", "acme.signed_up") in watching.seen
+    assert watching.seen.count(("after", "acme.put_note done")) == 2
+    assert watching.seen[-1] == ("finished", "two-notes done")
+    told = [record for record in caplog.records if getattr(record, "what", "") == "hook_failed"]
+    assert {vars(record)["plugin"] for record in told} == (set() if how == "returns too much" else {"odd"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [True, "no", Veto("later", delay_s=float("inf")), Veto("later", delay_s=-1), Veto("x", delay_s="soon")],  # type: ignore[arg-type]
+    ids=["true", "text", "for ever", "before now", "no number"],
+)
+async def test_nothing_is_sent_past_a_guard_whose_answer_is_none(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching, answer: Any
+) -> None:
+    watching.guard = lambda action: answer
+    async with running(sqlite_url, plugins=_with(watching)) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(20_000)
+        assert it.sandbox.texts == []
+        watching.guard = lambda action: None
+        await it.advance(parse_duration_ms("5m"))
+        assert len(it.sandbox.texts) == 1
+
+
+async def test_a_guard_that_blocks_its_thread_sends_nothing_and_heals_when_it_comes_back(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching
+) -> None:
+    released = threading.Event()
+    watching.guard = lambda action: released.wait() and None
+    async with running(sqlite_url, plugins=_with(watching), hook_limit_s=0.1) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(20_000)
+        assert it.sandbox.texts == []
+        released.set()
+        await it.advance(parse_duration_ms("5m"))
+        assert len(it.sandbox.texts) == 1
+
+
+async def test_what_a_guard_says_at_length_is_cut(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching
+) -> None:
+    watching.guard = lambda action: Veto("x" * 1_000_000)
+    async with running(sqlite_url, plugins=_with(watching)) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert max(len(step["reason"]) for step in run["steps"]) < 600
+
+
+async def test_what_a_plugin_does_to_its_arguments_stays_with_it(
+    running: Callable[..., Any], sqlite_url: str, watching: Watching
+) -> None:
+    class Meddling:
+        __name__ = "meddling"
+
+        @hookimpl
+        def hub_before_effect(self, input: dict[str, Any]) -> None:
+            input.clear()
+
+    plugins = load_plugins(extra=[acme_plugin, watching, Meddling()])
+    async with running(sqlite_url, plugins=plugins) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert run["effects"][0]["input"]["to"] == ADA["phone"]

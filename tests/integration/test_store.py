@@ -15,7 +15,8 @@ from alembic.migration import MigrationContext
 from hub.errors import StoreError, StoreUnavailable
 from hub.process import open_store
 from hub.settings import load_settings
-from hub.store import migrate, runs, work
+from hub.store import deliveries, events, migrate, runs, work
+from hub.store.events import Incoming
 from hub.store.grouped import Full, Grouped, Late
 from hub.store.runs import NewRun
 from hub.store.schema import metadata
@@ -399,3 +400,20 @@ async def test_a_connection_that_ended_in_the_middle_of_a_word_is_an_outage(stor
     with pytest.raises(StoreUnavailable, match="was lost"):
         async with store.read():
             raise asyncpg.InternalClientError("cannot switch to state 8; another operation (2) is in progress")
+
+
+async def test_deliveries_are_read_whole_by_connection_and_topic_oldest_first(store: Store) -> None:
+    # given
+    calls = [("d1", "c1", "orders/paid"), ("d2", "c2", "orders/paid"), ("d3", "c1", "orders/new"), ("d4", "c1", "orders/paid")]  # fmt: skip
+    async with store.write() as c:
+        for n, (id_, connection, topic) in enumerate(calls):
+            given = {"connector": "acme", "connection_id": connection, "topic": topic, "body": id_.encode()}
+            await events.ingest(c, [Incoming(connection, id_, [], n, request={"url": "https://h/x"}, **given)])  # type: ignore[arg-type]
+
+    # when, then
+    async with store.read() as c:
+        asked = {"connection_id": "c1", "topic": "orders/paid"}
+        assert [bytes(row["body"]) for row in await deliveries.whole(c, **asked, most=10)] == [b"d1", b"d4"]
+        assert [bytes(row["body"]) for row in await deliveries.whole(c, **asked, most=1)] == [b"d4"]
+        everything = await deliveries.whole(c, connection_id=None, topic=None, most=10)
+        assert [row["topic"] for row in everything] == [topic for _, _, topic in calls]

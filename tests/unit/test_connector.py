@@ -70,3 +70,18 @@ def test_forms_keep_empty_values_and_order() -> None:
     assert request.query == [("a", "1"), ("a", "")]
     assert request.form == [("b", ""), ("c", " x ")]
     assert Delivery(request, "c", "n", "a", "t", 0).params == {"a": "", "b": "", "c": " x "}
+
+
+def test_the_headers_of_a_signed_call_are_what_the_webhook_reads() -> None:
+    webhook = Hmac(
+        header="X-Signature",
+        timestamp="X-Time",
+        topic="X-Topic",
+        account="X-Account",
+        delivery_id="X-Delivery",
+        secret="s",
+    )
+    headers = webhook.headers(b"{}", "key", topic="paid", account="main", delivery_id="d-1", at_ms=NOW_MS)
+    request = InboundRequest("POST", "https://hub.example.com/x", headers, b"{}", NOW_MS)
+    webhook.verify(request, {"s": "key"})
+    assert (webhook.topic(request), webhook.account(request), webhook.delivery_id(request)) == ("paid", "main", "d-1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shlex
 import shutil
@@ -41,7 +42,7 @@ def tutorial(tmp_path: Path) -> Path:
     """The tutorial's files, as a reader would have them."""
     for block in check_docs.read(TUTORIAL).blocks:
         language, _, name = block.info.partition(" ")
-        if language in {"python", "toml"} and name:
+        if language in {"python", "toml", "json"} and name:
             file = tmp_path / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text, encoding="utf-8")
@@ -62,17 +63,48 @@ def test_the_tutorial_s_connector_is_as_short_as_promised(tutorial: Path) -> Non
     assert len(written) < LINES_PROMISED
 
 
-def test_the_tutorial_s_own_tests_pass(tutorial: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tutorial)],
-        cwd=tutorial,
-        env={**os.environ, "PYTHONPATH": str(tutorial)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_the_tutorial_s_package_installs_and_its_own_tests_pass(tutorial: Path, tmp_path: Path) -> None:
+    # given its package, installed
+    environment = _installed(tutorial, tmp_path / "site")
+
+    # when
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tutorial / "tests")]
+    done = _run(command, tutorial, environment)
+
+    # then the contract was asked, and the test of its own
+    assert "14 passed" in done.stdout
+
+
+def test_what_the_tutorial_says_to_type_tries_its_action(tutorial: Path, tmp_path: Path) -> None:
+    # given
+    environment = _installed(tutorial, tmp_path / "site") | {"HUB_DATA_DIR": str(tmp_path / "data")}
+    lines = [line for b in check_docs.read(TUTORIAL).blocks if b.info == "sh" for line in b.text.splitlines()]
+    [connect] = [line for line in lines if line.startswith("hub connections add postbird list")]
+    [call] = [line for line in lines if "hub plugins try postbird" in line]
+    hub = f"{sys.executable} -c 'from hub.cli import main; main()'"
+
+    # when
+    for typed in ("hub db upgrade", connect):
+        _run(["bash", "-c", typed.replace("hub ", f"{hub} ", 1)], tutorial, environment)
+    done = _run(["bash", "-c", call.replace("| hub ", f"| {hub} ") + " --json"], tutorial, environment)
+
+    # then
+    tried = json.loads(done.stdout)
+    assert (tried["then"], tried["answer"]["email"]) == ("done", "jane@example.com")
+    assert tried["calls"] == [{"method": "PUT", "path": "/v1/members", "status": 200}]
+
+
+def _installed(package: Path, there: Path) -> dict[str, str]:
+    """An environment in which a package is installed."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(there)]
+    _run([*pip, str(package)], package, dict(os.environ))
+    return {**os.environ, "PYTHONPATH": str(there)}
+
+
+def _run(command: list[str], where: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    return done
 
 
 @asynccontextmanager

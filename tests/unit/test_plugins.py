@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from hub import Account, Connector, Delivery, OAuth2, RegisterAction, RegisterConnector, hookimpl
-from hub.connector import Action
+from hub.connector import Action, Trigger
 from hub.errors import ConfigError
+from hub.logs import Sparing
 from hub.plugins import load_plugins
 from tests import acme as acme_plugin
 
@@ -193,6 +197,114 @@ def test_all_failures_are_reported_together() -> None:
 
     with pytest.raises(ConfigError, match=r"(?s)first.*second"):
         load_plugins(extra=[plugin("a", hub_register_connectors=one), plugin("b", hub_register_connectors=two)])
+
+
+@pytest.mark.parametrize("hook", ["hub_register_connectors", "hub_register_triggers", "hub_register_actions"])
+@pytest.mark.parametrize("how", ["hangs", "raises", "leaves", "floods"])
+def test_a_plugin_that_misbehaves_while_registering_is_left_out_whole(hook: str, how: str) -> None:
+    # given a plugin that registers something, and then does not come to an end as it should
+    released = threading.Event()
+
+    def one(register: Callable[..., None], name: str) -> None:
+        if hook == "hub_register_connectors":
+            register(connector(name))
+        elif hook == "hub_register_actions":
+            register(Action(connector="", name=name, title="", input=Empty, output=Empty, run=_run), connector="acme")
+        else:
+            register(Trigger(connector="", name=name, title="", payload=Empty, fact=str), connector="acme")
+
+    @hookimpl
+    def odd(register: Callable[..., None]) -> None:
+        one(register, "first")
+        if how == "hangs":
+            released.wait()
+        elif how == "floods":
+            for number in range(100_000):
+                one(register, f"n{number}")
+        raise {"raises": RuntimeError("no luck"), "leaves": SystemExit(3)}.get(how, RuntimeError("too late"))
+
+    @hookimpl
+    def sound(register: RegisterConnector) -> None:
+        register(connector("sound"))
+
+    # when
+    try:
+        loaded = load_plugins(
+            quarantine=True,
+            extra=[acme_plugin, plugin("odd", **{hook: odd}), plugin("well", hub_register_connectors=sound)],
+            register_s=0.2,
+        )
+    finally:
+        released.set()
+
+    # then nothing of it is there, everything of the others is, and it is said why
+    said = {
+        "hangs": "did not come back within",
+        "raises": "no luck",
+        "leaves": "SystemExit",
+        "floods": "more than 1,000",
+    }
+    assert said[how] in loaded.catalogue.unusable["odd"]
+    assert "sound" in loaded.catalogue.connectors
+    assert "first" not in {*loaded.catalogue.connectors, *acme_plugin.acme.actions, *acme_plugin.acme.triggers}
+    assert not any(name.startswith("n0") for name in {*loaded.catalogue.connectors, *acme_plugin.acme.actions})
+    assert "odd" not in {info.name for info in loaded.infos}
+
+
+async def _run(ctx: object, input: Empty) -> Empty:
+    return input
+
+
+def test_who_is_left_out_takes_no_part_either() -> None:
+    @hookimpl
+    def odd(register: RegisterConnector) -> None:
+        raise RuntimeError("no luck")
+
+    @hookimpl
+    def guard(action: str) -> None: ...
+
+    broken = plugin("odd", hub_register_connectors=odd, hub_before_effect=guard)
+    loaded = load_plugins(quarantine=True, extra=[broken])
+    assert loaded.manager.hook.hub_before_effect.get_hookimpls() == []
+
+
+def test_a_wrapper_around_other_plugins_is_refused() -> None:
+    @hookimpl(wrapper=True)
+    def around(action: str) -> Any:
+        return (yield)
+
+    with pytest.raises(ConfigError, match="plugin odd: hub_after_effect is a wrapper around other plugins"):
+        load_plugins(extra=[plugin("odd", hub_after_effect=around)])
+
+
+def test_a_failure_that_comes_again_and_again_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    @hookimpl
+    def odd(action: str) -> None:
+        raise RuntimeError("no luck")
+
+    async def ask() -> None:
+        for _ in range(50):
+            await loaded.notify("hub_after_effect", limit_s=5, action="a.b", run_id="r", outcome="done")
+
+    loaded = load_plugins(extra=[plugin("odd", hub_after_effect=odd)])
+    try:
+        asyncio.run(ask())
+    finally:
+        loaded.close()
+    [told] = [record for record in caplog.records if getattr(record, "what", "") == "hook_failed"]
+    assert (vars(told)["plugin"], "RuntimeError" in vars(told)["error"]) == ("odd", True)
+
+
+def test_a_plugin_that_logs_without_end_fills_no_disk() -> None:
+    spare = Sparing(most=10)
+
+    def lines(thread: str) -> int:
+        record = logging.LogRecord("odd", logging.INFO, "f", 1, "and on", (), None)
+        record.threadName = thread
+        return sum(spare.filter(record) for _ in range(100))
+
+    assert lines("plugin odd") == 10
+    assert lines("MainThread") == 100
 
 
 def test_the_specs_are_documented_and_known_to_pluggy() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hub import ActionContext, AuthExpired, Effect, Money, OutcomeUnknown, RateLimited, Rejected, VendorUnavailable
+from hub import ActionContext, Effect, Money, OutcomeUnknown, RateLimited, Rejected, VendorUnavailable
 from hub.clock import FrozenClock
-from hub.testing.context import sandbox_context
-from hub.testing.sandbox import SandboxServer
-from hub_shopify import shopify
 from hub_shopify.actions import (
     DiscountInput,
     TagInput,
@@ -34,12 +30,6 @@ TEN_PERCENT = DiscountInput(percentage=10, prefix="COMEBACK-", expires_after="7d
 @pytest.fixture
 def customer(sandbox: ShopifySandbox, shop: str) -> str:
     return str(sandbox.shop(shop).customer({"email": "jane@example.com"}, "2026-11-22T10:00:00Z")["id"])
-
-
-@pytest.fixture
-async def stranger(server: SandboxServer, shop: str) -> AsyncIterator[ActionContext]:
-    async with sandbox_context(shopify, server.url, {"shop": shop}, token="shpat_wrong") as context:
-        yield context
 
 
 # -- discount codes ----------------------------------------------------------------------------------------------------
@@ -168,12 +158,6 @@ async def test_a_throttled_call_succeeds_after_the_wait(
     clock.offset_ms += round(refused.value.retry_after_s * 1000)
     await create_discount.run(ctx, TEN_PERCENT)
     assert len(sandbox.log) == 1
-
-
-async def test_a_wrong_token_asks_for_a_new_authorisation(stranger: ActionContext, sandbox: ShopifySandbox) -> None:
-    with pytest.raises(AuthExpired):
-        await create_discount.run(stranger, TEN_PERCENT)
-    assert sandbox.log == []
 
 
 async def test_an_outage_did_nothing(ctx: ActionContext, sandbox: ShopifySandbox) -> None:
