@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import hub
-from hub.cli import caps, connect, inspect, operate, pauses, recipes, retries, serve, top
+from hub.cli import caps, connect, database, inspect, operate, pauses, recipes, retries, serve, top
 from hub.cli.output import print_error
 from hub.errors import HubError, StoreUnavailable
 
@@ -88,6 +88,7 @@ recipes.add_to(app)
 inspect.add_to(app)
 top.add_to(app)
 operate.add_to(app)
+database.add_to(app)
 pauses.add_to(app)
 retries.add_to(app)
 caps.add_to(app)

@@ -1,0 +1,136 @@
+"""Commands for the database: its schema, and what lies in it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli.entry import bare_store, current_settings, require_database, run, with_hub
+from hub.cli.output import AsJson, console, print_json, say, show_list, show_record
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
+    from hub.store.migrate import SchemaStatus
+
+database = typer.Typer(help="The database: its schema, and what lies in it.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(database, name="db", rich_help_panel="Operate")
+
+
+@database.command("status")
+def status(as_json: AsJson = False) -> None:
+    """The schema that the database has, and the one that this release needs."""
+
+    async def find() -> tuple[str, SchemaStatus]:
+        from hub.store import migrate
+
+        settings = current_settings()
+        require_database(settings)
+        async with bare_store(settings) as store:
+            return store.dialect, await migrate.status(store)
+
+    dialect, found = run(find())
+    shown = {
+        "database": dialect,
+        "current": found.current,
+        "needed": found.needed,
+        "behind": list(found.behind),
+        "ready": found.ready,
+    }
+    if as_json:
+        print_json(shown)
+        return
+    show_record(
+        {**shown, "current": found.current or "empty"},
+        {"database": "database", "current": "schema", "needed": "needed", "behind": "missing", "ready": "ready"},
+    )
+    if not found.ready:
+        say("run `hub db upgrade`")
+
+
+@database.command("upgrade")
+def upgrade() -> None:
+    """Bring the schema to what this release needs."""
+
+    async def act() -> SchemaStatus:
+        from hub.process import open_store
+        from hub.store import migrate
+
+        settings = current_settings()
+        with _alone(settings):
+            if settings.embedded:
+                # As the embedded hub does when it starts: with a copy of the file beside it.
+                async with open_store(settings, upgrade=True) as store:
+                    return await migrate.status(store)
+            async with bare_store(settings) as store:
+                # Says first whether the database answers and belongs to no newer release.
+                await migrate.status(store)
+                await migrate.upgrade(store)
+                return await migrate.status(store)
+
+    say(f"the database is at {run(act()).current}")
+
+
+@database.command("downgrade")
+def downgrade(
+    to: Annotated[
+        str, typer.Option("--to", metavar="REV", help="The revision to go back to; base removes all tables.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take the schema back; what the older one cannot hold is lost."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("this may lose data; add --yes to do it", param_hint="--yes")
+        typer.confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", abort=True)
+
+    async def act() -> SchemaStatus:
+        from hub.store import migrate
+
+        settings = current_settings()
+        require_database(settings)
+        with _alone(settings):
+            async with bare_store(settings) as store:
+                await migrate.status(store)
+                await migrate.downgrade(store, to)
+                return await migrate.status(store)
+
+    say(f"the database is {run(act()).current or 'empty'} now")
+
+
+@database.command("prune")
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what is too old.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Remove it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what is older than the HUB_KEEP_… settings say, as running hubs do each hour by themselves."""
+    if dry_run == now:
+        raise typer.BadParameter("choose --dry-run to count or --now to remove", param_hint="--dry-run / --now")
+    with console(error=True).status("looking") as shown:
+        counted = 0
+
+        def progress(name: str, count: int) -> None:
+            nonlocal counted
+            counted += count
+            shown.update(f"{name}: {counted:,} of all kinds so far")
+
+        removed = with_hub(lambda hub: hub.retention.prune(dry=dry_run, progress=progress))
+    if as_json:
+        print_json(removed)
+        return
+    rows = [{"kind": name, "count": count} for name, count in removed.items()]
+    show_list(rows, {"kind": "kind", "count": "too old" if dry_run else "removed"}, as_json=False, empty="")
+
+
+def _alone(settings: Settings) -> AbstractContextManager[None]:
+    """Keeps the embedded hub away while its schema changes. Raises ConfigError when it runs."""
+    from hub.process import OneProcess
+
+    return OneProcess(settings) if settings.embedded else nullcontext()
