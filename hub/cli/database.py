@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hub.cli.entry import bare_store, current_settings, require_database, run, with_hub
-from hub.cli.output import AsJson, console, print_json, say, show_list, show_record
+from hub.cli.output import AsJson, console, print_json, say, show_list, show_record, without_password
 
 if TYPE_CHECKING:
     from hub.settings import Settings
+    from hub.store.copying import Copied, Progress
     from hub.store.migrate import SchemaStatus
 
 database = typer.Typer(help="The database: its schema, and what lies in it.", no_args_is_help=True)
@@ -127,6 +129,69 @@ def prune(
         return
     rows = [{"kind": name, "count": count} for name, count in removed.items()]
     show_list(rows, {"kind": "kind", "count": "too old" if dry_run else "removed"}, as_json=False, empty="")
+
+
+@database.command("copy")
+def copy(
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="postgresql://… or sqlite:///FILE, empty as yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the whole hub into an empty database of either kind, while no hub runs. It is copied wholly or not at all."""
+    with console(error=True).status("looking") as shown:
+
+        def progress(table: str, rows: int) -> None:
+            shown.update(f"{table}: {rows:,} rows")
+
+        copied = run(_copied(to, progress))
+    total = sum(one.rows for one in copied)
+    if as_json:
+        print_json({"to": without_password(to), "rows": total, "tables": [vars(one) for one in copied]})
+        return
+    show_list(
+        [vars(one) for one in copied],
+        {"table": "table", "rows": "rows", "checksum": "checksum"},
+        as_json=False,
+        empty="",
+    )
+    say(
+        f"{total:,} rows are the same on both sides; set HUB_DATABASE_URL to the new database, keep HUB_KEYS (or the file "
+        "`keys` of the data directory) as it is, and start",
+        "never start the old one again: both would do the same work",
+    )
+
+
+async def _copied(to: str, progress: Progress) -> list[Copied]:
+    from hub.clock import Clock
+    from hub.store import copying
+    from hub.store.session import Store
+
+    settings = current_settings()
+    require_database(settings)
+    target = Store(to, pool=2)
+    try:
+        if target.in_memory:
+            raise typer.BadParameter("a database in memory is gone at once; name a file", param_hint="--to")
+        if target.file and not (folder := Path(target.file).parent).exists():
+            raise typer.BadParameter(f"there is no folder {folder}", param_hint="--to")
+        with _alone(settings):
+            _require_empty_spool(settings)
+            async with bare_store(settings, pool=2) as source:
+                return await copying.copy(source, target, now_ms=Clock().now_ms(), progress=progress)
+    finally:
+        await target.close()
+
+
+def _require_empty_spool(settings: Settings) -> None:
+    """Raise StoreError while deliveries wait outside the database: they would be left behind."""
+    from hub.errors import StoreError
+    from hub.segments import survey
+
+    folder = settings.spool_folder()
+    if folder is not None and (waiting := survey(folder).records):
+        raise StoreError(
+            f"deliveries wait in the spool and not in the database yet: {waiting}; start the hub on the old database until "
+            "`hub doctor` says that nothing waits, stop it, and copy again"
+        )
 
 
 def _alone(settings: Settings) -> AbstractContextManager[None]:

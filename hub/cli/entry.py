@@ -89,11 +89,11 @@ def require_database(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def bare_store(settings: Settings) -> AsyncIterator[Store]:
+async def bare_store(settings: Settings, *, pool: int = 1) -> AsyncIterator[Store]:
     """The store, whatever its schema. Made here and not by `hub.process`, which takes a second to import."""
     from hub.store.session import Store
 
-    store = Store(settings.store_url(), pool=1)
+    store = Store(settings.store_url(), pool=pool)
     try:
         yield store
     finally:

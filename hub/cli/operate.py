@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ from hub.cli.entry import (
     read,
     run,
 )
-from hub.cli.output import AsJson, print_error, print_json, say, show_list
+from hub.cli.output import AsJson, print_error, print_json, say, show_list, without_password
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 _PANEL = "Operate"
 # Stops of a long jump may each wait for work in hand.
 _ADVANCE_LIMIT_S = 3600
-_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
 
 keys = typer.Typer(help="Encryption keys.", no_args_is_help=True)
 api_keys = typer.Typer(help="Keys of callers of the REST API.", no_args_is_help=True)
@@ -111,7 +109,7 @@ def _masked(name: str, value: Json) -> Json:
         return f"{len(value)} set, not shown" if value else None
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _PASSWORD.sub(lambda m: f"{m[2]}=***" if m[2] else f"{m[1]}:***@", str(value))
+    return without_password(str(value))
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------

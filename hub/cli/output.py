@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,6 +26,7 @@ Before = Annotated[str | None, typer.Option(help="Go on after this id: the last 
 # What a pipe or a file gets, which have no width of their own.
 _WIDTH = 100
 _TIMES = ("at", "minute")
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
 # What people copy: never broken over lines.
 _WHOLE = ("id", "name", "webhook_url")
 
@@ -133,6 +135,11 @@ def show_record(record: Mapping[str, Json], titles: Mapping[str, str]) -> None:
 def plain(text: str) -> str:
     """Text that cannot steer a terminal: what vendors send may hold control characters."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def without_password(url: str) -> str:
+    """A URL with its passwords starred out."""
+    return _PASSWORD.sub(lambda m: f"{m[2]}=***" if m[2] else f"{m[1]}:***@", url)
 
 
 def _is_time(key: str) -> bool:
