@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from hub.cli.entry import bare_store, current_settings, database_file
 from hub.clock import Clock, format_duration, rfc3339
@@ -17,13 +15,12 @@ from hub.process import OneProcess, make_vault, public_url
 from hub.segments import survey
 from hub.settings import Settings
 from hub.store import migrate
-from hub.store.invariants import Sweep, findings
+from hub.store.invariants import Sweep, lasting
 from hub.store.session import Store
 from hub.timetravel import HubTime
 
 _REDIS_LIMIT_S = 3
 _SKEW_LIMIT_MS = 1_000
-_AGAIN_S = 1.0
 
 
 class State(StrEnum):
@@ -187,14 +184,9 @@ async def _invariants(settings: Settings, store: Store) -> list[Finding]:
     """What the watchdog of a worker looks for. Looked for twice: in the midst of work much looks wrong for a moment."""
     clock = Clock()
     await HubTime(store, clock, development=settings.development).sync()
-    given: dict[str, Any] = {"lease_ms": int(settings.lease_s * 1000)}
     async with store.read() as c:
-        first = await findings(c, now_ms=clock.now_ms(), sweep=Sweep(), **given)
-        if first:
-            await asyncio.sleep(_AGAIN_S)
-        again = {f.kind: f for f in await findings(c, now_ms=clock.now_ms(), sweep=Sweep(), **given)} if first else {}
-    both = [f.only(again[f.kind].refs) for f in first if f.kind in again]
-    found = [Finding("watchdog", State.WARNING, f"{f.message}: {len(f.refs)} found", f.mend) for f in both if f.refs]
+        both = await lasting(c, sweep=Sweep, now_ms=clock.now_ms(), lease_ms=int(settings.lease_s * 1000))
+    found = [Finding("watchdog", State.WARNING, f"{f.message}: {len(f.refs)} found", f.mend) for f in both]
     return found or [Finding("watchdog", State.OK, "nothing is stuck")]
 
 

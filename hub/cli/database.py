@@ -15,6 +15,7 @@ from hub.cli.output import AsJson, console, print_json, say, show_list, show_rec
 if TYPE_CHECKING:
     from hub.settings import Settings
     from hub.store.copying import Copied, Progress
+    from hub.store.invariants import Finding
     from hub.store.migrate import SchemaStatus
 
 database = typer.Typer(help="The database: its schema, and what lies in it.", no_args_is_help=True)
@@ -129,6 +130,35 @@ def prune(
         return
     rows = [{"kind": name, "count": count} for name, count in removed.items()]
     show_list(rows, {"kind": "kind", "count": "too old" if dry_run else "removed"}, as_json=False, empty="")
+
+
+@database.command("check")
+def check(as_json: AsJson = False) -> None:
+    """Whether the database is sound: the file, the schema with its indexes, and what must be true of the rows.
+
+    It may run beside a hub, and reads everything, so it takes its time. Exit code 1 when it finds something.
+    """
+    with console(error=True).status("looking at everything"):
+        found = run(_checked())
+    if as_json:
+        print_json([{"kind": f.kind, "refs": list(f.refs), "message": f.message, "mend": f.mend} for f in found])
+    else:
+        for finding in found:
+            many = f" ({len(finding.refs)} found)" if len(finding.refs) > 1 else ""
+            say(f"wrong    {finding.message}{many}", style="bold red")
+            say(f"         mend: {finding.mend}")
+        say(*([] if found else ["the database is sound"]))
+    if found:
+        raise typer.Exit(1)
+
+
+async def _checked() -> list[Finding]:
+    from hub.store import soundness
+
+    settings = current_settings()
+    require_database(settings)
+    async with bare_store(settings) as store:
+        return await soundness.check(store, lease_ms=int(settings.lease_s * 1000))
 
 
 @database.command("copy")

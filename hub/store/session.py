@@ -98,13 +98,13 @@ class Store:
                 yield
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
+    async def read(self, *, limit_s: float = LIMIT_S) -> AsyncIterator[Connection]:
         """Reads, each statement for itself. Raises StoreUnavailable when the database cannot be reached."""
         if self.in_memory:
-            async with self.write() as connection:
+            async with self.write(limit_s=limit_s) as connection:
                 yield connection
         else:
-            async with guard(), asyncio.timeout(LIMIT_S), self._reader.lend() as driver:
+            async with guard(), asyncio.timeout(limit_s), self._reader.lend() as driver:
                 yield Connection(driver, self.dialect)
 
     async def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -143,10 +142,10 @@ async def test_a_copy_that_is_killed_leaves_an_empty_target_and_can_be_made_agai
     await store.close()
 
     # when the process that copies is killed in the midst of it
-    killed = subprocess.run([sys.executable, "-c", _KILLED, source, target], check=False)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, source, target)
 
     # then nothing is there, and the next copy is whole
-    assert killed.returncode == -signal.SIGKILL
+    assert await process.wait() == -signal.SIGKILL
     assert (await _everything(target))["contact"] == []
     assert {one.table: one.rows for one in await _copy(source, target)}["contact"] == 1200
 
