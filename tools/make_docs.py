@@ -109,7 +109,7 @@ _CLI_HEAD = """
 # Commands
 
 `hub COMMAND --help` says the same in a terminal.
-Commands that show something take `--json`.
+Every command that answers takes `--json`; those that run until they are stopped do not.
 """
 
 

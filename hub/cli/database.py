@@ -13,6 +13,7 @@ from hub.cli.entry import bare_store, current_settings, require_database, run, w
 from hub.cli.output import AsJson, console, print_json, say, show_list, show_record, without_password
 
 if TYPE_CHECKING:
+    from hub.events import Json
     from hub.settings import Settings
     from hub.store.copying import Copied, Progress
     from hub.store.invariants import Finding
@@ -39,13 +40,7 @@ def status(as_json: AsJson = False) -> None:
             return store.dialect, await migrate.status(store)
 
     dialect, found = run(find())
-    shown = {
-        "database": dialect,
-        "current": found.current,
-        "needed": found.needed,
-        "behind": list(found.behind),
-        "ready": found.ready,
-    }
+    shown = _status_view(dialect, found)
     if as_json:
         print_json(shown)
         return
@@ -57,11 +52,21 @@ def status(as_json: AsJson = False) -> None:
         say("run `hub db upgrade`")
 
 
+def _status_view(dialect: str, found: SchemaStatus) -> dict[str, Json]:
+    return {
+        "database": dialect,
+        "current": found.current,
+        "needed": found.needed,
+        "behind": list(found.behind),
+        "ready": found.ready,
+    }
+
+
 @database.command("upgrade")
-def upgrade() -> None:
+def upgrade(as_json: AsJson = False) -> None:
     """Bring the schema to what this release needs."""
 
-    async def act() -> SchemaStatus:
+    async def act() -> tuple[str, SchemaStatus]:
         from hub.process import open_store
         from hub.store import migrate
 
@@ -70,14 +75,18 @@ def upgrade() -> None:
             if settings.embedded:
                 # As the embedded hub does when it starts: with a copy of the file beside it.
                 async with open_store(settings, upgrade=True) as store:
-                    return await migrate.status(store)
+                    return store.dialect, await migrate.status(store)
             async with bare_store(settings) as store:
                 # Says first whether the database answers and belongs to no newer release.
                 await migrate.status(store)
                 await migrate.upgrade(store)
-                return await migrate.status(store)
+                return store.dialect, await migrate.status(store)
 
-    say(f"the database is at {run(act()).current}")
+    dialect, found = run(act())
+    if as_json:
+        print_json(_status_view(dialect, found))
+    else:
+        say(f"the database is at {found.current}")
 
 
 @database.command("downgrade")
@@ -86,6 +95,7 @@ def downgrade(
         str, typer.Option("--to", metavar="REV", help="The revision to go back to; base removes all tables.")
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take the schema back; what the older one cannot hold is lost."""
     if not yes:
@@ -93,7 +103,7 @@ def downgrade(
             raise typer.BadParameter("this may lose data; add --yes to do it", param_hint="--yes")
         typer.confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", abort=True)
 
-    async def act() -> SchemaStatus:
+    async def act() -> tuple[str, SchemaStatus]:
         from hub.store import migrate
 
         settings = current_settings()
@@ -102,9 +112,13 @@ def downgrade(
             async with bare_store(settings) as store:
                 await migrate.status(store)
                 await migrate.downgrade(store, to)
-                return await migrate.status(store)
+                return store.dialect, await migrate.status(store)
 
-    say(f"the database is {run(act()).current or 'empty'} now")
+    dialect, found = run(act())
+    if as_json:
+        print_json(_status_view(dialect, found))
+    else:
+        say(f"the database is {found.current or 'empty'} now")
 
 
 @database.command("prune")

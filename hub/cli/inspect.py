@@ -139,7 +139,7 @@ def show_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJs
 
 
 @runs.command("cancel")
-def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """End a run: at once when it waits, before its next call when it is being worked on."""
     from hub.store import runs as rows
     from hub.store import views
@@ -150,10 +150,16 @@ def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
             async with store.write() as c:
                 shown = await views.show_run(c, run_id)
                 if shown["finished_at"] is not None:
-                    raise ConfigError(f"the run has ended already, by {shown['ended_by']}, at {shown['finished_at']}")
+                    raise ConfigError(
+                        f"the run {run_id} has ended already, by {shown['ended_by']}, at {shown['finished_at']}; "
+                        f"`hub runs show {run_id}` tells how"
+                    )
                 await rows.stop(c, {run_id: {"cancel": "cancelled by operator", "event": None}}, now_ms)
 
     run(cancel())
+    if as_json:
+        print_json({"run": run_id, "will_end": True})
+        return
     say("the run will end within a second, while a hub is running; `hub runs show` tells")
 
 

@@ -126,11 +126,15 @@ ApiKeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who holds the k
 
 
 @keys.command("generate")
-def generate_key() -> None:
+def generate_key(as_json: AsJson = False) -> None:
     """Print a new encryption key for HUB_KEYS: put it first, keep the old ones after it, and run `hub keys rotate`."""
     from hub.vault import generate_key
 
-    print(generate_key())
+    made = generate_key()
+    if as_json:
+        print_json({"key": made})
+    else:
+        print(made)
 
 
 @keys.command("list")
@@ -210,7 +214,7 @@ def list_api_keys(as_json: AsJson = False) -> None:
 
 
 @api_keys.command("revoke")
-def revoke_api_key(name: ApiKeyName) -> None:
+def revoke_api_key(name: ApiKeyName, as_json: AsJson = False) -> None:
     """Make an API key useless from now on."""
 
     async def revoke() -> None:
@@ -223,6 +227,9 @@ def revoke_api_key(name: ApiKeyName) -> None:
                 raise NotThere(f"there is no API key {name}{nearest(name, known)}; `hub api-keys list` shows them")
 
     run(revoke())
+    if as_json:
+        print_json({"name": name, "revoked": True})
+        return
     say(f"the API key {name} no longer opens anything")
 
 
