@@ -118,6 +118,19 @@ class Library:
                 missing.setdefault(scope, []).append(recipe)
         return dict(sorted(missing.items()))
 
+    async def started_by(self, name: str) -> list[str]:
+        """The published recipes that an event of this connection may start, by name."""
+        connection = await self._connections.by_name(name)
+        await self.refresh()
+        found = {
+            recipe
+            for recipe, version in self._live
+            for start in self._programs[recipe, version].starts
+            if name in (start.connections or {name})
+            and any(type_.startswith(f"{connection.connector}.") for type_ in start.types)
+        }
+        return sorted(found)
+
     def purpose(self, name: str) -> Purpose | None:
         """A purpose by name, or None."""
         return self._purposes.get(name)

@@ -15,8 +15,9 @@ from hub.cli.entry import (
     open_existing_store,
     read,
     run,
+    unknown_variables,
 )
-from hub.cli.output import AsJson, print_error, print_json, say, show_list, without_password
+from hub.cli.output import AsJson, note, print_error, print_json, say, show_list, without_password
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,9 +43,13 @@ def add_to(app: typer.Typer) -> None:
         app.add_typer(group, name=name, rich_help_panel=_PANEL)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as wrong, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check a set-up and say what to mend; exit code 1 when something is wrong."""
-    from hub.cli.checkup import State, examine
+    from hub.cli.checkup import examine
+    from hub.cli.findings import State
 
     findings = run(examine())
     if as_json:
@@ -54,7 +59,8 @@ def doctor(as_json: AsJson = False) -> None:
         for finding in findings:
             say(f"{finding.state.value:<8} {finding.check}: {finding.message}", style=styles[finding.state])
             say(*([f"         mend: {finding.mend}"] if finding.mend else []))
-    if any(finding.state is State.WRONG for finding in findings):
+    failing = {State.WRONG, State.WARNING} if strict else {State.WRONG}
+    if any(finding.state in failing for finding in findings):
         raise typer.Exit(1)
 
 
@@ -84,6 +90,8 @@ def settings(as_json: AsJson = False) -> None:
     rows = _described(load_settings())
     columns = {"name": "setting", "value": "value", "source": "from", "description": "meaning"}
     show_list(rows, columns, as_json=as_json, empty="no settings")
+    for sentence in unknown_variables():
+        note(sentence)
 
 
 def _described(found: Settings) -> list[dict[str, Json]]:

@@ -238,6 +238,15 @@ def test_an_old_schema_stops_the_pair_with_the_command_that_mends_it(
     assert empty_cli.json("db", "status")["ready"] is False
 
 
+def test_a_misspelt_variable_is_named_at_the_start(empty_cli: Cli, started: Started) -> None:
+    hub = started("up", "--port", "0", "--no-sandbox", HUB_PUBLIC_ULR="https://hub.example.com")
+    hub.wait_for(_READY)
+    assert hub.end() == 0
+    [line] = hub.err.read_text().splitlines()
+    assert json.loads(line)["what"] == "setting_unknown"
+    assert "HUB_PUBLIC_ULR is set, and there is no such setting; did you mean HUB_PUBLIC_URL?" in line
+
+
 def test_hub_up_brings_an_old_file_up_to_date_and_keeps_a_copy(empty_cli: Cli, started: Started) -> None:
     # Given a file of an earlier release, with a row in it
     assert empty_cli("db", "upgrade").exit_code == 0
