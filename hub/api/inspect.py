@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
-from hub.api.access import Reading, Writing
+from hub import replays
+from hub.api.access import Reading, Writing, caller
 from hub.events import Json
 from hub.store import deliveries, runs, views
 
 router = APIRouter(prefix="/api/v1", tags=["inspect"])
+
+# How long a caller waits to hear what came of a replay.
+_REPLAY_PATIENCE_S = 5.0
 
 Most = Annotated[int, Query(ge=1, le=200)]
 
@@ -65,6 +69,17 @@ async def show_event(hub: Reading, event_id: str) -> dict[str, Json]:
     """One event, the runs it started, and why it started none of others."""
     async with hub.store.read() as c:
         return await views.show_event(c, event_id)
+
+
+@router.post("/events/{event_id}/replay")
+async def replay_event(hub: Writing, request: Request, event_id: str) -> dict[str, Json]:
+    """Route an event again: recipes that it has not started are asked anew. Answers what came of it within five seconds.
+
+    While `stage` is still `route`, no worker has taken it up.
+    """
+    kept = hub.settings.keep_runs_days
+    await replays.replay(hub.store, hub.clock, event_id, who=caller(request), keep_runs_days=kept, ring=hub.ring)
+    return await replays.outcome(hub.store, event_id, limit_s=_REPLAY_PATIENCE_S)
 
 
 @router.get("/deliveries")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import getpass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import hub_clock, open_existing_store, read, run
-from hub.cli.output import AsJson, Before, Limit, print_json, say, show_list, show_record, show_table
+from hub.cli.entry import hub_clock, open_existing_store, read, run, with_hub
+from hub.cli.output import AsJson, Before, Limit, note, print_json, say, show_list, show_record, show_table
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hub.events import Json
+    from hub.process import Hub
     from hub.store.session import Connection
 
 _PANEL = "Look"
+# How long somebody waits at the terminal to hear what came of a replay.
+_REPLAY_PATIENCE_S = 5.0
 
 runs = typer.Typer(help="Runs: what became of recipes.", no_args_is_help=True)
 events = typer.Typer(help="Events: what happened.", no_args_is_help=True)
@@ -62,6 +66,7 @@ class Stage(StrEnum):
     ROUTED = "routed"
     QUARANTINED = "quarantined"
     PLUGIN = "plugin"
+    UNCONNECTED = "unconnected"
 
 
 class DeliveryState(StrEnum):
@@ -195,6 +200,37 @@ def show_event(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: 
     if as_json:
         print_json(found)
         return
+    _show_event(found)
+
+
+@events.command("replay")
+def replay_event(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Route an event again, after a recipe was published or mended; shows what came of it.
+
+    Every published recipe is asked anew, except those of which the event has started a run already: no run starts twice.
+    Runs that failed are taken up by `hub runs retry`.
+    """
+
+    async def replay(hub: Hub) -> dict[str, Json]:
+        from hub import replays
+
+        await hub.time.sync()
+        kept = hub.settings.keep_runs_days
+        await replays.replay(hub.store, hub.clock, event_id, who=getpass.getuser(), keep_runs_days=kept, ring=hub.ring)
+        return await replays.outcome(hub.store, event_id, limit_s=_REPLAY_PATIENCE_S)
+
+    found = with_hub(replay)
+    if as_json:
+        print_json(found)
+        return
+    if found["stage"] == "route":
+        note(
+            "no hub has taken it up yet; it is routed as soon as one runs, and `hub events show` tells what came of it"
+        )
+    _show_event(found)
+
+
+def _show_event(found: dict[str, Json]) -> None:
     titles = {
         "id": "event",
         "type": "type",

@@ -56,6 +56,7 @@ _NEEDS = {
     "runs cancel": ["x"],
     "runs answer": ["x", "--done"],
     "events show": ["x"],
+    "events replay": ["x"],
     "contacts show": ["x"],
     "api-keys create": ["x", "--scope", "read"],
     "api-keys revoke": ["x"],
