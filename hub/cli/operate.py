@@ -84,11 +84,11 @@ def plugins(as_json: AsJson = False) -> None:
 
 
 def settings(as_json: AsJson = False) -> None:
-    """Every setting with its value, where that comes from, and what it means. Secrets are masked."""
+    """Every setting with its value, where that comes from, its default, and what it means. Secrets are masked."""
     from hub.settings import load_settings
 
     rows = _described(load_settings())
-    columns = {"name": "setting", "value": "value", "source": "from", "description": "meaning"}
+    columns = {"name": "setting", "value": "value", "source": "from", "default": "default", "description": "meaning"}
     show_list(rows, columns, as_json=as_json, empty="no settings")
     for sentence in unknown_variables():
         note(sentence)
@@ -105,6 +105,7 @@ def _described(found: Settings) -> list[dict[str, Json]]:
                 "name": variable,
                 "value": _masked(name, getattr(found, name)),
                 "source": "environment" if variable in environment else given,
+                "default": _masked(name, field.get_default(call_default_factory=True)),
                 "description": field.description,
             }
         )

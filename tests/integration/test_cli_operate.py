@@ -69,6 +69,8 @@ def test_settings_tell_their_source_and_no_secret(empty_cli: Cli, monkeypatch: p
     assert shown["HUB_REDIS_URL"]["value"] == "redis://:***@redis.example.com/0"
     assert (shown["HUB_KEYS"]["source"], shown["HUB_PORT"]["source"]) == ("environment", "default")
     assert all(row["description"] for row in shown.values())
+    assert (shown["HUB_PORT"]["default"], shown["HUB_KEYS"]["default"]) == (8000, None)
+    assert (shown["HUB_DATA_DIR"]["value"], shown["HUB_DATA_DIR"]["default"]) == (str(empty_cli.data_dir), "hub-data")
     for secret in (key, "s3cret", "pa@ss"):
         assert secret not in text + str(shown)
 
