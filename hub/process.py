@@ -174,7 +174,9 @@ async def open_hub(
     clock = clock or Clock()
     if settings.seam:
         if not settings.development:
-            raise ConfigError("HUB_SEAM is for tests: it needs HUB_DEVELOPMENT=true, never in production")
+            raise ConfigError(
+                "HUB_SEAM is for tests, and needs HUB_DEVELOPMENT=true; unset it, never set either in production"
+            )
         seams.arm(settings.seam)
     async with open_store(settings, upgrade=upgrade, pool=pool) as store:
         transport = Transport(sandbox_url=settings.sandbox_url, limit=max(100, settings.slots))

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hub.catalogue import nearest
 from hub.clock import FrozenClock, format_duration, parse_duration_ms, parse_time_ms
 from hub.conditions import Truth, judge
 from hub.connector import Trigger
@@ -208,7 +209,8 @@ async def _happen(hub: Hub, given: GivenEvent) -> None:
     """Store an event as if it had come through the door."""
     trigger = hub.plugins.catalogue.trigger(given.event)
     if trigger is None:
-        raise ConfigError(f"there is no event {given.event}; `hub plugins` lists them")
+        known = hub.plugins.catalogue.triggers()
+        raise ConfigError(f"there is no event {given.event}{nearest(given.event, known)}; `hub plugins` lists them")
     connection = await hub.connections.by_name(given.connection or trigger.connector)
     event = trigger.event(_payload(trigger, given), hub.clock.now_ms())
     async with hub.store.write() as c:

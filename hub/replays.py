@@ -41,7 +41,7 @@ async def replay(
         if came["received_at"] <= now_ms - keep_runs_days * _DAY_MS:
             raise ConfigError(
                 f"the event {event_id} came at {rfc3339(came['received_at'])}: runs are kept for {keep_runs_days} days "
-                "(HUB_KEEP_RUNS_DAYS), so nobody knows any more what it has started"
+                "(HUB_KEEP_RUNS_DAYS), so nobody knows any more what it has started; it stays as it is"
             )
         if not await events.route_again(c, event_id, who=who, at_ms=now_ms):
             why = _NOT_NOW.get(found["stage"], f"it is at the stage {found['stage']}")

@@ -358,7 +358,10 @@ def _values(given: Sequence[str] | None, from_env: Sequence[str] | None) -> dict
         values[name] = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
     for name, variable in _pairs("--secret-from-env", from_env):
         if variable not in os.environ:
-            raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--secret-from-env")
+            raise typer.BadParameter(
+                f"the environment variable {variable} is not set; set it, or name another one",
+                param_hint="--secret-from-env",
+            )
         values[name] = os.environ[variable]
     return values
 
@@ -368,7 +371,9 @@ def _pairs(option: str, given: Sequence[str] | None) -> Iterable[tuple[str, str]
         name, equals, value = one.partition("=")
         if not name or not equals:
             # What was typed may be a secret, so it is not repeated.
-            raise typer.BadParameter("write FIELD=VALUE", param_hint=option)
+            raise typer.BadParameter(
+                f"write {option} FIELD={'VAR' if option == '--secret-from-env' else 'VALUE'}", param_hint=option
+            )
         yield name, value
 
 

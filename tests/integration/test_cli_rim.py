@@ -150,6 +150,63 @@ def test_a_misspelt_command_is_a_usage_error_with_a_suggestion(empty_cli: Cli, t
     assert f"'{meant}'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["recipes", "publish", "thansk"], "did you mean thanks?"),
+        (["recipes", "show", "thnks"], "did you mean thanks?"),
+        (["connections", "test", "my-shpo"], "did you mean my-shop?"),
+        (["connections", "reauthorise", "my-shap"], "did you mean my-shop?"),
+        (["connections", "add", "shopfy", "x"], "did you mean shopify?"),
+        (["connections", "add", "shopify", "x", "--sandbox", "--set", "shpo=a"], "did you mean shop?"),
+        (["connections", "add", "shopify", "x", "--sandbox", "--set", "shop=a.myshopify.com", "--app", "our"], "ours?"),
+        (["apps", "add", "shopifi", "x"], "did you mean shopify?"),
+        (["pause", "--recipe", "thansk", "--reason", "x"], "did you mean thanks?"),
+        (["pause", "--connection", "my-shp", "--reason", "x"], "did you mean my-shop?"),
+        (["pause", "--purpose", "ordrs", "--reason", "x"], "did you mean orders?"),
+        (["caps", "set", "1", "--per", "day", "--recipe", "thansk"], "did you mean thanks?"),
+        (
+            ["caps", "set", "1", "--per", "day", "--connection", "my-shop", "--unit", "message"],
+            "did you mean messages?",
+        ),
+        (["api-keys", "revoke", "locl"], "did you mean local?"),
+        (["runs", "list", "--recpie", "x"], "--recipe"),
+        (["recipes", "validate", "purpose.yaml"], "did you mean orders?"),
+        (["recipes", "validate", "step.yaml"], "did you mean wait?"),
+        (["recipes", "validate", "event.yaml"], "did you mean shopify.order_paid?"),
+        (["recipes", "validate", "action.yaml"], "did you mean twilio.send_sms?"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest_right_one(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: list[str], meant: str
+) -> None:
+    # Given a hub with one of everything, and recipes with a mistake each
+    monkeypatch.chdir(tmp_path)
+    head = "recipe: {}\non: {{event: shopify.order_paid}}\nsteps:\n  - {}\n"
+    send = "{{do: {}, purpose: {}, with: {{to: '+14155550100', body: x}}}}"
+    purposes = "orders: {channel: sms, class: transactional}\n"
+    (tmp_path / "purposes.yaml").write_text(purposes)
+    (tmp_path / "thanks.yaml").write_text(head.format("thanks", "wait: 1h"))
+    for command in (
+        ["connections", "add", "shopify", "my-shop", "--set", "shop=my-shop.myshopify.com", "--sandbox"],
+        ["apps", "add", "shopify", "ours", "--set", "client_secret=planted"],
+        ["recipes", "apply", "purposes.yaml", "thanks.yaml"],
+        ["api-keys", "create", "local", "--scope", "read"],
+    ):
+        result = cli(*command)
+        assert result.exit_code == 0, result.output
+    (tmp_path / "step.yaml").write_text(head.format("a", "wiat: 1h"))
+    (tmp_path / "event.yaml").write_text(head.format("a", "wait: 1h").replace("order_paid", "order_payed"))
+    (tmp_path / "action.yaml").write_text(head.format("a", send.format("twilio.send_sm", "orders")))
+    (tmp_path / "purpose.yaml").write_text(head.format("a", send.format("twilio.send_sms", "ordrs")))
+    more = ["purposes.yaml"] if typed[-1] == "purpose.yaml" else []
+
+    # When a name is misspelt, then the right one is told
+    result = cli(*typed, *more)
+    assert result.exit_code != 0
+    assert meant in " ".join(result.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("command", [["runs", "list"], ["doctor"], ["db", "status"], ["connections", "list"]])
 def test_before_the_first_start_commands_say_how_to_start_and_make_no_file(empty_cli: Cli, command: list[str]) -> None:
     result = empty_cli(*command)
