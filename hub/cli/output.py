@@ -29,6 +29,8 @@ _TIMES = ("at", "minute")
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
 # What people copy: never broken over lines.
 _WHOLE = ("id", "name", "webhook_url")
+# A column of words no longer than this takes so little room that breaking them gains nothing.
+_SHORT = 12
 
 
 def console(*, error: bool = False) -> Console:
@@ -115,10 +117,15 @@ def show_table(rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str], *
         out.print(Text(f"\n{title}", style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
     for key, name in columns.items():
-        table.add_column(name, no_wrap=key in _WHOLE or _is_time(key), overflow="fold")
+        table.add_column(name, no_wrap=_is_whole(key, rows), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(key, row.get(key)) for key in columns))
     out.print(table)
+
+
+def _is_whole(key: str, rows: Sequence[Mapping[str, Json]]) -> bool:
+    """Whether a column is never broken: what people copy, times, and words that are short anyway."""
+    return key in _WHOLE or _is_time(key) or all(len(_words(key, row.get(key))) <= _SHORT for row in rows)
 
 
 def show_record(record: Mapping[str, Json], titles: Mapping[str, str]) -> None:
