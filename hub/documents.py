@@ -103,7 +103,7 @@ class _Reader:
         next(self._events)
         start = next(self._events)
         if _kind(start) == "StreamEnd":
-            raise RecipeErrors([self.refused("the file is empty", 0)])
+            raise RecipeErrors([self.refused("the file is empty; write a recipe, or take it away", 0)])
         if start.version or start.tags:
             raise RecipeErrors([self.refused("directives such as %YAML are refused; remove the line", 0)])
         self._document.value = self._value(next(self._events), ())
@@ -126,7 +126,7 @@ class _Reader:
             return _scalar(event.value) if event.style is None else event.value
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise RecipeErrors([self.refused(f"nested deeper than {MAX_DEPTH} levels", line, path)])
+            raise RecipeErrors([self.refused(f"nested deeper than {MAX_DEPTH} levels; write it flatter", line, path)])
         value = self._mapping(path) if _kind(event) == "MappingStart" else self._sequence(path)
         self._depth -= 1
         return value

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class HubError(Exception):
-    """Something went wrong in the hub."""
+    """Something went wrong in the hub. The message says what; `hub --debug …` shows where."""
 
     def __init__(self, message: str | None = None) -> None:
         doc = (type(self).__doc__ or "").strip().split("\n\n")[0]
@@ -114,7 +114,7 @@ class StoreUnavailable(HubError):
 
 
 class IngressError(HubError):
-    """The call was refused."""
+    """The call was refused. `hub deliveries --refused` says why and how often."""
 
 
 class SignatureError(IngressError):
@@ -130,7 +130,7 @@ class PayloadError(IngressError):
 
 
 class ConnectorError(HubError):
-    """A vendor call failed."""
+    """A vendor call failed. `hub runs show ID` says what the vendor answered."""
 
     def __init__(
         self,
@@ -193,11 +193,11 @@ class OutcomeUnknown(ConnectorError):
 
 
 class PermanentError(ConnectorError):
-    """The vendor refused it and would refuse it again."""
+    """The vendor refused it and would refuse it again. Mend what it names, then `hub runs retry`."""
 
 
 class AuthExpired(PermanentError):
-    """The credentials no longer work. Connect the account again: `hub connections add`."""
+    """The credentials no longer work. Give new ones: `hub connections reauthorise NAME`."""
 
 
 class Rejected(PermanentError):
@@ -205,7 +205,7 @@ class Rejected(PermanentError):
 
 
 class NotFound(PermanentError):
-    """The thing does not exist at the vendor."""
+    """The thing does not exist at the vendor. Correct the id in the recipe, or make the thing there."""
 
 
 class AddressRefused(PermanentError):
@@ -213,7 +213,7 @@ class AddressRefused(PermanentError):
 
 
 class SkipStep(HubError):
-    """Not a failure: nothing was done at the vendor and nothing should be.
+    """Not a failure: nothing was done at the vendor and nothing should be. The recipe may test the reason.
 
     `reason` is one of the words a recipe may test (`no_consent`, `already_done`); `signals` go to the consent ledger.
     """

@@ -90,7 +90,9 @@ class Library:
             async with self._store.read() as c:
                 row = await rows.version(c, recipe, version)
             if row is None:
-                raise ConfigError(f"there is no version {version} of the recipe {recipe}")
+                raise ConfigError(
+                    f"there is no version {version} of the recipe {recipe}; `hub recipes show {recipe}` lists its versions"
+                )
             if len(self._programs) > len(self._live) + _OLD_PROGRAMS:
                 self._programs = {one: kept for one, kept in self._programs.items() if one in self._live}
             found = self._programs[(recipe, version)] = _compiled(recipe, version, rows.definition_of(row))
@@ -118,6 +120,19 @@ class Library:
             for scope in needed - connection.scopes:
                 missing.setdefault(scope, []).append(recipe)
         return dict(sorted(missing.items()))
+
+    async def started_by(self, name: str) -> list[str]:
+        """The published recipes that an event of this connection may start, by name."""
+        connection = await self._connections.by_name(name)
+        await self.refresh()
+        found = {
+            recipe
+            for recipe, version in self._live
+            for start in self._programs[recipe, version].starts
+            if name in (start.connections or {name})
+            and any(type_.startswith(f"{connection.connector}.") for type_ in start.types)
+        }
+        return sorted(found)
 
     def purpose(self, name: str) -> Purpose | None:
         """A purpose by name, or None."""
@@ -170,7 +185,9 @@ class Library:
         row = await self._row(name)
         async with self._store.write() as c:
             if not await rows.set_state(c, name, "paused", self._clock.now_ms()):
-                raise ConfigError(f"{name} was never published, so there is nothing to pause")
+                raise ConfigError(
+                    f"{name} was never published, so there is nothing to pause; `hub recipes list` shows its state"
+                )
         return Change(name, "paused", row["version"], unchanged=row["state"] == "paused")
 
     async def _publish(self, recipe: Recipe) -> Change:
@@ -300,7 +317,7 @@ def recipe_files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise ConfigError(f"there is no file or folder {path}")
+            raise ConfigError(f"there is no file or folder {path}; give the path of one that is there")
         found += (
             sorted(p for p in path.glob("*.yaml") if not p.name.endswith(".test.yaml")) if path.is_dir() else [path]
         )

@@ -125,7 +125,7 @@ class Pauses:
             late = (await rows.held(c, pause, now_ms=now_ms, late_before_ms=late_before_ms)).late
             released = await rows.end(c, pause, now_ms=now_ms, late_before_ms=late_before_ms, every_ms=every_ms)
         if released is None:
-            raise ConfigError(f"the pause on {pause.about} has ended already")
+            raise ConfigError(f"the pause on {pause.about} has ended already; `hub pauses` shows what is paused")
         return Ended(pause, released, late)
 
 

@@ -135,9 +135,13 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
         if store.in_memory:
             await migrate.create_in_memory(store)
         elif upgrade and store.file and not (found := await migrate.status(store)).ready:
-            if found.current is not None:
-                _back_up(Path(store.file))
+            copy = _back_up(Path(store.file)) if found.current is not None else None
             await migrate.upgrade(store)
+            if copy is not None:
+                _log.info(
+                    "the database was brought up to date",
+                    extra={"what": "schema_upgraded", "was": found.current, "now": found.needed, "copy": str(copy)},
+                )
         else:
             await migrate.require_ready(store)
         yield store
@@ -145,11 +149,12 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
         await store.close()
 
 
-def _back_up(file: Path) -> None:
-    """Keep a copy of an existing database before its schema changes."""
+def _back_up(file: Path) -> Path:
+    """Keep a copy of an existing database before its schema changes; returns where."""
     copy = file.with_suffix(f"{file.suffix}.before-upgrade")
     with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
+    return copy
 
 
 @asynccontextmanager
@@ -169,7 +174,9 @@ async def open_hub(
     clock = clock or Clock()
     if settings.seam:
         if not settings.development:
-            raise ConfigError("HUB_SEAM is for tests: it needs HUB_DEVELOPMENT=true, never in production")
+            raise ConfigError(
+                "HUB_SEAM is for tests, and needs HUB_DEVELOPMENT=true; unset it, never set either in production"
+            )
         seams.arm(settings.seam)
     async with open_store(settings, upgrade=upgrade, pool=pool) as store:
         transport = Transport(

@@ -50,6 +50,11 @@ class _Candidate:
     rule: engine.EntryRule | None
     scope: str
 
+    @property
+    def entry_key(self) -> str:
+        """What starts at most one run of the recipe."""
+        return f"ev:{self.event.id}:{self.contact_id or ''}"
+
 
 @dataclass
 class _Outcome:
@@ -60,14 +65,17 @@ class _Outcome:
     answers: dict[str, dict[str, Json]] = field(default_factory=dict)
     verdicts: list[dict[str, str | int | None]] = field(default_factory=list)
     entries: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    # Events that are routed again: what is known of them gives way to what is found now.
+    again: set[str] = field(default_factory=set)
 
 
 @value(frozen=True)
 class Routed:
-    """How many events were routed, and the new runs that are in hand already."""
+    """How many events were routed, the new runs that are in hand already, and whether more events were seen."""
 
     events: int
     in_hand: Sequence[tuple[Claim, RunRow]] = ()
+    more: bool = False
 
 
 def watch_keys(trigger: Trigger[Any] | None, event: StoredEvent, contact_id: str | None) -> list[str]:
@@ -138,9 +146,13 @@ class Router:
             began_ns = time.time_ns()
             async with self._store.write() as c:
                 found = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
+                # One that is routed again keeps its person, who is locked for it alone: nobody waits in a circle.
+                alone = next((e for e in found if e.again), None)
+                more = alone is not None and len(found) > 1
+                found = [alone] if alone else found
                 batch = await self._set_aside(c, found)
                 if not batch:
-                    return Routed(len(found))
+                    return Routed(len(found), more=more)
                 # What was published or connected before an event came must count for it: ask where the event is seen.
                 strange = {e.connection_id for e in batch if not self._connections.knows(e.connection_id)} - gone
                 if ready := not strange and not await self._library.stale(c):
@@ -149,7 +161,7 @@ class Router:
             if ready:
                 seams.reach("route.committed")
                 self._observe(batch, began_ns)
-                return Routed(len(found), in_hand)
+                return Routed(len(found), in_hand, more)
             await self._connections.refresh(force=True)
             # A connection that was removed since is none that any recipe names; who waits is found all the same.
             gone |= {id_ for id_ in strange if not self._connections.knows(id_)}
@@ -158,25 +170,31 @@ class Router:
     def _observe(self, batch: Sequence[StoredEvent], began_ns: int) -> None:
         now_ms = self._clock.now_ms()
         for event in batch:
+            if event.again:
+                continue
             self._metrics.routed((now_ms - event.received_at_ms) / 1000)
             self._traces.routed(event.id, began_ns, type=event.type)
 
     async def _route(self, c: Connection, batch: Sequence[StoredEvent], lease: Lease) -> list[tuple[Claim, RunRow]]:
         names = {e.connection_id: self._name(e.connection_id) for e in batch}
-        contact_of: dict[str, str | None] = {e.id: None for e in batch}
+        contact_of: dict[str, str | None] = {e.id: e.contact_id for e in batch}
+        again = {e.id for e in batch if e.again}
+        await contacts.lock(c, (e.contact_id for e in batch if e.again and e.contact_id))
         contact_of |= await contacts.resolve(
             c,
             [
                 contacts.Sighting(e.id, names[e.connection_id], e.subject, e.received_at_ms)
                 for e in batch
-                if e.subject is not None
+                if e.subject is not None and not e.again
             ],
         )
         scopes = {e.id: event_scope(e, names[e.connection_id]) for e in batch}
-        outcome = _Outcome()
-        await self._match_waiting(c, batch, contact_of, scopes, outcome)
+        outcome = _Outcome(again=again)
+        # Whoever waited when an event came was told; it breaks no silence of today either.
+        new = [e for e in batch if not e.again]
+        await self._match_waiting(c, new, contact_of, scopes, outcome)
         await self._match_entries(c, batch, contact_of, scopes, outcome)
-        await self._silence(c, batch, names)
+        await self._silence(c, new, names)
         return await self._write(c, outcome, lease, contact_of)
 
     async def _set_aside(self, c: Connection, found: Sequence[StoredEvent]) -> list[StoredEvent]:
@@ -251,6 +269,9 @@ class Router:
             for published in self._library.listening(scopes[event.id])
             if (candidate := self._candidate(event, contact_of[event.id], published, scopes[event.id], outcome))
         ]
+        if outcome.again:
+            begun = await runs.known_keys(c, [(x.published.name, x.entry_key) for x in candidates])
+            candidates = [x for x in candidates if (x.published.name, x.entry_key) not in begun]
         ruled = [(x.published.name, x.scope) for x in candidates if x.rule]
         inside = await runs.inside(c, set(ruled))
         entered = await runs.entries(c, ruled)
@@ -310,7 +331,7 @@ class Router:
             recipe=candidate.published.name,
             version=candidate.published.version,
             contact_id=candidate.contact_id,
-            entry_key=f"ev:{candidate.event.id}:{candidate.contact_id or ''}",
+            entry_key=candidate.entry_key,
             scope=candidate.scope,
             trigger=scope,
             started_at_ms=now_ms,
@@ -357,6 +378,15 @@ class Router:
         now_ms = self._clock.now_ms()
         await runs.wake(c, outcome.answers, now_ms)
         await runs.stop(c, outcome.stops, now_ms)
+        if outcome.again:
+            judged = [(v["event_id"], v["recipe"]) for v in outcome.verdicts]
+            judged += [(r.trigger["event_id"], r.recipe) for r in outcome.runs]
+            await c.group(
+                "delete from verdict where event_id in (select event_id from {rows}) and (event_id, recipe) in "
+                "(select event_id, recipe from {rows})",
+                {"event_id": "text", "recipe": "text"},
+                [{"event_id": event, "recipe": recipe} for event, recipe in judged if event in outcome.again],
+            )
         verdicts = Change(
             "insert into verdict (event_id, recipe, contact_id, outcome, reason, at) "
             "select event_id, recipe, contact_id, outcome, reason, at from {rows} where true on conflict do nothing",

@@ -130,7 +130,9 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic, that is the point
     except ValidationError as error:
         lines = [_line(e["loc"], e["msg"]) for e in error.errors(include_input=False)]
-        raise ConfigError("a setting is wrong:\n" + "\n".join(lines)) from None
+        raise ConfigError(
+            "a setting is wrong; correct what stands below, `hub settings` explains each:\n" + "\n".join(lines)
+        ) from None
 
 
 def _line(place: tuple[int | str, ...], message: str) -> str:

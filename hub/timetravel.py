@@ -81,7 +81,7 @@ class HubTime:
             )
         await self.sync()
         if to_ms < self.clock.now_ms() - _BLINK_MS:
-            raise ConfigError("the clock only moves forward")
+            raise ConfigError("the clock only moves forward; name an instant to come")
         stops = 0
         while True:
             await self._rest(ring, settle)

@@ -70,5 +70,7 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter:
         raise ConfigError(f"OTEL_TRACES_EXPORTER: there is no exporter {wanted}; choose otlp, console or none")
     protocol = environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in {None, "", "http/protobuf"}:
-        raise ConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL: the hub speaks http/protobuf and not {protocol}")
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: the hub speaks http/protobuf and not {protocol}; set it so, or unset it"
+        )
     return OTLPSpanExporter()

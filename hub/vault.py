@@ -64,7 +64,8 @@ class Vault:
             body = AESGCM(data_key).decrypt(sealed[_WRAPPED : _WRAPPED + _NONCE], sealed[_WRAPPED + _NONCE :], aad)
         except InvalidTag:
             raise ConfigError(
-                f"the credentials of {owner} do not open: they were changed or belong to another row"
+                f"the credentials of {owner} do not open: they were changed or belong to another row; give "
+                "new ones by `hub connections reauthorise NAME`"
             ) from None
         opened: dict[str, str] = json.loads(body)
         return opened

@@ -1,6 +1,6 @@
-"""Writes the generated pages: docs/hooks.md, docs/settings.md and docs/cli.md.
+"""Writes the generated pages: docs/hooks.md, docs/settings.md, docs/cli.md and docs/errors.md.
 
-Run `python tools/make_docs.py` after changing a hook, a setting or a command; tools/check_docs.py says when it was forgotten.
+Run `python tools/make_docs.py` after changing a hook, a setting, a command or a message; tools/check_docs.py says when it was forgotten.
 """
 
 from __future__ import annotations
@@ -8,18 +8,23 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # run as a file, only its own folder is there
+
+from tools.error_catalogue import error_classes, messages, said  # noqa: E402
+
 _NOTE = "<!-- Made by tools/make_docs.py from {source}: change that, then run `python tools/make_docs.py`. -->"
 
 
 def pages() -> dict[Path, str]:
     """Every generated page: where it stands, and what it must say."""
-    made = {"hooks": _hooks(), "settings": _settings(), "cli": _cli()}
+    made = {"hooks": _hooks(), "settings": _settings(), "cli": _cli(), "errors": _errors()}
     return {ROOT / "docs" / f"{name}.md": "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
@@ -103,13 +108,69 @@ def _settings() -> Iterator[str]:
     yield "\n`HUB_DEBUG=1` is the same as `hub --debug`: errors come with their traceback."
 
 
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+_ERRORS_HEAD = """
+# Errors
+
+A message says what happened, where, and what to do about it.
+In a terminal it is one line on standard error, for each place of a recipe one with `FILE:LINE`; a traceback comes with `hub --debug` only.
+From the REST API it is the `detail` of an `application/problem+json` answer.
+Below, … stands for what the case fills in; *did you mean …?* follows where a name is near.
+
+## Exit codes
+"""
+_ANSWERS = """
+A process that serves and is told twice to stop exits with 128 and the signal's number.
+
+## Answers of the REST API
+
+| status | when |
+|---|---|
+| 401, 403 | no API key, one that is not known, or one that may only read |
+| 404 | there is no such thing |
+| 422 | something has to be corrected; of a recipe each place is in `errors`, with its path and line |
+| 502 | a vendor's call failed; `vendor_status` and `vendor_code` say how |
+| 503 | the database cannot be reached; `Retry-After` says when to try again |
+| 500 | the hub itself failed; its log says where |
+
+## Kinds of errors
+
+Plugins raise some of them; a message without advice of its own has that of its kind.
+"""
+
+
+def _errors() -> Iterator[str]:
+    from hub.cli.exits import EXIT_CODES
+
+    yield _NOTE.format(source="the messages in hub")
+    yield _ERRORS_HEAD
+    yield "| code | meaning |\n|---|---|"
+    yield from (f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    yield _ANSWERS
+    yield "| error | what happened | what to do |\n|---|---|---|"
+    for name, error in error_classes().items():
+        yield f"| `{name}` | {' | '.join(map(_cell, said(error)))} |"
+    section = ""
+    for message in messages():
+        if message.section != section:
+            section = message.section
+            yield f"\n## {section}\n\n| what you read | what to do |\n|---|---|"
+        yield f"| {_cell(message.text)} | {_cell(message.mend)} |"
+
+
+def _cell(text: str) -> str:
+    """A text that a table of Markdown shows as it is."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 _CLI_HEAD = """
 # Commands
 
 `hub COMMAND --help` says the same in a terminal.
-Commands that show something take `--json`.
+Every command that answers takes `--json`; those that run until they are stopped do not.
 """
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from hub import shown
-from hub.api.access import Reading, Writing
+from hub import replays, shown
+from hub.api.access import Reading, Writing, caller
 from hub.api.given import Cursor, Listing, Most, Page
 from hub.store import deliveries, runs, views
 
@@ -17,6 +17,8 @@ RunStatus = Literal["ready", "running", "sleeping", "waiting", "parked", "done",
 Outcome = Literal["done", "failed", "skipped", "unknown"]
 Stage = Literal["enrich", "route", "routed", "quarantined", "plugin"]
 DeliveryState = Literal["accepted", "unrecognised", "unreadable"]
+# How long a caller waits to hear what came of a replay.
+_REPLAY_PATIENCE_S = 5.0
 
 
 @router.get("/runs")
@@ -79,6 +81,17 @@ async def show_event(hub: Reading, event_id: str) -> shown.Event:
     """One event, the runs it started, and why it started none of others."""
     async with hub.store.read() as c:
         return await views.show_event(c, event_id)
+
+
+@router.post("/events/{event_id}/replay")
+async def replay_event(hub: Writing, request: Request, event_id: str) -> shown.Event:
+    """Route an event again: recipes that it has not started are asked anew. Answers what came of it within five seconds.
+
+    While `stage` is still `route`, no worker has taken it up.
+    """
+    kept = hub.settings.keep_runs_days
+    await replays.replay(hub.store, hub.clock, event_id, who=caller(request), keep_runs_days=kept, ring=hub.ring)
+    return await replays.outcome(hub.store, event_id, limit_s=_REPLAY_PATIENCE_S)
 
 
 @router.get("/deliveries")

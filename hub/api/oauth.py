@@ -67,7 +67,9 @@ async def outcome(hub: Reading, id: str) -> shown.Authorised:
     """How it stands: `waiting`, `connected` (`detail` is the connection's name), `failed` (why), `expired`."""
     found = await hub.authorising.outcome(id)
     if found is None:
-        raise NotThere(f"there is no authorisation {id}, or it ended more than a day ago")
+        raise NotThere(
+            f"there is no authorisation {id}, or it ended more than a day ago; begin again by POST /api/v1/authorisations"
+        )
     return {"id": id, "state": found.state, "detail": found.detail}
 
 

@@ -12,14 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 import hub
-from hub.cli import caps, connect, inspect, operate, pauses, plugins, recipes, retries, serve, top
+from hub.cli import caps, connect, database, inspect, operate, pauses, plugins, recipes, retries, serve, top
+from hub.cli.exits import in_words
 from hub.cli.output import print_error
 from hub.errors import HubError, StoreUnavailable
-
-_EPILOG = (
-    "Exit codes: 0 done; 1 something is wrong, as the message says; 2 wrong usage; 3 there is no such thing; "
-    "4 the database cannot be reached."
-)
 
 
 class _Rim(TyperGroup):
@@ -58,7 +54,7 @@ app = typer.Typer(
     cls=_Rim,
     name="hub",
     help="Tetik Hub: when this happens to this person, check, wait, branch, act, on any channel.",
-    epilog=_EPILOG,
+    epilog=in_words(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -89,6 +85,7 @@ inspect.add_to(app)
 top.add_to(app)
 operate.add_to(app)
 plugins.add_to(app)
+database.add_to(app)
 pauses.add_to(app)
 retries.add_to(app)
 caps.add_to(app)

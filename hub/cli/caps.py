@@ -80,7 +80,7 @@ def list_caps(as_json: AsJson = False) -> None:
 
 
 @caps.command("remove")
-def remove_cap(cap_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def remove_cap(cap_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Remove a cap; runs that wait for it go on."""
 
     async def act(hub: Hub) -> Cap:
@@ -89,4 +89,8 @@ def remove_cap(cap_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
         hub.ring()
         return removed
 
-    say(f"there is no cap of {with_hub(act).about} any more")
+    removed = with_hub(act)
+    if as_json:
+        print_json(vars(removed))
+    else:
+        say(f"there is no cap of {removed.about} any more")

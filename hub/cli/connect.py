@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import with_hub
+from hub.cli.entry import local_url, with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def add_connection(
         inherited = found.webhook.secrets if found.webhook and app else ()
         wanted = [f for f in _fields(found, auth, values) if f.name not in inherited]
         values.update(_ask(wanted, values) if not sandbox else {})
-        return _view(hub, await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app))
+        connection = await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app)
+        return {**_view(hub, connection), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
 
     added = with_hub(add)
     if as_json:
@@ -116,6 +117,9 @@ def add_connection(
     say(f"connected {added['name']}: account {added['account']}, mode {added['mode']}")
     if added["webhook_url"]:
         say(f"webhooks of {connector} go to {added['webhook_url']}")
+    if added["ways_in"]:
+        say("that is an address of this machine alone, since HUB_PUBLIC_URL is not set; events can come in so:")
+        show_table(added["ways_in"], {"name": "way", "how": "how"})
     say(f"check it with `hub connections test {name}`")
 
 
@@ -304,6 +308,37 @@ def _view(hub: Hub, connection: Connection, health: tuple[str, str | None] | Non
     }
 
 
+def _ways_in(hub: Hub, connector: Connector, *, sandbox: bool) -> list[dict[str, str]]:
+    """How events can come in while no public address is set; none where the vendor needs no address, or has one."""
+    if sandbox or connector.webhook is None or hub.settings.public_url:
+        return []
+    from hub.clock import format_duration
+
+    ways = [
+        {
+            "name": "your own address",
+            "how": f"put a proxy or a tunnel of yours in front of {local_url(hub.settings)}, set HUB_PUBLIC_URL to its https "
+            f"address, start the hub again, and give {connector.title} the address that `hub connections list` shows then",
+        }
+    ]
+    if connector.polls:
+        asked = ", ".join(f"{name} every {format_duration(p.every_s * 1000)}" for name, p in connector.polls.items())
+        ways.append(
+            {
+                "name": "asking",
+                "how": f"nothing to do: the hub asks {connector.title} by itself for {asked}, and only that",
+            }
+        )
+    ways.append(
+        {
+            "name": "sandbox",
+            "how": f"to try recipes out: `hub connections add {connector.name} NAME --sandbox`; `hub up` runs the sandbox, "
+            "whose webhooks need no address",
+        }
+    )
+    return ways
+
+
 def _app_view(hub: Hub, app: App) -> dict[str, Json]:
     return {
         "id": app.id,
@@ -324,7 +359,10 @@ def _values(given: Sequence[str] | None, from_env: Sequence[str] | None) -> dict
         values[name] = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
     for name, variable in _pairs("--secret-from-env", from_env):
         if variable not in os.environ:
-            raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--secret-from-env")
+            raise typer.BadParameter(
+                f"the environment variable {variable} is not set; set it, or name another one",
+                param_hint="--secret-from-env",
+            )
         values[name] = os.environ[variable]
     return values
 
@@ -334,7 +372,9 @@ def _pairs(option: str, given: Sequence[str] | None) -> Iterable[tuple[str, str]
         name, equals, value = one.partition("=")
         if not name or not equals:
             # What was typed may be a secret, so it is not repeated.
-            raise typer.BadParameter("write FIELD=VALUE", param_hint=option)
+            raise typer.BadParameter(
+                f"write {option} FIELD={'VAR' if option == '--secret-from-env' else 'VALUE'}", param_hint=option
+            )
         yield name, value
 
 

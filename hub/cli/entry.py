@@ -50,6 +50,26 @@ def current_settings() -> Settings:
     return settings.model_copy(update=known)
 
 
+# Read by the command line alone, or by what it starts.
+_OTHER_VARIABLES = ("HUB_DEBUG", KEY_VARIABLE)
+
+
+def unknown_variables() -> list[str]:
+    """A sentence for each HUB_… variable, of the environment or of `.env`, that means nothing; with the nearest right name."""
+    from dotenv import dotenv_values
+
+    from hub.catalogue import nearest
+    from hub.settings import Settings
+
+    known = [*(f"HUB_{name.upper()}" for name in Settings.model_fields), *_OTHER_VARIABLES]
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    # Those of the tests are none of the hub's.
+    strange = sorted(
+        name for name in given - set(known) if name.startswith("HUB_") and not name.startswith("HUB_TEST_")
+    )
+    return [f"{name} is set, and there is no such setting{nearest(name, known)}" for name in strange]
+
+
 def local_url(settings: Settings) -> str:
     """The address at which this machine reaches the hub."""
     return _url(settings.host, settings.port)
@@ -89,11 +109,11 @@ def require_database(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def bare_store(settings: Settings) -> AsyncIterator[Store]:
+async def bare_store(settings: Settings, *, pool: int = 1) -> AsyncIterator[Store]:
     """The store, whatever its schema. Made here and not by `hub.process`, which takes a second to import."""
     from hub.store.session import Store
 
-    store = Store(settings.store_url(), pool=1)
+    store = Store(settings.store_url(), pool=pool)
     try:
         yield store
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import hub_clock, open_existing_store, read, run
+from hub.cli.entry import hub_clock, open_existing_store, read, run, with_hub
 from hub.cli.output import AsJson, Before, Limit, note, print_json, say, show_list, show_record, show_table
 from hub.errors import ConfigError
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
     from hub import shown
     from hub.events import Json
+    from hub.process import Hub
     from hub.store.session import Connection
 
 _PANEL = "Look"
+# How long somebody waits at the terminal to hear what came of a replay.
+_REPLAY_PATIENCE_S = 5.0
 
 runs = typer.Typer(help="Runs: what became of recipes.", no_args_is_help=True)
 events = typer.Typer(help="Events: what happened.", no_args_is_help=True)
@@ -65,6 +69,7 @@ class Stage(StrEnum):
     ROUTED = "routed"
     QUARANTINED = "quarantined"
     PLUGIN = "plugin"
+    UNCONNECTED = "unconnected"
 
 
 class DeliveryState(StrEnum):
@@ -142,7 +147,7 @@ def show_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJs
 
 
 @runs.command("cancel")
-def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """End a run: at once when it waits, before its next call when it is being worked on."""
     from hub.store import runs as rows
     from hub.store import views
@@ -153,10 +158,16 @@ def cancel_run(run_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
             async with store.write() as c:
                 shown = await views.show_run(c, run_id)
                 if shown["finished_at"] is not None:
-                    raise ConfigError(f"the run has ended already, by {shown['ended_by']}, at {shown['finished_at']}")
+                    raise ConfigError(
+                        f"the run {run_id} has ended already, by {shown['ended_by']}, at {shown['finished_at']}; "
+                        f"`hub runs show {run_id}` tells how"
+                    )
                 await rows.stop(c, {run_id: {"cancel": "cancelled by operator", "event": None}}, now_ms)
 
     run(cancel())
+    if as_json:
+        print_json({"run": run_id, "will_end": True})
+        return
     say("the run will end within a second, while a hub is running; `hub runs show` tells")
 
 
@@ -192,6 +203,37 @@ def show_event(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: 
     if as_json:
         print_json(found)
         return
+    _show_event(found)
+
+
+@events.command("replay")
+def replay_event(event_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Route an event again, after a recipe was published or mended; shows what came of it.
+
+    Every published recipe is asked anew, except those of which the event has started a run already: no run starts twice.
+    Runs that failed are taken up by `hub runs retry`.
+    """
+
+    async def replay(hub: Hub) -> shown.Event:
+        from hub import replays
+
+        await hub.time.sync()
+        kept = hub.settings.keep_runs_days
+        await replays.replay(hub.store, hub.clock, event_id, who=getpass.getuser(), keep_runs_days=kept, ring=hub.ring)
+        return await replays.outcome(hub.store, event_id, limit_s=_REPLAY_PATIENCE_S)
+
+    found = with_hub(replay)
+    if as_json:
+        print_json(found)
+        return
+    if found["stage"] == "route":
+        note(
+            "no hub has taken it up yet; it is routed as soon as one runs, and `hub events show` tells what came of it"
+        )
+    _show_event(found)
+
+
+def _show_event(found: shown.Event) -> None:
     titles = {
         "id": "event",
         "type": "type",

@@ -1,11 +1,8 @@
-"""Commands for whoever runs the hub: database, settings, keys, clock, and `hub doctor`."""
+"""Commands for whoever runs the hub: settings, keys, clock, and `hub doctor`."""
 
 from __future__ import annotations
 
 import os
-import re
-import sys
-from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,30 +10,25 @@ import typer
 
 from hub.cli.entry import (
     api_key,
-    bare_store,
     current_settings,
     local_url,
     open_existing_store,
     read,
-    require_database,
     run,
-    with_hub,
+    unknown_variables,
 )
-from hub.cli.output import AsJson, console, print_json, say, show_list, show_record
+from hub.cli.output import AsJson, note, print_json, say, show_list, without_password
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
     from hub.events import Json
     from hub.settings import Settings
-    from hub.store.migrate import SchemaStatus
     from hub.store.session import Connection
 
 _PANEL = "Operate"
 # Stops of a long jump may each wait for work in hand.
 _ADVANCE_LIMIT_S = 3600
-_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
 
-database = typer.Typer(help="The database's schema.", no_args_is_help=True)
 keys = typer.Typer(help="Encryption keys.", no_args_is_help=True)
 api_keys = typer.Typer(help="Keys of callers of the REST API.", no_args_is_help=True)
 clock = typer.Typer(help="Hub time.", no_args_is_help=True)
@@ -46,14 +38,18 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     for command in (doctor, settings):
         app.command(rich_help_panel=_PANEL)(command)
-    groups = {"db": database, "keys": keys, "api-keys": api_keys, "clock": clock}
+    groups = {"keys": keys, "api-keys": api_keys, "clock": clock}
     for name, group in groups.items():
         app.add_typer(group, name=name, rich_help_panel=_PANEL)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as wrong, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check a set-up and say what to mend; exit code 1 when something is wrong."""
-    from hub.cli.checkup import State, examine
+    from hub.cli.checkup import examine
+    from hub.cli.findings import State
 
     findings = run(examine())
     if as_json:
@@ -63,136 +59,23 @@ def doctor(as_json: AsJson = False) -> None:
         for finding in findings:
             say(f"{finding.state.value:<8} {finding.check}: {finding.message}", style=styles[finding.state])
             say(*([f"         mend: {finding.mend}"] if finding.mend else []))
-    if any(finding.state is State.WRONG for finding in findings):
+    failing = {State.WRONG, State.WARNING} if strict else {State.WRONG}
+    if any(finding.state in failing for finding in findings):
         raise typer.Exit(1)
-
-
-# -- database ----------------------------------------------------------------------------------------------------------
-
-
-@database.command("status")
-def status(as_json: AsJson = False) -> None:
-    """The schema that the database has, and the one that this release needs."""
-
-    async def find() -> tuple[str, SchemaStatus]:
-        from hub.store import migrate
-
-        settings = current_settings()
-        require_database(settings)
-        async with bare_store(settings) as store:
-            return store.dialect, await migrate.status(store)
-
-    dialect, found = run(find())
-    shown = {
-        "database": dialect,
-        "current": found.current,
-        "needed": found.needed,
-        "behind": list(found.behind),
-        "ready": found.ready,
-    }
-    if as_json:
-        print_json(shown)
-        return
-    show_record(
-        {**shown, "current": found.current or "empty"},
-        {"database": "database", "current": "schema", "needed": "needed", "behind": "missing", "ready": "ready"},
-    )
-    if not found.ready:
-        say("run `hub db upgrade`")
-
-
-@database.command("upgrade")
-def upgrade() -> None:
-    """Bring the schema to what this release needs."""
-
-    async def act() -> SchemaStatus:
-        from hub.process import open_store
-        from hub.store import migrate
-
-        settings = current_settings()
-        with _alone(settings):
-            if settings.embedded:
-                # As the embedded hub does when it starts: with a copy of the file beside it.
-                async with open_store(settings, upgrade=True) as store:
-                    return await migrate.status(store)
-            async with bare_store(settings) as store:
-                # Says first whether the database answers and belongs to no newer release.
-                await migrate.status(store)
-                await migrate.upgrade(store)
-                return await migrate.status(store)
-
-    say(f"the database is at {run(act()).current}")
-
-
-@database.command("downgrade")
-def downgrade(
-    to: Annotated[
-        str, typer.Option("--to", metavar="REV", help="The revision to go back to; base removes all tables.")
-    ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Take the schema back; what the older one cannot hold is lost."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("this may lose data; add --yes to do it", param_hint="--yes")
-        typer.confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", abort=True)
-
-    async def act() -> SchemaStatus:
-        from hub.store import migrate
-
-        settings = current_settings()
-        require_database(settings)
-        with _alone(settings):
-            async with bare_store(settings) as store:
-                await migrate.status(store)
-                await migrate.downgrade(store, to)
-                return await migrate.status(store)
-
-    say(f"the database is {run(act()).current or 'empty'} now")
-
-
-@database.command("prune")
-def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what is too old.")] = False,
-    now: Annotated[bool, typer.Option("--now", help="Remove it.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Remove what is older than the HUB_KEEP_… settings say, as running hubs do each hour by themselves."""
-    if dry_run == now:
-        raise typer.BadParameter("choose --dry-run to count or --now to remove", param_hint="--dry-run / --now")
-    with console(error=True).status("looking") as shown:
-        counted = 0
-
-        def progress(name: str, count: int) -> None:
-            nonlocal counted
-            counted += count
-            shown.update(f"{name}: {counted:,} of all kinds so far")
-
-        removed = with_hub(lambda hub: hub.retention.prune(dry=dry_run, progress=progress))
-    if as_json:
-        print_json(removed)
-        return
-    rows = [{"kind": name, "count": count} for name, count in removed.items()]
-    show_list(rows, {"kind": "kind", "count": "too old" if dry_run else "removed"}, as_json=False, empty="")
-
-
-def _alone(settings: Settings) -> AbstractContextManager[None]:
-    """Keeps the embedded hub away while its schema changes. Raises ConfigError when it runs."""
-    from hub.process import OneProcess
-
-    return OneProcess(settings) if settings.embedded else nullcontext()
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
 def settings(as_json: AsJson = False) -> None:
-    """Every setting with its value, where that comes from, and what it means. Secrets are masked."""
+    """Every setting with its value, where that comes from, its default, and what it means. Secrets are masked."""
     from hub.settings import load_settings
 
     rows = _described(load_settings())
-    columns = {"name": "setting", "value": "value", "source": "from", "description": "meaning"}
+    columns = {"name": "setting", "value": "value", "source": "from", "default": "default", "description": "meaning"}
     show_list(rows, columns, as_json=as_json, empty="no settings")
+    for sentence in unknown_variables():
+        note(sentence)
 
 
 def _described(found: Settings) -> list[dict[str, Json]]:
@@ -206,6 +89,7 @@ def _described(found: Settings) -> list[dict[str, Json]]:
                 "name": variable,
                 "value": _masked(name, getattr(found, name)),
                 "source": "environment" if variable in environment else given,
+                "default": _masked(name, field.get_default(call_default_factory=True)),
                 "description": field.description,
             }
         )
@@ -218,7 +102,7 @@ def _masked(name: str, value: Json) -> Json:
         return f"{len(value)} set, not shown" if value else None
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _PASSWORD.sub(lambda m: f"{m[2]}=***" if m[2] else f"{m[1]}:***@", str(value))
+    return without_password(str(value))
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -235,11 +119,15 @@ ApiKeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who holds the k
 
 
 @keys.command("generate")
-def generate_key() -> None:
+def generate_key(as_json: AsJson = False) -> None:
     """Print a new encryption key for HUB_KEYS: put it first, keep the old ones after it, and run `hub keys rotate`."""
     from hub.vault import generate_key
 
-    print(generate_key())
+    made = generate_key()
+    if as_json:
+        print_json({"key": made})
+    else:
+        print(made)
 
 
 @keys.command("list")
@@ -319,7 +207,7 @@ def list_api_keys(as_json: AsJson = False) -> None:
 
 
 @api_keys.command("revoke")
-def revoke_api_key(name: ApiKeyName) -> None:
+def revoke_api_key(name: ApiKeyName, as_json: AsJson = False) -> None:
     """Make an API key useless from now on."""
 
     async def revoke() -> None:
@@ -332,6 +220,9 @@ def revoke_api_key(name: ApiKeyName) -> None:
                 raise NotThere(f"there is no API key {name}{nearest(name, known)}; `hub api-keys list` shows them")
 
     run(revoke())
+    if as_json:
+        print_json({"name": name, "revoked": True})
+        return
     say(f"the API key {name} no longer opens anything")
 
 

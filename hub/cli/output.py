@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -26,8 +27,11 @@ Before = Annotated[str | None, typer.Option(help="Go on after this id: the last 
 # What a pipe or a file gets, which have no width of their own.
 _WIDTH = 100
 _TIMES = ("at", "minute")
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
 # What people copy: never broken over lines.
 _WHOLE = ("id", "name", "webhook_url")
+# A column of words no longer than this takes so little room that breaking them gains nothing.
+_SHORT = 12
 
 
 def console(*, error: bool = False) -> Console:
@@ -119,10 +123,15 @@ def show_table(rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str], *
         out.print(Text(f"\n{title}", style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
     for key, name in columns.items():
-        table.add_column(name, no_wrap=key in _WHOLE or _is_time(key), overflow="fold")
+        table.add_column(name, no_wrap=_is_whole(key, rows), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(key, row.get(key)) for key in columns))
     out.print(table)
+
+
+def _is_whole(key: str, rows: Sequence[Mapping[str, Json]]) -> bool:
+    """Whether a column is never broken: what people copy, times, and words that are short anyway."""
+    return key in _WHOLE or _is_time(key) or all(len(_words(key, row.get(key))) <= _SHORT for row in rows)
 
 
 def show_record(record: Mapping[str, Json], titles: Mapping[str, str]) -> None:
@@ -155,6 +164,11 @@ def show_tree(line: Line) -> None:
 def plain(text: str) -> str:
     """Text that cannot steer a terminal: what vendors send may hold control characters."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def without_password(url: str) -> str:
+    """A URL with its passwords starred out."""
+    return _PASSWORD.sub(lambda m: f"{m[2]}=***" if m[2] else f"{m[1]}:***@", url)
 
 
 def _is_time(key: str) -> bool:

@@ -133,7 +133,7 @@ def _one(
     named = {"recipe": recipe, "connection": connection, "channel": channel, "purpose": purpose}
     given += [(kind, name) for kind, name in named.items() if name is not None]
     if len(given) != 1:
-        raise typer.BadParameter("say one of --all, --recipe, --connection, --channel, --purpose")
+        raise typer.BadParameter("say exactly one of --all, --recipe, --connection, --channel, --purpose")
     return given[0]
 
 

@@ -248,7 +248,7 @@ def _test_files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise ConfigError(f"there is no file or folder {path}")
+            raise ConfigError(f"there is no file or folder {path}; give the path of one that is there")
         found += sorted(path.rglob(f"*{TEST}")) if path.is_dir() else [path]
     if not found:
         raise ConfigError(f"there is no recipe test in {', '.join(map(str, paths))}; they are named *{TEST}")

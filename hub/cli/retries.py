@@ -140,6 +140,7 @@ def _show(found: Preview) -> None:
 def answer(
     run_id: Annotated[str, typer.Argument(metavar="ID")],
     done: Annotated[bool | None, typer.Option("--done/--not-done", help="Whether the call was made.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell a run that asks (`on_unknown: ask`) whether its last call was made: it goes on, or may call again."""
     if done is None:
@@ -151,4 +152,7 @@ def answer(
         hub.ring()
 
     with_hub(act)
-    say("the run goes on" if done else "the run may call again")
+    if as_json:
+        print_json({"run": run_id, "status": "ready"})
+    else:
+        say("the run goes on" if done else "the run may call again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli import output
-from hub.cli.entry import run
+from hub.cli.entry import run, unknown_variables
 
 if TYPE_CHECKING:
     from hub.settings import Settings
@@ -80,4 +81,6 @@ def _serving_settings(host: str | None, port: int | None) -> Settings:
     # Somebody is watching: JSON only if it was asked for.
     watched = sys.stderr.isatty() and "log_json" not in settings.model_fields_set
     setup_logging(settings.log_level, json_lines=settings.log_json and not watched)
+    for sentence in unknown_variables():
+        logging.getLogger(__name__).warning(sentence, extra={"what": "setting_unknown"})
     return settings

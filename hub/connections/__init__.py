@@ -281,7 +281,9 @@ class Connections:
         connector = self.connector(connector_name)
         if app is not None and (app not in self._known.apps or self._known.apps[app].connector != connector_name):
             theirs = [a.name for a in self._known.apps.values() if a.connector == connector_name]
-            raise ConnectionConfigError(f"there is no app {app} of {connector_name}{nearest(app, theirs)}")
+            raise ConnectionConfigError(
+                f"there is no app {app} of {connector_name}{nearest(app, theirs)}; `hub apps list` shows what there is"
+            )
         kind, values = self._fields(connector, given, sandbox=sandbox, auth=auth, inherited=app is not None)
         return connector, kind, values
 
@@ -306,7 +308,10 @@ class Connections:
     ) -> Connection:
         """Write a new connection down; what waited for one of its name goes on. Raises ConnectionConfigError."""
         if taken := self.of_account(connector.name, account, None):
-            raise ConnectionConfigError(f"the account {account} is connected already, as {taken.name}")
+            raise ConnectionConfigError(
+                f"the account {account} is connected already, as {taken.name}; use that one, or give it new credentials by "
+                f"`hub connections reauthorise {taken.name}`"
+            )
         id_ = new_id()
         settings, secrets = _parted(connector, kind, values)
         sealed, key_id = self.seal(secrets, id_)
@@ -367,14 +372,18 @@ class Connections:
             raise ConnectionConfigError(f"there is an app {name} already; choose another name")
         fields = app_fields(connector)
         if not fields:
-            raise ConnectionConfigError(f"{connector_name} has no apps: its connections stand for themselves")
+            raise ConnectionConfigError(
+                f"{connector_name} has no apps: its connections stand for themselves; add those"
+            )
         if unknown := sorted(set(given) - set(fields)):
             raise ConnectionConfigError(
                 f"an app of {connector_name} has no field {unknown[0]}{nearest(unknown[0], fields)}; "
                 f"it has {', '.join(fields)}"
             )
         if not given:
-            raise ConnectionConfigError(f"an app of {connector_name} needs one of {', '.join(fields)}")
+            raise ConnectionConfigError(
+                f"an app of {connector_name} needs one of {', '.join(fields)}; give it with --set or --secret-from-env"
+            )
         settings = {name: value for name, value in given.items() if not fields[name].secret}
         id_ = new_id()
         async with self._store.write() as c:
@@ -491,7 +500,9 @@ class Connections:
             if f.name not in values and f.required and not (sandbox and f.secret) and f.name not in webhook:
                 raise ConnectionConfigError(_missing(connector, f))
             if f.name in values and f.pattern and not re.fullmatch(f.pattern, values[f.name]):
-                raise ConnectionConfigError(f"{f.name} does not look like a {f.title}{f': {f.help}' if f.help else ''}")
+                raise ConnectionConfigError(
+                    f"{f.name} does not look like a {f.title}{f': {f.help}' if f.help else ''}; correct it and add it again"
+                )
         return kind, values
 
     # -- credentials -----------------------------------------------------------------------------------------------
@@ -549,7 +560,9 @@ class Connections:
         connection = await self.by_name(name)
         connector = self.connector(connection.connector)
         if connector.whoami is None:
-            raise ConnectionConfigError(f"{connector.name} has no way to test a connection")
+            raise ConnectionConfigError(
+                f"{connector.name} has no way to test a connection; `hub connections list` shows what its calls say"
+            )
         account = await connector.whoami(await self.context(connection))
         async with self._store.write() as c:
             await rows.set_health(c, connection.id, "ok", None)

@@ -73,6 +73,13 @@ class Tokens:
                 await self._renew_once(connection, connector, kind)
         return kind, await self._book.fields(self._book.current(connection))
 
+    async def ends_at_ms(self, connection: Connection) -> int | None:
+        """When the token ends for good, in real time; None where it is renewed by itself, or has no end that is known."""
+        connector = self._book.connector(connection.connector)
+        kind = next(a for a in connector.auth if a.name == connection.auth)
+        expires = connection.token_expires_at_ms
+        return None if expires is None or await self._is_renewable(connection, kind) else expires
+
     async def _is_due(self, connection: Connection, kind: ClientCredentials | OAuth2) -> bool:
         expires = connection.token_expires_at_ms
         if expires is not None:

@@ -85,7 +85,8 @@ class _Binding:
         """Fill in a `do` step's action and connection."""
         actions = {action.connector: action for action in self.catalogue.actions_for(step["do"])}
         if not actions:
-            self._report(f"nothing installed does {step['do']}", place)
+            known = nearest(step["do"], self.catalogue.action_names())
+            self._report(f"nothing installed does {step['do']}{known}; `hub plugins` lists what there is", place)
             return
         chosen = self._choose(step["do"], actions, place)
         if chosen is None:
@@ -99,7 +100,10 @@ class _Binding:
         """Fill in the types and connections of an event that starts the recipe."""
         triggers = {trigger.connector: trigger.type for trigger in self.catalogue.triggers_for(start["event"])}
         if not triggers:
-            self._report(f"nothing installed has the event {start['event']}", place)
+            known = nearest(start["event"], self.catalogue.event_names())
+            self._report(
+                f"nothing installed has the event {start['event']}{known}; `hub plugins` lists what there is", place
+            )
             return
         candidates = self._candidates(triggers)
         if "from" not in start:

@@ -16,6 +16,8 @@ from hub.store.lanes import Lane
 from hub.store.session import Change, Connection, Row
 from hub.values import value
 
+# How the note of an event begins that is routed again.
+_AGAIN = "replayed at "
 # Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
 _CLOCK_TOLERANCE_MS = 60_000
 # Our own processes agree on the time to within this: an answer may bear an earlier instant than the run it answers.
@@ -270,7 +272,7 @@ async def append_consents(c: Connection, rows: Iterable[Mapping[str, Any]]) -> N
 
 @value(frozen=True)
 class StoredEvent:
-    """An event as stored."""
+    """An event as stored. One that is routed `again` was routed before: its person and what it told those who waited stay."""
 
     id: str
     type: str
@@ -281,6 +283,7 @@ class StoredEvent:
     subject: Identity | None
     contact_id: str | None = None
     cause: str | None = None
+    again: bool = False
 
     @classmethod
     def of(cls, row: Row) -> StoredEvent:
@@ -295,6 +298,7 @@ class StoredEvent:
             subject=Identity(**from_json(row["subject"])) if row["subject"] else None,
             contact_id=row["contact_id"],
             cause=row["cause"],
+            again=bool(row.get("again")),
         )
 
 
@@ -322,7 +326,9 @@ _FIELDS = "id, type, connection_id, occurred_at, received_at, data, subject, con
 async def unrouted(c: Connection, most: int) -> list[StoredEvent]:
     """The oldest unrouted events, locked; those that another worker has locked are passed over."""
     rows = await c.all(
-        f"select {_FIELDS} from event where stage = 'route' order by id limit :most {c.skip_locked}", most=most
+        f"select {_FIELDS}, coalesce(note like '{_AGAIN}%', false) as again from event where stage = 'route' "
+        f"order by id limit :most {c.skip_locked}",
+        most=most,
     )
     return [StoredEvent.of(row) for row in rows]
 
@@ -387,8 +393,27 @@ async def enriched(c: Connection, filled: Sequence[NewEvent]) -> None:
 
 
 async def quarantine(c: Connection, event_id: str, reason: str) -> None:
-    """Set an event aside that cannot be routed, with the reason; `hub events list --quarantined` shows it."""
-    await c.run("update event set stage = 'quarantined', note = :reason where id = :id", id=event_id, reason=reason)
+    """Set an event aside that cannot be routed, with the reason; `hub events list --stage quarantined` shows it."""
+    await c.run(
+        f"update event set stage = 'quarantined', note = case when note like '{_AGAIN}%' then note || '; ' else '' end "
+        "|| cast(:reason as text) where id = :id",
+        id=event_id,
+        reason=reason,
+    )
+
+
+async def route_again(c: Connection, event_id: str, *, who: str, at_ms: int) -> bool:
+    """An event that was routed, or could not be, is routed next; False when it is at another stage meanwhile."""
+    said = f"{_AGAIN}{rfc3339(at_ms)} by {who}"
+    return bool(
+        await c.run(
+            # One that never came through is routed as if it came now.
+            f"update event set note = case when stage = 'routed' or note like '{_AGAIN}%' then cast(:said as text) end, "
+            "stage = 'route' where id = :id and stage in ('routed', 'quarantined')",
+            id=event_id,
+            said=said,
+        )
+    )
 
 
 async def get(c: Connection, event_id: str) -> StoredEvent | None:

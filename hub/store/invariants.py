@@ -6,8 +6,9 @@ statement; what is under way may look wrong for a moment, so whoever acts on a f
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,6 +86,19 @@ async def findings(
         await _of_effects(c, part),
     ]
     return [finding for finding in found if finding.refs]
+
+
+async def lasting(
+    c: Connection, *, sweep: Callable[[], Sweep | None] = lambda: None, again_s: float = 1.0, **given: Any
+) -> list[Finding]:
+    """What two looks `again_s` apart both find; `sweep` makes the same part for each, `given` is as for `findings`."""
+    first = await findings(c, sweep=sweep(), **given)
+    if not first:
+        return []
+    await asyncio.sleep(again_s)
+    again = {finding.kind: finding for finding in await findings(c, sweep=sweep(), **given)}
+    both = [finding.only(again[finding.kind].refs) for finding in first if finding.kind in again]
+    return [finding for finding in both if finding.refs]
 
 
 async def mend(c: Connection, finding: Finding, now_ms: int) -> int:

@@ -300,6 +300,17 @@ def _start_row(run: NewRun) -> dict[str, Any]:
     }
 
 
+async def known_keys(c: Connection, keys: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Which of these (recipe, entry key) started a run already."""
+    rows = await c.group(
+        "select run.recipe as recipe, run.entry_key as entry_key from {rows} "
+        "join run on run.recipe = r.recipe and run.entry_key = r.entry_key",
+        {"recipe": "text", "entry_key": "text"},
+        [{"recipe": recipe, "entry_key": key} for recipe, key in sorted(set(keys))],
+    )
+    return {(row["recipe"], row["entry_key"]) for row in rows}
+
+
 async def inside(c: Connection, scopes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
     """The live runs of each (recipe, scope): run ids, oldest first."""
     # A subselect per row is always looked up by index; a join may read all runs that go on while they are few.

@@ -16,7 +16,8 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
 from pydantic_core import to_json
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from hub.errors import StoreError, StoreUnavailable
 from hub.store.drivers import Driver
@@ -47,7 +48,7 @@ class Store:
     """The database. `dialect` is `sqlite` or `postgresql`. Make it with `open_store`, close it at the end."""
 
     def __init__(self, url: str, *, pool: int = 6, lease_s: float = 30.0) -> None:
-        self.url = make_url(url)
+        self.url = _parsed(url)
         self.dialect = self.url.get_backend_name()
         self.file: str | None = None
         self._writer: Pool
@@ -97,19 +98,29 @@ class Store:
                 yield
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
+    async def read(self, *, limit_s: float = LIMIT_S) -> AsyncIterator[Connection]:
         """Reads, each statement for itself. Raises StoreUnavailable when the database cannot be reached."""
         if self.in_memory:
-            async with self.write() as connection:
+            async with self.write(limit_s=limit_s) as connection:
                 yield connection
         else:
-            async with guard(), asyncio.timeout(LIMIT_S), self._reader.lend() as driver:
+            async with guard(), asyncio.timeout(limit_s), self._reader.lend() as driver:
                 yield Connection(driver, self.dialect)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._writer.close()
         await self._reader.close()
+
+
+def _parsed(url: str) -> URL:
+    """Raises StoreError for what is no database's address; it may hold a password, so it is not repeated."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            "the address of the database cannot be read; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
 
 
 @dataclass(frozen=True)

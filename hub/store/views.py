@@ -213,7 +213,9 @@ async def find_contact(c: Connection, name: str) -> str:
         phone=e164(name) or name,
     )
     if row is None:
-        raise NotThere("nobody is known by this id, e-mail address or phone number")
+        raise NotThere(
+            "nobody is known by this id, e-mail address or phone number; `hub events list` shows who was heard of lately"
+        )
     return str(row["id"])
 
 
@@ -230,7 +232,9 @@ async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
     """A person: identities, consent, runs, messages, and why they did not enter recipes. Raises NotThere."""
     known = (await contacts.facts(c, [contact_id])).get(contact_id)
     if known is None:
-        raise NotThere("there is no contact with this id")
+        raise NotThere(
+            "there is no contact with this id; `hub contacts show` takes an e-mail address or phone number, too"
+        )
     keys = (await contacts.identities(c, [contact_id])).get(contact_id, [])
     rows = await c.all(f"{_RUNS} where run.contact_id = :id order by run.id desc limit 50", id=contact_id)
     verdicts = await c.all("select * from verdict where contact_id = :id order by at desc limit 50", id=contact_id)

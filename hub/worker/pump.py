@@ -187,7 +187,7 @@ class Pump:
             self._to_claim.set()
             if routed.events:
                 self._share()
-            return 0.0 if routed.events >= BATCH else None
+            return 0.0 if routed.events >= BATCH or routed.more else None
 
         await self._forever("route", look, self._to_route)
 

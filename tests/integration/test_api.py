@@ -238,6 +238,23 @@ async def test_a_waiting_run_can_be_cancelled_and_the_clock_moved(web: Callable[
         assert (await w.call("POST", "/api/v1/clock/advance", {"by": "soon"}))[0] == 422
 
 
+async def test_an_event_can_be_replayed(web: Callable[..., Any], sqlite_url: str) -> None:
+    async with web(sqlite_url) as w:
+        # given an event that no recipe listened for, and one that does now
+        await w.it.deliver("carted", {"id": "c-1", "email": "a@example.com"})
+        await w.it.rest()
+        await w.it.publish("recipe: late\non: {event: acme.carted}\nsteps: [{wait: 30d}]\n")
+        _, [event] = await w.call("GET", "/api/v1/events")
+
+        # when it is replayed, then the answer says what came of it
+        status, found = await w.call("POST", f"/api/v1/events/{event['id']}/replay")
+        assert (status, found["stage"], [run["recipe"] for run in found["started"]]) == (200, "routed", ["late"])
+
+        # and what there is not is refused
+        status, missing = await w.call("POST", "/api/v1/events/x/replay")
+        assert (status, "there is no event x" in missing["detail"]) == (404, True)
+
+
 async def test_the_clock_stays_outside_development_mode(running: Callable[..., Any], sqlite_url: str) -> None:
     from hub.errors import ConfigError
 

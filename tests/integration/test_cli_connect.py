@@ -10,9 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from hub.cli.connect import _ways_in
+from tests.acme import acme
 from tests.integration.conftest import Cli, Process
 
 _SHOP = "shop=my-shop.myshopify.com"
@@ -30,12 +34,49 @@ def test_a_sandbox_connection_needs_no_secret_and_works(
     added = cli.json(*_ADD, "--sandbox")
 
     # Then it is listed, healthy, with its address, and the vendor's stand-in knows it
+    assert added.pop("ways_in") == []
     assert (added["account"], added["mode"]) == ("my-shop.myshopify.com", "sandbox")
     assert cli.json("connections", "list") == [added]
     assert added["webhook_url"].startswith("http://127.0.0.1:8000/webhooks/shopify/")
     assert cli.json("connections", "test", "my-shop")["id"] == "my-shop.myshopify.com"
     assert "my-shop works" in cli("connections", "test", "my-shop").stdout
     assert "my-shop.myshopify.com" in cli("connections", "list").stdout
+
+
+def test_without_a_public_address_the_ways_in_are_told_and_the_account_is_connected(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a real account and no address that its vendor could reach
+    monkeypatch.setenv("SHOP_TOKEN", "planted-token")
+    token = ("--secret-from-env", "access_token=SHOP_TOKEN")
+
+    # When it is connected, for people and for programs
+    shown = cli(*_ADD, *token)
+    other = ("connections", "add", "shopify", "other", "--set", "shop=other.myshopify.com", *token)
+    added = cli.json(*other)
+
+    # Then it is connected, and both say how events can come in
+    assert shown.exit_code == 0, shown.output
+    said = " ".join(shown.stdout.split())
+    assert "connected my-shop" in said
+    assert "HUB_PUBLIC_URL is not set; events can come in so:" in said
+    assert "a tunnel of yours in front of http://127.0.0.1:8000" in said
+    assert [way["name"] for way in added["ways_in"]] == ["your own address", "sandbox"]
+    assert "hub connections add shopify NAME --sandbox" in added["ways_in"][1]["how"]
+
+    # When there is an address, nothing is said
+    monkeypatch.setenv("HUB_PUBLIC_URL", "https://hub.example.com")
+    third = cli(*other[:3], "third", "--set", "shop=third.myshopify.com", *token)
+    assert "events can come in so" not in third.stdout
+
+
+async def test_a_connector_that_asks_by_itself_needs_no_address(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url, work=False) as it:
+        hub = replace(it.hub, settings=it.settings.model_copy(update={"public_url": None}))
+        ways = {way["name"]: way["how"] for way in _ways_in(hub, acme, sandbox=False)}
+    assert list(ways) == ["your own address", "asking", "sandbox"]
+    [(name, poll)] = acme.polls.items()
+    assert f"asks Acme by itself for {name} every {poll.every_s // 60}m" in ways["asking"]
 
 
 def test_secrets_come_from_the_environment_or_standard_input_and_show_nowhere(

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from hub.cli.output import show_table
 from tests.integration.conftest import Cli
 
 
@@ -69,6 +70,8 @@ def test_settings_tell_their_source_and_no_secret(empty_cli: Cli, monkeypatch: p
     assert shown["HUB_REDIS_URL"]["value"] == "redis://:***@redis.example.com/0"
     assert (shown["HUB_KEYS"]["source"], shown["HUB_PORT"]["source"]) == ("environment", "default")
     assert all(row["description"] for row in shown.values())
+    assert (shown["HUB_PORT"]["default"], shown["HUB_KEYS"]["default"]) == (8000, None)
+    assert (shown["HUB_DATA_DIR"]["value"], shown["HUB_DATA_DIR"]["default"]) == (str(empty_cli.data_dir), "hub-data")
     for secret in (key, "s3cret", "pa@ss"):
         assert secret not in text + str(shown)
 
@@ -109,6 +112,19 @@ def test_plugins_show_what_they_offer(empty_cli: Cli) -> None:
     assert "twilio.send_sms" in found["twilio"]["actions"]
     assert "shopify.order_paid" in found["shopify"]["triggers"]
     assert "twilio.send_sms" in empty_cli("plugins").stdout
+
+
+def test_short_words_of_a_table_are_not_broken_beside_long_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    # given a table that does not fit into the width of a pipe
+    row = {"id": "0" * 36, "kind": "connection", "target": "a-name-that-is-long-" * 3, "at": "2026-11-22T10:00:00Z"}
+    # when it is shown
+    show_table([row], {"id": "cap", "kind": "on", "target": "name", "at": "at"})
+    # then it keeps within it, and only the long one is folded
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    for whole in ("0" * 36, "connection", "2026-11-22 10:00:00"):
+        assert whole in shown
+    assert row["target"] not in shown
 
 
 def test_doctor_is_content_with_a_hub_that_is_well(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import stat
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +220,52 @@ def test_the_distributed_pair_says_what_it_lacks(empty_cli: Cli, started: Starte
         assert says in process.err.read_text()
 
 
+@pytest.mark.parametrize("revision", ["base", "0002"])
 def test_an_old_schema_stops_the_pair_with_the_command_that_mends_it(
-    empty_cli: Cli, started: Started, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_cli: Cli, started: Started, postgres_url: str, monkeypatch: pytest.MonkeyPatch, revision: str
 ) -> None:
     monkeypatch.setenv("HUB_DATABASE_URL", postgres_url)
     monkeypatch.setenv("HUB_KEYS", generate_key())
-    assert empty_cli("db", "downgrade", "--to", "base", "--yes").exit_code == 0
-    process = started("worker")
-    assert process.popen.wait(timeout=20) == 1
-    assert "hub db upgrade" in process.err.read_text()
+    assert empty_cli("db", "downgrade", "--to", revision, "--yes").exit_code == 0
+    for process in (started("worker"), started("api", "--port", "0")):
+        assert process.popen.wait(timeout=20) == 1
+        assert "run `hub db upgrade`" in process.err.read_text()
+    # Commands say the same, whether they look themselves or take all services
+    for command in (["runs", "list"], ["connections", "list"]):
+        result = empty_cli(*command)
+        assert result.exit_code == 1
+        assert "run `hub db upgrade`" in result.stderr
+    assert empty_cli.json("db", "status")["ready"] is False
+
+
+def test_a_misspelt_variable_is_named_at_the_start(empty_cli: Cli, started: Started) -> None:
+    hub = started("up", "--port", "0", "--no-sandbox", HUB_PUBLIC_ULR="https://hub.example.com")
+    hub.wait_for(_READY)
+    assert hub.end() == 0
+    [line] = hub.err.read_text().splitlines()
+    assert json.loads(line)["what"] == "setting_unknown"
+    assert "HUB_PUBLIC_ULR is set, and there is no such setting; did you mean HUB_PUBLIC_URL?" in line
+
+
+def test_hub_up_brings_an_old_file_up_to_date_and_keeps_a_copy(empty_cli: Cli, started: Started) -> None:
+    # Given a file of an earlier release, with a row in it
+    assert empty_cli("db", "upgrade").exit_code == 0
+    assert empty_cli("api-keys", "create", "me", "--scope", "read").exit_code == 0
+    assert empty_cli("db", "downgrade", "--to", "0002", "--yes").exit_code == 0
+    for command in (["runs", "list"], ["connections", "list"]):
+        refused = empty_cli(*command)
+        assert refused.exit_code == 1
+        assert "run `hub db upgrade`" in refused.stderr
+
+    # When the embedded hub starts
+    hub = started("up", "--port", "0", "--no-sandbox")
+    hub.wait_for(_READY)
+
+    # Then the schema is what it needs, the row is there, the log says so, and the copy is of before
+    assert empty_cli.json("db", "status")["ready"]
+    assert "me" in {key["name"] for key in empty_cli.json("api-keys", "list")}
+    assert hub.end() == 0
+    assert "schema_upgraded" in hub.err.read_text()
+    with closing(sqlite3.connect(empty_cli.data_dir / "hub.db.before-upgrade")) as copy:
+        assert copy.execute("select version_num from alembic_version").fetchone() == ("0002",)
+        assert copy.execute("select name from api_key").fetchall() == [("me",)]

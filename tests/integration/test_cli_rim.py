@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from hub.cli import app
+from hub.vault import generate_key
 from tests.integration.conftest import Cli
 
 _HEAVY = [
@@ -28,10 +30,58 @@ _HEAVY = [
     "hub_shopify",
     "hub_twilio",
 ]
-_CHANGES = {
-    "up", "api", "worker", "sandbox", "demo", "db upgrade", "db downgrade", "keys generate", "api-keys revoke",
-    "runs cancel", "runs answer", "caps remove", "recipes schema", "plugins new",
-}  # fmt: skip
+_NO_JSON = {
+    "up": "runs until it is stopped; what it says goes to its log",
+    "api": "runs until it is stopped; what it says goes to its log",
+    "worker": "runs until it is stopped; what it says goes to its log",
+    "sandbox": "runs until it is stopped",
+    "demo": "writes its report as JSON with --report",
+    "recipes schema": "its answer is JSON anyway",
+    "plugins new": "writes files, and says which commands come next",
+}
+_RUNS_ON = ("up", "api", "worker", "sandbox", "demo")
+# What each command needs on its command line.
+_NEEDS = {
+    "connections add": ["shopify", "shop", "--sandbox"],
+    "connections test": ["x"],
+    "connections reauthorise": ["x"],
+    "connections remove": ["x"],
+    "apps add": ["shopify", "x"],
+    "recipes validate": ["."],
+    "recipes apply": ["."],
+    "recipes publish": ["x"],
+    "recipes pause": ["x"],
+    "recipes show": ["x"],
+    "recipes test": ["."],
+    "runs show": ["x"],
+    "runs cancel": ["x"],
+    "runs answer": ["x", "--done"],
+    "events show": ["x"],
+    "events replay": ["x"],
+    "contacts show": ["x"],
+    "api-keys create": ["x", "--scope", "read"],
+    "api-keys revoke": ["x"],
+    "caps set": ["1", "--per", "day", "--connection", "x"],
+    "caps remove": ["x"],
+    "clock advance": ["1h"],
+    "db copy": ["--to", "sqlite:///copy.db"],
+    "db downgrade": ["--to", "base", "--yes"],
+    "db prune": ["--dry-run"],
+    "pause": ["--all", "--reason", "x"],
+    "resume": ["--all"],
+    "top": ["--once"],
+}
+# What a database that is away does not matter to, or matters otherwise.
+_NEEDS_NO_DATABASE = {
+    "plugins": 0,
+    "settings": 0,
+    "keys generate": 0,
+    "recipes schema": 0,
+    "recipes validate": 0,
+    "recipes test": 1,
+    "doctor": 1,
+    "clock advance": 1,
+}
 
 
 def _commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -58,7 +108,36 @@ def test_every_command_says_what_it_does_and_every_answer_can_be_had_as_json() -
     assert len(commands) > 30
     assert [name for name, command in commands.items() if not command.help] == []
     options = {name: {o for p in command.params for o in p.opts} for name, command in commands.items()}
-    assert sorted(name for name, known in options.items() if "--json" not in known) == sorted(_CHANGES)
+    assert sorted(name for name, known in options.items() if "--json" not in known) == sorted(_NO_JSON)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in _commands(get_command(app))])
+def test_every_command_explains_itself_and_refuses_what_it_does_not_know(empty_cli: Cli, name: str) -> None:
+    assert empty_cli(*name.split(), "--help").exit_code == 0
+    unknown = empty_cli(*name.split(), *_NEEDS.get(name, []), "--no-such-thing")
+    assert unknown.exit_code == 2
+    assert "--no-such-thing" in unknown.stderr
+    assert "Traceback" not in unknown.output
+
+
+@pytest.mark.parametrize("name", [name for name, _ in _commands(get_command(app)) if name not in _RUNS_ON])
+def test_every_command_keeps_to_the_exit_codes_when_the_database_is_away(
+    empty_cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given a database that cannot be reached, and nothing else wrong
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HUB_DATABASE_URL", "postgresql://hub:planted-password@127.0.0.1:1/hub")
+    monkeypatch.setenv("HUB_KEYS", generate_key())
+
+    # When a command is given what it needs
+    result = empty_cli(*name.split(), *_NEEDS.get(name, []))
+
+    # Then it says so by its exit code, in one sentence
+    assert result.exit_code == _NEEDS_NO_DATABASE.get(name, 4), result.output
+    assert "planted-password" not in result.output
+    assert "Traceback" not in result.output
+    if result.exit_code == 4:
+        assert result.stderr.startswith("error: the database cannot be reached")
 
 
 def test_help_tells_the_exit_codes(empty_cli: Cli) -> None:
@@ -72,6 +151,63 @@ def test_a_misspelt_command_is_a_usage_error_with_a_suggestion(empty_cli: Cli, t
     result = empty_cli(*typed)
     assert result.exit_code == 2
     assert f"'{meant}'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["recipes", "publish", "thansk"], "did you mean thanks?"),
+        (["recipes", "show", "thnks"], "did you mean thanks?"),
+        (["connections", "test", "my-shpo"], "did you mean my-shop?"),
+        (["connections", "reauthorise", "my-shap"], "did you mean my-shop?"),
+        (["connections", "add", "shopfy", "x"], "did you mean shopify?"),
+        (["connections", "add", "shopify", "x", "--sandbox", "--set", "shpo=a"], "did you mean shop?"),
+        (["connections", "add", "shopify", "x", "--sandbox", "--set", "shop=a.myshopify.com", "--app", "our"], "ours?"),
+        (["apps", "add", "shopifi", "x"], "did you mean shopify?"),
+        (["pause", "--recipe", "thansk", "--reason", "x"], "did you mean thanks?"),
+        (["pause", "--connection", "my-shp", "--reason", "x"], "did you mean my-shop?"),
+        (["pause", "--purpose", "ordrs", "--reason", "x"], "did you mean orders?"),
+        (["caps", "set", "1", "--per", "day", "--recipe", "thansk"], "did you mean thanks?"),
+        (
+            ["caps", "set", "1", "--per", "day", "--connection", "my-shop", "--unit", "message"],
+            "did you mean messages?",
+        ),
+        (["api-keys", "revoke", "locl"], "did you mean local?"),
+        (["runs", "list", "--recpie", "x"], "--recipe"),
+        (["recipes", "validate", "purpose.yaml"], "did you mean orders?"),
+        (["recipes", "validate", "step.yaml"], "did you mean wait?"),
+        (["recipes", "validate", "event.yaml"], "did you mean shopify.order_paid?"),
+        (["recipes", "validate", "action.yaml"], "did you mean twilio.send_sms?"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest_right_one(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: list[str], meant: str
+) -> None:
+    # Given a hub with one of everything, and recipes with a mistake each
+    monkeypatch.chdir(tmp_path)
+    head = "recipe: {}\non: {{event: shopify.order_paid}}\nsteps:\n  - {}\n"
+    send = "{{do: {}, purpose: {}, with: {{to: '+14155550100', body: x}}}}"
+    purposes = "orders: {channel: sms, class: transactional}\n"
+    (tmp_path / "purposes.yaml").write_text(purposes)
+    (tmp_path / "thanks.yaml").write_text(head.format("thanks", "wait: 1h"))
+    for command in (
+        ["connections", "add", "shopify", "my-shop", "--set", "shop=my-shop.myshopify.com", "--sandbox"],
+        ["apps", "add", "shopify", "ours", "--set", "client_secret=planted"],
+        ["recipes", "apply", "purposes.yaml", "thanks.yaml"],
+        ["api-keys", "create", "local", "--scope", "read"],
+    ):
+        result = cli(*command)
+        assert result.exit_code == 0, result.output
+    (tmp_path / "step.yaml").write_text(head.format("a", "wiat: 1h"))
+    (tmp_path / "event.yaml").write_text(head.format("a", "wait: 1h").replace("order_paid", "order_payed"))
+    (tmp_path / "action.yaml").write_text(head.format("a", send.format("twilio.send_sm", "orders")))
+    (tmp_path / "purpose.yaml").write_text(head.format("a", send.format("twilio.send_sms", "ordrs")))
+    more = ["purposes.yaml"] if typed[-1] == "purpose.yaml" else []
+
+    # When a name is misspelt, then the right one is told
+    result = cli(*typed, *more)
+    assert result.exit_code != 0
+    assert meant in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", [["runs", "list"], ["doctor"], ["db", "status"], ["connections", "list"]])

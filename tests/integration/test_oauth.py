@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.cli import app
+from hub.cli.checkup_store import in_database
 from hub.clock import Clock
 from hub.connections.authorising import Authorising, Begun
 from hub.errors import AuthExpired, ConfigError
@@ -449,6 +450,14 @@ async def test_the_command_prints_the_address_and_waits_for_the_answer(
     tested = await command("connections", "test", "main")
     assert tested.exit_code == 0, tested.output
     assert "members.greet is missing, which hello needs" in " ".join(tested.output.split())
+    # and so does the doctor, once for each scope
+    hub = place.hub
+    checked = [f async for f in in_database(place.settings, hub.store, hub.plugins) if f.check == "connection main"]
+    assert [(f.state.value, f.mend) for f in checked] == [
+        ("wrong", "hub connections reauthorise main --scope members.greet"),
+        ("wrong", "hub connections reauthorise main --scope members.read"),
+    ]
+    assert checked[0].message == "nobody granted the scope members.greet, which hello needs"
     removed = await command("connections", "remove", "main", "--force")
     assert "club took its token back" in removed.output
 

@@ -30,7 +30,7 @@ from hub.process import Hub, open_hub, sandboxes, working
 from hub.rehearsal import run_test_file
 from hub.store import views
 from hub.testing.sandbox import Sandbox
-from tools import check_docs
+from tools import check_docs, error_catalogue
 
 TUTORIAL = check_docs.ROOT / "docs" / "connectors.md"
 RECIPES = check_docs.ROOT / "docs" / "recipes.md"
@@ -228,6 +228,30 @@ def test_what_is_not_true_is_found(text: str, said: str, tmp_path: Path) -> None
     # then
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_every_message_says_what_to_do_and_is_in_the_catalogue() -> None:
+    found = error_catalogue.messages()
+    assert {message.section for message in found} == set(error_catalogue.SECTIONS)
+    assert [message.text for message in found if not message.mend.strip()] == []
+    page = (check_docs.ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert "there is no app … of … | did you mean …?; `hub apps list` shows what there is" in page
+    assert all(f"| `{name}` |" in page for name in error_catalogue.error_classes())
+
+
+def test_every_kind_of_error_says_what_to_do() -> None:
+    silent = [name for name, error in error_catalogue.error_classes().items() if not error_catalogue.said(error)[1]]
+    assert silent == []
+
+
+def test_code_of_no_section_that_tells_people_of_errors_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "novel.py").write_text("raise ConfigError(f'{x} is wrong here; mend it')\n")
+    monkeypatch.setattr(error_catalogue, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"hub/novel\.py"):
+        error_catalogue.messages()
 
 
 def test_a_plugin_without_its_checklist_is_found(tmp_path: Path) -> None:
