@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from hub.catalogue import nearest
-from hub.errors import ConfigError, ConnectorError, HubError, NotThere, RecipeErrors, StoreUnavailable
+from hub.errors import ConfigError, ConnectorError, HubError, NotThere, RecipeError, RecipeErrors, StoreUnavailable
 from hub.events import Json
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ class Place(BaseModel):
     path: str | None = Field(None, description="Where in the request or the recipe")
     file: str | None = None
     line: int | None = None
+
+    @classmethod
+    def of(cls, error: RecipeError) -> Place:
+        """A place in a recipe."""
+        return cls(file=error.file, line=error.line, path=error.path, detail=error.reason)
 
 
 class Problem(BaseModel):
@@ -110,8 +115,7 @@ async def _on_hub_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, NotThere):
         return problem(404, str(error))
     if isinstance(error, RecipeErrors):
-        places = [Place(file=e.file, line=e.line, path=e.path, detail=e.reason) for e in error.errors]
-        return problem(422, "the recipe is wrong", errors=places)
+        return problem(422, "the recipe is wrong", errors=[Place.of(one) for one in error.errors])
     if isinstance(error, ConfigError):
         return problem(422, str(error))
     if isinstance(error, ConnectorError):

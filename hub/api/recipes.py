@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from hub import shown
 from hub.api.access import Reading, Writing
 from hub.api.given import Body, Cursor, Listing, Most, Page
+from hub.api.problems import Place
 from hub.events import Json
 from hub.library import Change
+from hub.plans import Binding, Call, Planner, RecipePlan, State, StepChange
+from hub.previews import Preview, Previewer
+from hub.purposes import load_purposes
 from hub.recipes import json_schema
 
 router = APIRouter(prefix="/api/v1", tags=["recipes"])
@@ -27,6 +33,70 @@ class Checked(BaseModel):
 
     name: str
     definition: dict[str, Json]
+
+
+class Sources(Body):
+    """Recipes as text, and the purposes file that would be saved before them."""
+
+    recipes: list[Annotated[str, Field(max_length=262_144)]] = Field(min_length=1, max_length=100)
+    purposes: str | None = Field(None, max_length=262_144)
+
+
+class Wanted(Body):
+    """A recipe by its name or as text, and for whom: id, e-mail address or phone number."""
+
+    recipe: str | None = None
+    source: str | None = Field(None, max_length=262_144)
+    contact: str
+    event: str | None = Field(None, description="The stored event that would start it; made-up data when left out")
+    step: str | None = Field(None, description="Only this step")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Wanted:
+        if (self.recipe is None) == (self.source is None):
+            raise ValueError("give either the name of a recipe or a source")
+        return self
+
+
+class PlannedRecipe(BaseModel):
+    """What publishing one recipe would do; `version` is the live one, 0 for none, `inside` the runs by version."""
+
+    name: str
+    state: State
+    version: int
+    inside: dict[int, int]
+    steps: list[StepChange]
+    fields: list[str]
+    bindings: list[Binding]
+    warnings: list[str]
+    missing_scopes: dict[str, list[str]]
+    calls: list[Call]
+    errors: list[Place]
+
+    @classmethod
+    def of(cls, plan: RecipePlan) -> PlannedRecipe:
+        """A plan as it is answered."""
+        return cls(
+            name=plan.name,
+            state=plan.state,
+            version=plan.version,
+            inside=dict(plan.inside),
+            steps=list(plan.steps),
+            fields=list(plan.fields),
+            bindings=list(plan.bindings),
+            warnings=list(plan.warnings),
+            missing_scopes={name: list(scopes) for name, scopes in plan.missing_scopes.items()},
+            calls=list(plan.calls),
+            errors=[Place.of(error) for error in plan.errors],
+        )
+
+
+class Planned(BaseModel):
+    """What publishing would do; `purposes` says of each that differs whether it is new or changed."""
+
+    recipes: list[PlannedRecipe]
+    purposes: dict[str, str]
+    refused: bool
 
 
 @router.get("/recipes")
@@ -47,6 +117,26 @@ async def validate_recipe(hub: Reading, given: Source) -> Checked:
     """Check a recipe and change nothing."""
     recipe = await hub.library.check(given.source)
     return Checked(name=recipe.name, definition=dict(recipe.definition))
+
+
+@router.post("/plan")
+async def plan_recipes(hub: Reading, given: Sources) -> Planned:
+    """What publishing these would do: steps that change and who stands on them, what is called, what is worth a warning."""
+    purposes = {} if given.purposes is None else load_purposes(given.purposes)
+    planner = Planner(hub.store, hub.library, hub.connections, hub.plugins.catalogue)
+    named = {f"recipes/{n}": source for n, source in enumerate(given.recipes)}
+    found = await planner.plan(named, purposes)
+    recipes = [PlannedRecipe.of(one) for one in found.recipes]
+    return Planned(recipes=recipes, purposes=dict(found.purposes), refused=found.refused)
+
+
+@router.post("/preview")
+async def preview_recipe(hub: Reading, given: Wanted) -> Preview:
+    """What each action would be for a person, rendered; nothing is called."""
+    source = given.source if given.source is not None else (await hub.library.shown(str(given.recipe)))["source"]
+    previewer = Previewer(hub.store, hub.connections, hub.plugins.catalogue, hub.clock)
+    purposes = await hub.library.purposes()
+    return await previewer.preview(source, purposes, contact=given.contact, event=given.event, step=given.step)
 
 
 @router.get("/recipe-schema")

@@ -329,7 +329,7 @@ async def test_pauses_caps_and_retries_are_there_for_programs_too(web: Callable[
 
 
 # What changes nothing although it is asked by POST.
-_ASKING = {"/api/v1/validate", "/api/v1/retries/preview"}
+_ASKING = {"/api/v1/validate", "/api/v1/plan", "/api/v1/preview", "/api/v1/retries/preview"}
 
 
 async def test_every_route_wants_a_key_and_every_change_one_that_may_write(
@@ -359,7 +359,7 @@ def _example(operation: dict[str, Any], schemas: dict[str, Any]) -> Any:
     if "requestBody" not in operation:
         return None
     model = schemas[operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]]
-    made = {"string": "x", "integer": 1, "boolean": True, "object": {}}
+    made = {"string": "x", "integer": 1, "boolean": True, "object": {}, "array": ["x"]}
     fields = {name: model["properties"][name] for name in model.get("required", ())}
     return {name: field["enum"][0] if "enum" in field else made[field["type"]] for name, field in fields.items()}
 
@@ -463,3 +463,29 @@ async def test_a_key_that_was_revoked_is_refused_at_once(
         assert (await asyncio.to_thread(empty_cli, "api-keys", "revoke", "gone")).exit_code == 0
         status, problem = await w.call("GET", "/api/v1/counts", key=key)
         assert (status, "hub api-keys create" in problem["detail"]) == (401, True)
+
+
+async def test_a_plan_and_a_preview_are_there_for_programs_and_change_nothing(
+    web: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with web(sqlite_url) as w:
+        await w.it.publish(TWO_NOTES)
+        await w.it.deliver("signed_up", {"id": "s-1", "first_name": "Ada", "email": "ada@example.com"})
+        await w.it.rest()
+        changed = TWO_NOTES.replace("Hello", "Dear")
+        # what publishing would do
+        status, plan = await w.call("POST", "/api/v1/plan", {"recipes": [changed, "recipe: broken"]})
+        assert (status, plan["refused"]) == (200, True)
+        first, second = plan["recipes"]
+        assert (first["state"], first["version"], second["state"]) == ("changed", 1, "refused")
+        assert [step["change"] for step in first["steps"]] == ["changed"]
+        assert second["errors"][0]["detail"]
+        # what somebody would get
+        asked = {"recipe": "two-notes", "contact": "ada@example.com"}
+        status, preview = await w.call("POST", "/api/v1/preview", asked)
+        assert (status, [step["action"] for step in preview["steps"]]) == (200, ["acme.put_note", "acme.put_note"])
+        assert (await w.call("POST", "/api/v1/preview", {**asked, "source": changed}))[0] == 422
+        assert (await w.call("POST", "/api/v1/preview", {**asked, "contact": "nobody@example.com"}))[0] == 404
+        # and nothing was changed or called
+        assert (await w.call("GET", "/api/v1/recipes/two-notes"))[1]["source"] == TWO_NOTES
+        assert len(w.it.sandbox.log) == 2
