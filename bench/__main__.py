@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import growth, ingest, isolation, memory, runs, start, waits
+from bench import growth, ingest, isolation, lists, memory, runs, start, waits
 from bench.report import Row, machine, table
 from bench.servers import ask, postgres, redis
 from bench.setting import Setting
@@ -23,9 +23,10 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Row | str]]] = {
     "memory": memory.measure,
     "waits": waits.measure,
     "growth": growth.measure,
+    "lists": lists.measure,
 }
 # These fill tables with a million rows, and are measured when they are named.
-_LONG = ("waits", "growth")
+_LONG = ("waits", "growth", "lists")
 
 
 def main() -> None:
@@ -53,11 +54,14 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the hub next to bare floors.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all but {' and '.join(_LONG)})"
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all but {', '.join(_LONG)})"
     )
     parser.add_argument("--quick", action="store_true", help="smaller numbers, about a minute in total")
     parser.add_argument(
-        "--rows", type=int, metavar="N", help="how many rows waits and growth fill tables with, and events memory sends"
+        "--rows",
+        type=int,
+        metavar="N",
+        help="how many rows waits, growth and lists fill tables with, and events memory sends",
     )
     parser.add_argument(
         "--httpx-python",

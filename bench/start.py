@@ -13,7 +13,7 @@ from bench.report import Row
 from bench.setting import Setting
 from bench.subject import HUB
 
-_HELP_S, _UP_S = 0.5, 3.0
+_HELP_S, _UP_S = 0.4, 3.0
 
 
 def measure(setting: Setting) -> Iterator[Row]:

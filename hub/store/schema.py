@@ -194,6 +194,7 @@ event = Table(
     ),
     Index("event_plugin", "id", postgresql_where=text("stage = 'plugin'"), sqlite_where=text("stage = 'plugin'")),
     Index("event_of_contact", "contact_id", "received_at"),
+    Index("event_of_type", "type", "id"),
 )
 
 # Identities of unrouted events (`email:…`) and the fields a trigger lists in `correlate` (`message_id=…`).
@@ -245,6 +246,7 @@ consent = Table(
 )
 
 _LIVE = "finished_at is null"
+_ENDED_AMISS = "ended_by in ('failed', 'cancelled')"
 run = Table(
     "run",
     metadata,
@@ -271,6 +273,10 @@ run = Table(
     _text("retry_of", null=True),
     UniqueConstraint("recipe", "entry_key", name="run_entry"),
     Index("run_of_contact", "contact_id", "id"),
+    Index("run_of_recipe", "recipe", "id"),
+    # Conditions on what changes only when a run ends: an index with the status in it would be rewritten at every step.
+    Index("run_live", "id", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
+    Index("run_amiss", "ended_by", "id", postgresql_where=text(_ENDED_AMISS), sqlite_where=text(_ENDED_AMISS)),
     Index("run_inside", "recipe", "scope", "id", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
     Index(
         "run_retry",
@@ -320,6 +326,7 @@ step = Table(
     _ms("at"),
 )
 
+_AMISS = "state in ('failed', 'skipped', 'unknown')"
 effect = Table(
     "effect",
     metadata,
@@ -339,6 +346,7 @@ effect = Table(
     _ms("finished_at", null=True),
     _text("batch", null=True),
     Index("effect_of_run", "run_id"),
+    Index("effect_amiss", "state", "run_id", postgresql_where=text(_AMISS), sqlite_where=text(_AMISS)),
     Index(
         "effect_of_batch",
         "batch",
