@@ -23,6 +23,7 @@ from hub.recipes.form import RecipeForm
 from hub.steps.do import Do
 from hub.steps.wait_for import WaitFor
 from hub.store import recipes as rows
+from hub.store import views
 from hub.store.session import Connection, Row, Store
 
 PURPOSES_FILE = "purposes.yaml"
@@ -213,17 +214,7 @@ class Library:
     async def listed(self, *, after: str | None = None, most: int | None = None) -> list[shown.RecipeLine]:
         """Recipes by name, at most so many of those after a name."""
         async with self._store.read() as c:
-            found = await rows.listed(c, after=after, most=most)
-        return [
-            {
-                "name": row["name"],
-                "state": row["state"],
-                "version": row["version"],
-                "draft": row["draft"] is not None,
-                "updated_at": rfc3339(row["updated_at"]),
-            }
-            for row in found
-        ]
+            return await views.list_recipes(c, after=after, most=most)
 
     async def shown(self, name: str, version: int | None = None) -> shown.Recipe:
         """A recipe's text, of its draft if there is one, or that of a version; and its versions. Raises NotThere."""

@@ -43,7 +43,7 @@ from hub.settings import Settings
 from hub.sources import Sources
 from hub.spending import Spending
 from hub.spool import Spool, replaying
-from hub.store import events, migrate, work
+from hub.store import events, revisions, work
 from hub.store.processes import Process
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer, load_sandbox
@@ -100,11 +100,6 @@ def make_vault(settings: Settings) -> Vault:
     return Vault(keys)
 
 
-def public_url(settings: Settings) -> str:
-    """The configured address, else the one this process listens on: never what a caller says in a header."""
-    return settings.public_url or f"http://{settings.host}:{settings.port}"
-
-
 def make_traces(environment: Mapping[str, str]) -> Traces:
     """Spans if OpenTelemetry's standard variables ask for them. Raises ConfigError without the extra `otel`."""
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -133,8 +128,13 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         if store.in_memory:
+            # Slow to import, and nothing for a process whose schema is there.
+            from hub.store import migrate
+
             await migrate.create_in_memory(store)
-        elif upgrade and store.file and not (found := await migrate.status(store)).ready:
+        elif upgrade and store.file and not (found := await revisions.status(store)).ready:
+            from hub.store import migrate
+
             copy = _back_up(Path(store.file)) if found.current is not None else None
             await migrate.upgrade(store)
             if copy is not None:
@@ -143,7 +143,7 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
                     extra={"what": "schema_upgraded", "was": found.current, "now": found.needed, "copy": str(copy)},
                 )
         else:
-            await migrate.require_ready(store)
+            await revisions.require_ready(store)
         yield store
     finally:
         await store.close()
@@ -233,7 +233,7 @@ async def _assemble(
         plugins.catalogue,
         clock,
         transport=transport,
-        public_url=public_url(settings),
+        public_url=settings.address,
         noted=limits.noted,
     )
     library = Library(store, plugins.catalogue, connections, clock)
@@ -279,7 +279,7 @@ async def _assemble(
         connections,
         plugins.catalogue,
         clock,
-        public_url=public_url(settings),
+        public_url=settings.address,
         ring=ring,
         spool=Spool(folder, vault, most_bytes=settings.spool_mb * 1_000_000) if folder else None,
         **seen,
@@ -291,7 +291,7 @@ async def _assemble(
         time=hub_time,
         plugins=plugins,
         connections=connections,
-        authorising=Authorising(store, clock, vault, connections, transport, public_url(settings)),
+        authorising=Authorising(store, clock, vault, connections, transport, settings.address),
         library=library,
         limits=limits,
         pauses=pauses,

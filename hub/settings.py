@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         return folder if self.spool_mb else None
 
     @property
+    def address(self) -> str:
+        """The configured address, else the one this process listens on: never what a caller says in a header."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
     def embedded(self) -> bool:
         """Whether the database is a SQLite file, which one process owns."""
         return self.store_url().startswith("sqlite")

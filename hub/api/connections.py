@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,8 +11,9 @@ from hub import shown
 from hub.api.access import Reading, Writing
 from hub.api.given import Body, Name
 from hub.clock import rfc3339
-from hub.connections import App, Connection
+from hub.connections import App
 from hub.process import Hub
+from hub.store import views
 
 router = APIRouter(prefix="/api/v1", tags=["connections"])
 
@@ -43,16 +43,15 @@ class NewApp(Body):
     fields: dict[str, str]
 
 
-async def view(hub: Hub, connection: Connection) -> shown.Connection:
+async def view(hub: Hub, name: str) -> shown.Connection:
     """A connection without its secrets."""
-    [found] = await views(hub, [connection])
-    return found
+    return next(one for one in await views_of(hub) if one["name"] == name)
 
 
-async def views(hub: Hub, connections: Sequence[Connection]) -> list[shown.Connection]:
-    """Connections without their secrets."""
-    healths = await hub.connections.healths()
-    return [_view(hub, connection, *healths.get(connection.name, ("ok", None))) for connection in connections]
+async def views_of(hub: Hub) -> list[shown.Connection]:
+    """Every connection by name, without their secrets."""
+    async with hub.store.read() as c:
+        return await views.list_connections(c, hub.settings.address)
 
 
 async def tested(hub: Hub, name: str) -> shown.Tested:
@@ -72,25 +71,10 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
     }
 
 
-def _view(hub: Hub, connection: Connection, health: str, reason: str | None) -> shown.Connection:
-    return {
-        "id": connection.id,
-        "name": connection.name,
-        "connector": connection.connector,
-        "account": connection.account,
-        "mode": connection.mode,
-        "auth": connection.auth,
-        "settings": dict(connection.settings),
-        "health": health,
-        "health_reason": reason,
-        "webhook_url": hub.connections.inbound_url(connection),
-    }
-
-
 @router.get("/connections")
 async def list_connections(hub: Reading) -> list[shown.Connection]:
     """Every connection, by name."""
-    return await views(hub, await hub.connections.all())
+    return await views_of(hub)
 
 
 @router.post("/connections", status_code=201)
@@ -99,7 +83,7 @@ async def add_connection(hub: Writing, new: NewConnection) -> shown.Connection:
     added = await hub.connections.add(
         new.connector, new.name, new.fields, sandbox=new.sandbox, auth=new.auth, app=new.app
     )
-    return await view(hub, added)
+    return await view(hub, added.name)
 
 
 @router.post("/connections/{name}/test")
@@ -113,7 +97,7 @@ async def reauthorise(hub: Writing, name: str, new: NewFields) -> shown.Connecti
     """Replace the credentials; runs that waited for them go on."""
     changed = await hub.connections.reauthorise(name, new.fields)
     hub.ring()
-    return await view(hub, changed)
+    return await view(hub, changed.name)
 
 
 @router.delete("/connections/{name}")

@@ -17,7 +17,7 @@ from hub.errors import HubError, StoreUnavailable
 from hub.events import Json
 from hub.plugins import PluginInfo
 from hub.process import Hub
-from hub.store import migrate
+from hub.store import revisions
 
 # Whoever asks whether this process is well does not wait long for the answer.
 _PATIENCE_S = 2.0
@@ -47,7 +47,7 @@ async def ready(request: Request) -> Response:
     waiting = _waiting(hub)
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            await migrate.require_ready_or_memory(hub.store)
+            await revisions.require_ready_or_memory(hub.store)
     except (StoreUnavailable, TimeoutError) as error:
         reason = str(error) or f"the database did not answer within {_PATIENCE_S:.0f} s"
         if hub.ingest.accepts:

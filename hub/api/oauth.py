@@ -17,7 +17,7 @@ from hub.api.given import Body, Name
 from hub.clock import rfc3339
 from hub.connections.authorising import LASTS_MS, AuthorisingError, Begun
 from hub.errors import NotThere
-from hub.process import Hub, public_url
+from hub.process import Hub
 
 router = APIRouter(prefix="/api/v1", tags=["connections"])
 # For browsers: no API key, nothing for a client to be generated from.
@@ -101,7 +101,7 @@ async def to_the_vendor(request: Request, ticket: str, session: Session = None) 
         httponly=True,
         # Sent along when the vendor leads the browser back, by nobody else's forms and scripts.
         samesite="lax",
-        secure=urlsplit(public_url(hub.settings)).scheme == "https",
+        secure=urlsplit(hub.settings.address).scheme == "https",
     )
     return _guarded(answer)
 

@@ -16,7 +16,7 @@ from hub.cli.findings import Finding, State, found_by
 from hub.clock import format_duration, rfc3339
 from hub.errors import ConfigError
 from hub.plugins import Plugins, load_plugins
-from hub.process import OneProcess, public_url
+from hub.process import OneProcess
 from hub.segments import survey
 from hub.settings import Settings
 
@@ -73,7 +73,7 @@ async def _public_url(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(
             check,
             State.WARNING,
-            f"HUB_PUBLIC_URL is not set, so vendors are told {public_url(settings)}, which only this machine reaches",
+            f"HUB_PUBLIC_URL is not set, so vendors are told {settings.address}, which only this machine reaches",
             "HUB_PUBLIC_URL=https://… (sandboxes do not need it)",
         )
     elif not settings.public_url.startswith("https://"):

@@ -15,7 +15,7 @@ from hub.plugins import Plugins
 from hub.process import make_vault
 from hub.settings import Settings
 from hub.store import connections as rows
-from hub.store import migrate, symptoms
+from hub.store import revisions, symptoms
 from hub.store.invariants import Sweep, lasting
 from hub.store.session import Store
 from hub.timetravel import HubTime
@@ -35,7 +35,7 @@ async def in_database(settings: Settings, store: Store, plugins: Plugins) -> Asy
         yield Finding("database", State.WRONG, f"there is none at {file} yet", "hub up")
         return
     try:
-        schema = await migrate.status(store)
+        schema = await revisions.status(store)
     except HubError as error:
         mend = "correct HUB_DATABASE_URL or start the database; `hub settings` shows the address"
         yield Finding("database", State.WRONG, str(error), mend)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import local_url, with_hub
+from hub.cli.entry import current_settings, local_url, read, with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
@@ -127,11 +127,10 @@ def add_connection(
 def list_connections(as_json: AsJson = False) -> None:
     """Every connection: its account, mode, health and webhook address."""
 
-    async def all_views(hub: Hub) -> list[dict[str, Json]]:
-        healths = await hub.connections.healths()
-        return [_view(hub, c, healths.get(c.name)) for c in await hub.connections.all()]
+    from hub.store import views
 
-    rows = with_hub(all_views)
+    address = current_settings().address
+    rows = read(lambda c: views.list_connections(c, address))
     columns = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "health": "health"}
     if any(row["health_reason"] for row in rows):
         columns["health_reason"] = "reason"
@@ -291,9 +290,8 @@ async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_js
     return shown
 
 
-def _view(hub: Hub, connection: Connection, health: tuple[str, str | None] | None = None) -> dict[str, Json]:
-    """A connection without its secrets, in the words of the API; `health` says what is not quite well with it."""
-    state, reason = health or ("ok", None)
+def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
+    """A connection without its secrets, in the words of the API, that was just made or mended."""
     return {
         "id": connection.id,
         "name": connection.name,
@@ -302,8 +300,8 @@ def _view(hub: Hub, connection: Connection, health: tuple[str, str | None] | Non
         "mode": connection.mode,
         "auth": connection.auth,
         "settings": dict(connection.settings),
-        "health": state,
-        "health_reason": reason,
+        "health": "ok",
+        "health_reason": None,
         "webhook_url": hub.connections.inbound_url(connection),
     }
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hub.settings import Settings
     from hub.store.copying import Copied, Progress
     from hub.store.invariants import Finding
-    from hub.store.migrate import SchemaStatus
+    from hub.store.revisions import SchemaStatus
 
 database = typer.Typer(help="The database: its schema, and what lies in it.", no_args_is_help=True)
 
@@ -32,12 +32,12 @@ def status(as_json: AsJson = False) -> None:
     """The schema that the database has, and the one that this release needs."""
 
     async def find() -> tuple[str, SchemaStatus]:
-        from hub.store import migrate
+        from hub.store import revisions
 
         settings = current_settings()
         require_database(settings)
         async with bare_store(settings) as store:
-            return store.dialect, await migrate.status(store)
+            return store.dialect, await revisions.status(store)
 
     dialect, found = run(find())
     shown = _status_view(dialect, found)
@@ -68,19 +68,19 @@ def upgrade(as_json: AsJson = False) -> None:
 
     async def act() -> tuple[str, SchemaStatus]:
         from hub.process import open_store
-        from hub.store import migrate
+        from hub.store import migrate, revisions
 
         settings = current_settings()
         with _alone(settings):
             if settings.embedded:
                 # As the embedded hub does when it starts: with a copy of the file beside it.
                 async with open_store(settings, upgrade=True) as store:
-                    return store.dialect, await migrate.status(store)
+                    return store.dialect, await revisions.status(store)
             async with bare_store(settings) as store:
                 # Says first whether the database answers and belongs to no newer release.
-                await migrate.status(store)
+                await revisions.status(store)
                 await migrate.upgrade(store)
-                return store.dialect, await migrate.status(store)
+                return store.dialect, await revisions.status(store)
 
     dialect, found = run(act())
     if as_json:
@@ -104,15 +104,15 @@ def downgrade(
         typer.confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", abort=True)
 
     async def act() -> tuple[str, SchemaStatus]:
-        from hub.store import migrate
+        from hub.store import migrate, revisions
 
         settings = current_settings()
         require_database(settings)
         with _alone(settings):
             async with bare_store(settings) as store:
-                await migrate.status(store)
+                await revisions.status(store)
                 await migrate.downgrade(store, to)
-                return store.dialect, await migrate.status(store)
+                return store.dialect, await revisions.status(store)
 
     dialect, found = run(act())
     if as_json:

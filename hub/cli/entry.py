@@ -123,12 +123,12 @@ async def bare_store(settings: Settings, *, pool: int = 1) -> AsyncIterator[Stor
 @asynccontextmanager
 async def open_existing_store() -> AsyncIterator[Store]:
     """The store of a hub that was started before. Raises StoreError, StoreUnavailable."""
-    from hub.store import migrate
+    from hub.store import revisions
 
     settings = current_settings()
     require_database(settings)
     async with bare_store(settings) as store:
-        await migrate.require_ready(store)
+        await revisions.require_ready(store)
         yield store
 
 

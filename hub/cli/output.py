@@ -122,16 +122,17 @@ def show_table(rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str], *
     if title:
         out.print(Text(f"\n{title}", style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
+    widths = {key: max(len(str(_cell(key, row.get(key)))) for row in rows) if rows else 0 for key in columns}
+    brief = {key for key in columns if all(len(_words(key, row.get(key))) <= _SHORT for row in rows)}
+    whole = {key for key in columns if key in _WHOLE or _is_time(key)}
+    needed = sum(max(widths[key], len(name)) + 2 for key, name in columns.items() if key in whole | brief)
+    # Better a short word in two lines than a time that is cut off.
+    whole |= brief if needed <= out.width else set()
     for key, name in columns.items():
-        table.add_column(name, no_wrap=_is_whole(key, rows), overflow="fold")
+        table.add_column(name, no_wrap=key in whole, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(key, row.get(key)) for key in columns))
     out.print(table)
-
-
-def _is_whole(key: str, rows: Sequence[Mapping[str, Json]]) -> bool:
-    """Whether a column is never broken: what people copy, times, and words that are short anyway."""
-    return key in _WHOLE or _is_time(key) or all(len(_words(key, row.get(key))) <= _SHORT for row in rows)
 
 
 def show_record(record: Mapping[str, Json], titles: Mapping[str, str]) -> None:

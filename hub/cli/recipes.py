@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli import planning, previewing, simulating, writing
-from hub.cli.entry import run, with_hub
+from hub.cli.entry import read, run, with_hub
 from hub.cli.finding import TEST, NameOrFile, is_file, read_file, read_recipe, without_tests
 from hub.cli.output import AsJson, counted, note, print_error, print_json, say, show_list, show_tree
 from hub.errors import ConfigError, RecipeError, RecipeErrors
@@ -134,7 +134,9 @@ def list_recipes(as_json: AsJson = False) -> None:
         "draft": "newer draft",
         "updated_at": "changed (UTC)",
     }
-    rows = with_hub(lambda hub: hub.library.listed())
+    from hub.store import views
+
+    rows = read(views.list_recipes)
     show_list(rows, columns, as_json=as_json, empty="no recipes yet; add them with `hub recipes apply`")
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Table
 
 from hub.clock import rfc3339
 from hub.errors import StoreError
-from hub.store import migrate, schema
+from hub.store import migrate, revisions, schema
 from hub.store.processes import DEAD_AFTER_MS
 from hub.store.session import Connection, Row, Store
 
@@ -125,7 +125,7 @@ async def require_nobody(store: Store) -> None:
 
 
 async def _require_schema(store: Store, which: str, mend: str) -> None:
-    found = await migrate.status(store)
+    found = await revisions.status(store)
     if found.current != found.needed:
         at = "empty" if found.current is None else f"at revision {found.current}"
         raise StoreError(f"{which} is {at}, and this release copies revision {found.needed}; {mend}")
@@ -133,7 +133,7 @@ async def _require_schema(store: Store, which: str, mend: str) -> None:
 
 async def _prepare(target: Store) -> None:
     """Give an empty database the schema. Raises StoreError when it holds something, or has another schema."""
-    if (await migrate.status(target)).current is None:
+    if (await revisions.status(target)).current is None:
         async with target.read() as c:
             strange = await c.first(
                 "select table_name as name from information_schema.tables where table_schema = current_schema() limit 1"

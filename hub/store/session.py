@@ -9,15 +9,14 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no types
 from pydantic_core import to_json
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from hub.errors import StoreError, StoreUnavailable
 from hub.store.drivers import Driver
@@ -44,30 +43,44 @@ def _pg_options(lease_s: float) -> dict[str, str]:
 LIMIT_S = 12.0
 
 
+def _address(url: str) -> tuple[str, str, str | None]:
+    """A database's dialect, its address as drivers want it, and its file where it is one.
+
+    Raises StoreError for what is no database's address; it may hold a password, so it is not repeated.
+    """
+    scheme, _, rest = url.partition("://")
+    dialect = scheme.partition("+")[0]
+    if dialect == "sqlite" and rest.startswith("/"):
+        file = rest.partition("?")[0][1:]
+        return dialect, f"sqlite://{rest}", None if file in {"", ":memory:"} else file
+    if dialect == "postgresql":
+        # A port that is no number raises here, and not when somebody connects.
+        with suppress(ValueError):
+            _ = urlsplit(f"{dialect}://{rest}").port
+            return dialect, f"{dialect}://{rest}", None
+    elif rest and dialect.isidentifier() and dialect != "sqlite":
+        raise StoreError(f"the database {dialect} is not supported; use sqlite:///FILE or postgresql://…")
+    raise StoreError(
+        "the address of the database cannot be read; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+    )
+
+
 class Store:
     """The database. `dialect` is `sqlite` or `postgresql`. Make it with `open_store`, close it at the end."""
 
     def __init__(self, url: str, *, pool: int = 6, lease_s: float = 30.0) -> None:
-        self.url = _parsed(url)
-        self.dialect = self.url.get_backend_name()
-        self.file: str | None = None
+        self.dialect, self.url, self.file = _address(url)
         self._writer: Pool
         self._reader: Pool
         if self.dialect == "sqlite":
-            self.file = None if self.url.database in {None, "", ":memory:"} else self.url.database
             # A database in memory lives in its one connection, so readers share it.
             self._writer = SqlitePool(self.file, 1) if self.file else MemoryPool()
             self._reader = SqlitePool(self.file, 4) if self.file else self._writer
             # Who is not urgent waits for the first one and then for the second: of these only one at a time is ever in the
             # way of those who are urgent.
             self._queue, self._turn = asyncio.Lock(), asyncio.Lock()
-        elif self.dialect == "postgresql":
-            plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-            self._writer = self._reader = PostgresPool(plain, pool, _pg_options(lease_s))
         else:
-            raise StoreError(
-                f"the database {self.url.drivername} is not supported; use sqlite:///FILE or postgresql://…"
-            )
+            self._writer = self._reader = PostgresPool(self.url, pool, _pg_options(lease_s))
 
     @property
     def in_memory(self) -> bool:
@@ -111,16 +124,6 @@ class Store:
         """Close all connections."""
         await self._writer.close()
         await self._reader.close()
-
-
-def _parsed(url: str) -> URL:
-    """Raises StoreError for what is no database's address; it may hold a password, so it is not repeated."""
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        raise StoreError(
-            "the address of the database cannot be read; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
-        ) from None
 
 
 @dataclass(frozen=True)

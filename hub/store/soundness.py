@@ -12,7 +12,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.schema import CreateIndex
 
 from hub.errors import StoreError
-from hub.store import invariants, migrate, pulse, schema
+from hub.store import invariants, migrate, pulse, revisions, schema
 from hub.store.invariants import Finding
 from hub.store.session import Connection, Store
 
@@ -109,7 +109,7 @@ async def _server(c: Connection) -> AsyncIterator[Finding]:
 async def _schema(store: Store) -> list[Finding]:
     """What the schema lacks, compared with the tables of this release. Anything more than that is the operator's own."""
     try:
-        found = await migrate.status(store)
+        found = await revisions.status(store)
     except StoreError as error:
         return [Finding("schema_newer", (), str(error), "upgrade tetik-hub")]
     if not found.ready:

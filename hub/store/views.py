@@ -11,7 +11,7 @@ from hub import shown
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
-from hub.store import contacts
+from hub.store import breakers, connections, contacts, recipes
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
 
@@ -210,6 +210,48 @@ def refusal_view(row: Row) -> shown.Refusal:
         "minute": rfc3339(row["minute"] * 60_000),
         "samples": from_json(row["samples"]),
     }
+
+
+async def list_recipes(c: Connection, *, after: str | None = None, most: int | None = None) -> list[shown.RecipeLine]:
+    """Recipes by name, at most so many of those after a name."""
+    return [
+        {
+            "name": row["name"],
+            "state": row["state"],
+            "version": row["version"],
+            "draft": row["draft"] is not None,
+            "updated_at": rfc3339(row["updated_at"]),
+        }
+        for row in await recipes.listed(c, after=after, most=most)
+    ]
+
+
+async def list_connections(c: Connection, address: str) -> list[shown.Connection]:
+    """Every connection by name, with what is not quite well with it; `address` is the hub's own, '' without one."""
+    rests = await breakers.everything(c)
+    _, rows = await connections.everything(c)
+    found: list[shown.Connection] = []
+    for row in rows:
+        rest = rests.get(row["name"])
+        health, reason = row["health"], row["health_reason"]
+        if health == "ok" and rest is not None:
+            health, reason = "resting", f"until {rfc3339(rest.until_ms)}: {rest.reason}"
+        inbound = f"/webhooks/{row['connector']}/{row['inbound_key']}"
+        found.append(
+            {
+                "id": row["id"],
+                "name": row["name"],
+                "connector": row["connector"],
+                "account": row["account"],
+                "mode": row["mode"],
+                "auth": row["auth"],
+                "settings": from_json(row["settings"]),
+                "health": health,
+                "health_reason": reason,
+                "webhook_url": f"{address.rstrip('/')}{inbound}" if address else "",
+            }
+        )
+    return found
 
 
 async def find_contact(c: Connection, name: str) -> str:

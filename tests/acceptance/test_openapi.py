@@ -111,23 +111,6 @@ def document(served: Served) -> Any:
     return schemathesis.openapi.from_url(f"{served.url}/api/v1/openapi.json")
 
 
-described = schemathesis.pytest.from_fixture("document")
-
-
-@described.parametrize()
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
-def test_no_request_gets_a_5xx_or_an_answer_that_the_document_does_not_know(case: Any, served: Served) -> None:
-    # Whether a request that fits the document is accepted is the recipe's, the connector's or the vendor's business.
-    aside = [positive_data_acceptance]
-    case.call_and_validate(headers=served.headers, excluded_checks=aside)
-    # what ids are made up for is nearly never there, so each is also asked about what is
-    for name in case.path_parameters or {}:
-        there = next((id_ for prefix, id_ in served.known.items() if prefix in case.path), None)
-        if there is not None:
-            case.path_parameters[name] = there
-            case.call_and_validate(headers=served.headers, excluded_checks=aside)
-
-
 CLIENT = """
 import json, sys
 from client.api_config import APIConfig
@@ -148,6 +131,7 @@ print(json.dumps({"status": run["status"] if isinstance(run, dict) else run.stat
 """
 
 
+# Before the made-up requests, which change what there is.
 def test_a_client_out_of_a_generator_connects_applies_a_recipe_and_lists_its_run(
     served: Served, tmp_path: Path
 ) -> None:
@@ -168,3 +152,20 @@ def test_a_client_out_of_a_generator_connects_applies_a_recipe_and_lists_its_run
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["AC" + "0" * 31 + "2", "second", "published", '{"status": "sleeping"}']
+
+
+described = schemathesis.pytest.from_fixture("document")
+
+
+@described.parametrize()
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+def test_no_request_gets_a_5xx_or_an_answer_that_the_document_does_not_know(case: Any, served: Served) -> None:
+    # Whether a request that fits the document is accepted is the recipe's, the connector's or the vendor's business.
+    aside = [positive_data_acceptance]
+    case.call_and_validate(headers=served.headers, excluded_checks=aside)
+    # what ids are made up for is nearly never there, so each is also asked about what is
+    for name in case.path_parameters or {}:
+        there = next((id_ for prefix, id_ in served.known.items() if prefix in case.path), None)
+        if there is not None:
+            case.path_parameters[name] = there
+            case.call_and_validate(headers=served.headers, excluded_checks=aside)

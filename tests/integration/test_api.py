@@ -244,7 +244,7 @@ async def test_an_event_can_be_replayed(web: Callable[..., Any], sqlite_url: str
         await w.it.deliver("carted", {"id": "c-1", "email": "a@example.com"})
         await w.it.rest()
         await w.it.publish("recipe: late\non: {event: acme.carted}\nsteps: [{wait: 30d}]\n")
-        _, [event] = await w.call("GET", "/api/v1/events")
+        [event] = (await w.call("GET", "/api/v1/events"))[1]["items"]
 
         # when it is replayed, then the answer says what came of it
         status, found = await w.call("POST", f"/api/v1/events/{event['id']}/replay")

@@ -95,6 +95,7 @@ def test_commands_work_beside_the_running_hub(
     # When an account is connected by command, commands and API know it, with the address that the hub has
     add = ("connections", "add", "shopify", "my-shop", "--set", "shop=my-shop.myshopify.com", "--sandbox")
     added = empty_cli.json(*add)
+    assert [way["name"] for way in added.pop("ways_in")] == []
     assert added["webhook_url"].startswith(f"{url}/webhooks/shopify/")
     key = (empty_cli.data_dir / "api-key").read_text().strip()
     time.sleep(1.1)  # other processes' changes are seen within a second

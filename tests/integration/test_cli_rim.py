@@ -38,6 +38,7 @@ _NO_JSON = {
     "demo": "writes its report as JSON with --report",
     "recipes schema": "its answer is JSON anyway",
     "plugins new": "writes files, and says which commands come next",
+    "recipes new": "writes files, and says which commands come next",
 }
 _RUNS_ON = ("up", "api", "worker", "sandbox", "demo")
 # What each command needs on its command line.
@@ -53,6 +54,13 @@ _NEEDS = {
     "recipes pause": ["x"],
     "recipes show": ["x"],
     "recipes test": ["."],
+    "recipes new": ["--name", "late", "--on", "shopify.order_paid", "--do", "shopify.tag_customer"],
+    "recipes plan": ["."],
+    "recipes preview": ["x", "--contact", "x"],
+    "recipes simulate": ["x", "--stored"],
+    "deliveries capture": ["--to", "there"],
+    "plugins new": ["acme"],
+    "plugins try": ["twilio.send_sms", "--connection", "x", "--input", "-"],
     "runs show": ["x"],
     "runs cancel": ["x"],
     "runs answer": ["x", "--done"],
@@ -79,6 +87,8 @@ _NEEDS_NO_DATABASE = {
     "recipes schema": 0,
     "recipes validate": 0,
     "recipes test": 1,
+    "plugins new": 0,
+    "plugins try": 1,
     "doctor": 1,
     "clock advance": 1,
 }

@@ -19,7 +19,7 @@ from hub.errors import StoreError
 from hub.plugins import load_plugins
 from hub.process import open_hub, open_store, working
 from hub.settings import load_settings
-from hub.store import migrate, work
+from hub.store import migrate, revisions, work
 from hub.store.session import Store
 from hub.testing.sandbox import SandboxServer
 from tests import acme
@@ -70,14 +70,14 @@ async def test_this_release_goes_on_while_the_next_one_has_migrated(
         await it.deliver("carted", {"id": "before", "email": "ada@example.com"})
         await it.rest()
         # when the next release has migrated, and its schema serves this one
-        await _next_release(it.hub.store, (await migrate.status(it.hub.store)).needed)
+        await _next_release(it.hub.store, (await revisions.status(it.hub.store)).needed)
         # then what runs goes on, what comes in starts, and new processes of this release start as well
         await it.deliver("carted", {"id": "during", "email": "bob@example.com"})
         await it.advance(3_700_000)
         assert [r["status"] for r in await it.runs()] == ["done", "done"]
         assert sorted(r.data["key"] for r in it.sandbox.log) == ["before", "before:after", "during", "during:after"]
         async with open_store(it.settings) as opened:
-            assert (await migrate.status(opened)).ready
+            assert (await revisions.status(opened)).ready
 
 
 async def test_a_schema_that_no_longer_serves_this_release_is_refused_with_the_mend(database_url: str) -> None:
@@ -86,7 +86,7 @@ async def test_a_schema_that_no_longer_serves_this_release_is_refused_with_the_m
     with pytest.raises(
         StoreError, match=r"revision 9999, which serves releases from revision 9998 on.*upgrade tetik-hub"
     ):
-        await migrate.require_ready(store)
+        await revisions.require_ready(store)
     await store.close()
 
 
@@ -98,7 +98,7 @@ async def test_every_migration_leaves_word_of_the_oldest_release_that_may_go_on(
     await migrate.upgrade(store)
     serves = await _row(store, "select value from meta where key = 'serves'")
     assert serves is not None
-    assert serves["value"] <= (await migrate.status(store)).needed
+    assert serves["value"] <= (await revisions.status(store)).needed
     await migrate.downgrade(store, "0001")
     assert await _row(store, "select value from meta where key = 'serves'") is None
     await store.close()

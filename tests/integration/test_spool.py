@@ -25,12 +25,13 @@ from starlette.requests import Request
 from hub import seams
 from hub.api.app import make_app
 from hub.api.health import ready
-from hub.cli.checkup import State
-from hub.cli.checkup import _spool as _spool_finding
+from hub.cli import checkup
+from hub.cli.findings import Finding, State
 from hub.errors import ConfigError, StoreUnavailable
 from hub.events import ConsentSignal, ConsentState, Event, Identity
 from hub.process import receiving
 from hub.segments import survey
+from hub.settings import Settings
 from hub.spool import Spool, SpoolShut
 from hub.store.events import Incoming, NewEvent
 from hub.store.pools import PostgresPool
@@ -428,6 +429,11 @@ async def test_bodies_in_hand_have_a_bound(
         assert await it.deliver("signed_up", {"id": "s-1"}, delivery="d-1") == 200
 
 
+async def _spool_finding(settings: Settings) -> Finding:
+    [found] = [finding async for finding in checkup._spool(settings)]
+    return found
+
+
 async def test_readiness_and_doctor_say_what_waits(taking: Callable[..., Any], sqlite_url: str) -> None:
     async with taking(sqlite_url) as it:
         request = Request({"type": "http", "app": make_app(it.hub)})
@@ -440,12 +446,12 @@ async def test_readiness_and_doctor_say_what_waits(taking: Callable[..., Any], s
             with _unreachable(it.hub.store):
                 answer = await ready(request)
             assert (answer.status_code, json.loads(bytes(answer.body))["status"]) == (200, "spooling")
-            found = _spool_finding(it.settings)
+            found = await _spool_finding(it.settings)
             assert (found.state, "stored: 1 (" in found.message) == (State.WARNING, True)
         await _replayed(it)
-        assert _spool_finding(it.settings).state is State.OK
+        assert (await _spool_finding(it.settings)).state is State.OK
     (it.settings.spool_folder() / "x.bad").write_bytes(b"")
-    assert "x.bad" in _spool_finding(it.settings).message
+    assert "x.bad" in (await _spool_finding(it.settings)).message
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from hub.errors import StoreError, StoreUnavailable
 from hub.process import open_store
 from hub.settings import load_settings
-from hub.store import deliveries, events, migrate, runs, work
+from hub.store import deliveries, events, migrate, revisions, runs, work
 from hub.store.events import Incoming
 from hub.store.grouped import Full, Grouped, Late
 from hub.store.runs import NewRun
@@ -27,9 +27,9 @@ async def test_migrations_go_up_and_down_and_match_the_tables(database_url: str)
     store = Store(database_url)
     try:
         await migrate.downgrade(store)
-        assert (await migrate.status(store)).current is None
+        assert (await revisions.status(store)).current is None
         await migrate.upgrade(store)
-        assert (await migrate.status(store)).ready
+        assert (await revisions.status(store)).ready
         async with migrate.connected(store) as connection:
             difference = await connection.run_sync(lambda c: compare_metadata(MigrationContext.configure(c), metadata))
         assert difference == []
@@ -52,7 +52,7 @@ async def test_a_schema_from_the_future_is_refused(sqlite_url: str) -> None:
         await c.run("update alembic_version set version_num = '9999'")
         await c.run("delete from meta where key = 'serves'")
     with pytest.raises(StoreError, match="upgrade tetik-hub"):
-        await migrate.require_ready(store)
+        await revisions.require_ready(store)
     await store.close()
 
 
@@ -63,7 +63,7 @@ async def test_the_embedded_hub_upgrades_its_file_and_keeps_a_copy(tmp_path: Pat
     await store.close()
     # when the embedded hub opens it
     async with open_store(load_settings(database_url=sqlite_url, data_dir=tmp_path), upgrade=True) as opened:
-        assert (await migrate.status(opened)).ready
+        assert (await revisions.status(opened)).ready
     # then the copy is the whole database as it was
     copy = Store(f"sqlite:///{tmp_path / 'hub.db.before-upgrade'}")
     async with copy.read() as c:

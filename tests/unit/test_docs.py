@@ -69,7 +69,7 @@ def test_the_tutorial_s_package_installs_and_its_own_tests_pass(tutorial: Path, 
 
     # when
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tutorial / "tests")]
-    done = _run(command, tutorial, environment)
+    done = _run_there(command, tutorial, environment)
 
     # then the contract was asked, and the test of its own
     assert "14 passed" in done.stdout
@@ -85,8 +85,8 @@ def test_what_the_tutorial_says_to_type_tries_its_action(tutorial: Path, tmp_pat
 
     # when
     for typed in ("hub db upgrade", connect):
-        _run(["bash", "-c", typed.replace("hub ", f"{hub} ", 1)], tutorial, environment)
-    done = _run(["bash", "-c", call.replace("| hub ", f"| {hub} ") + " --json"], tutorial, environment)
+        _run_there(["bash", "-c", typed.replace("hub ", f"{hub} ", 1)], tutorial, environment)
+    done = _run_there(["bash", "-c", call.replace("| hub ", f"| {hub} ") + " --json"], tutorial, environment)
 
     # then
     tried = json.loads(done.stdout)
@@ -97,11 +97,11 @@ def test_what_the_tutorial_says_to_type_tries_its_action(tutorial: Path, tmp_pat
 def _installed(package: Path, there: Path) -> dict[str, str]:
     """An environment in which a package is installed."""
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(there)]
-    _run([*pip, str(package)], package, dict(os.environ))
+    _run_there([*pip, str(package)], package, dict(os.environ))
     return {**os.environ, "PYTHONPATH": str(there)}
 
 
-def _run(command: list[str], where: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _run_there(command: list[str], where: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done

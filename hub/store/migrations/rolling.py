@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-# The oldest revision whose code can work on the schema as it is; `hub.store.migrate` reads it.
-KEY = "serves"
+from hub.store.revisions import KEY
 
 
 def serves(revision: str | None) -> None:
