@@ -171,14 +171,25 @@ class Person(TypedDict):
     attributes: Object
 
 
+class Moment(TypedDict):
+    """One thing that happened to a person, or that was decided about them."""
+
+    at: Instant
+    what: Annotated[str, Field(description="event, run started, run ended, message, consent or not started")]
+    about: Annotated[str, Field(description="The event's type, the recipe, or the channel and purpose")]
+    reason: str | None
+    id: Annotated[str | None, Field(description="Of the event or run")]
+
+
 class Contact(Person):
-    """A person: identities, consent, the newest runs and messages, and why they did not enter recipes."""
+    """A person: identities, consent, the newest runs and messages, why they did not enter recipes; and all that in time."""
 
     identities: list[Identity]
     consent: list[Consent]
     runs: list[RunLine]
     messages: list[Message]
     not_started: list[Verdict]
+    timeline: Annotated[list[Moment], Field(description="The newest first")]
 
 
 class Counts(TypedDict):

@@ -22,7 +22,7 @@ class Retry(Body):
 
     run: str | None = None
     recipe: str | None = None
-    version: int | None = None
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
     step: str | None = None
     error: str | None = None
     outcome: Literal["failed", "unknown", "poison"] | None = None
@@ -34,7 +34,7 @@ class Retry(Body):
     newest: bool = False
     include_unknown: bool = False
     repeat_effects: bool = False
-    first: int | None = Field(None, ge=1)
+    first: int | None = Field(None, ge=1, le=2**31 - 1)
 
     def selection(self) -> Selection:
         """The runs that are meant."""

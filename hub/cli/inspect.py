@@ -330,12 +330,28 @@ def capture(
 # -- contacts ----------------------------------------------------------------------------------------------------------
 
 
+@contacts.command("list")
+def list_contacts(limit: Limit = 50, before: Before = None, as_json: AsJson = False) -> None:
+    """People, newest first."""
+    from hub.store import views
+
+    columns = {
+        "id": "contact",
+        "email": "e-mail",
+        "phone": "phone",
+        "first_name": "first name",
+        "last_name": "last name",
+    }
+    rows = read(lambda c: views.list_contacts(c, before=before, most=limit))
+    show_list(rows, columns, as_json=as_json, empty="nobody is known yet", limit=limit)
+
+
 @contacts.command("show")
 def show_contact(
     who: Annotated[str, typer.Argument(metavar="ID|EMAIL|PHONE")],
     as_json: AsJson = False,
 ) -> None:
-    """A person: consent, runs, messages, and why they entered no more recipes."""
+    """A person: identities, consent, runs, and everything that happened and was decided, in time."""
     from hub.store import views
 
     async def find(c: Connection) -> shown.Contact:
@@ -345,15 +361,14 @@ def show_contact(
     if as_json:
         print_json(found)
         return
-    sections = {"identities", "consent", "runs", "messages", "not_started"}
+    sections = {"identities", "consent", "runs", "messages", "not_started", "timeline"}
     show_record(found, {key: key.replace("_", " ") for key in found if key not in sections})
     _section("Identities", found["identities"], {"kind": "kind", "value": "value"})
     consent = {"channel": "channel", "address": "address", "purpose": "purpose", "state": "state", "reason": "reason"}
     _section("Consent", found["consent"], {**consent, "source": "source", "at": "at (UTC)"})
     _section("Runs", found["runs"], _RUN)
-    messages = {"at": "at (UTC)", "channel": "channel", "purpose": "purpose", "recipe": "recipe", "state": "state"}
-    _section("Messages", found["messages"], {**messages, "reason": "reason"})
-    _section("Not started", found["not_started"], {"at": "at (UTC)", "recipe": "recipe", "reason": "reason"})
+    moments = {"at": "at (UTC)", "what": "what", "about": "about", "reason": "reason"}
+    _section("Timeline", found["timeline"], moments)
 
 
 def _section(title: str, rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str]) -> None:

@@ -194,7 +194,6 @@ event = Table(
     ),
     Index("event_plugin", "id", postgresql_where=text("stage = 'plugin'"), sqlite_where=text("stage = 'plugin'")),
     Index("event_of_contact", "contact_id", "received_at"),
-    Index("event_of_type", "type", "id"),
 )
 
 # Identities of unrouted events (`email:…`) and the fields a trigger lists in `correlate` (`message_id=…`).
@@ -273,9 +272,7 @@ run = Table(
     _text("retry_of", null=True),
     UniqueConstraint("recipe", "entry_key", name="run_entry"),
     Index("run_of_contact", "contact_id", "id"),
-    Index("run_of_recipe", "recipe", "id"),
-    # Conditions on what changes only when a run ends: an index with the status in it would be rewritten at every step.
-    Index("run_live", "id", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
+    # By what changes only when a run ends: an index with the status in it would be rewritten at every step.
     Index("run_amiss", "ended_by", "id", postgresql_where=text(_ENDED_AMISS), sqlite_where=text(_ENDED_AMISS)),
     Index("run_inside", "recipe", "scope", "id", postgresql_where=text(_LIVE), sqlite_where=text(_LIVE)),
     Index(

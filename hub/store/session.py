@@ -50,7 +50,7 @@ def _address(url: str) -> tuple[str, str, str | None]:
     """
     scheme, _, rest = url.partition("://")
     dialect = scheme.partition("+")[0]
-    if dialect == "sqlite" and rest.startswith("/"):
+    if dialect == "sqlite" and (not rest or rest.startswith("/")):
         file = rest.partition("?")[0][1:]
         return dialect, f"sqlite://{rest}", None if file in {"", ":memory:"} else file
     if dialect == "postgresql":

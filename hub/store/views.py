@@ -44,7 +44,6 @@ _RUNS = "select run.*, work.due_at as due_at from run left join work on work.kin
 
 # What is true of every run of a status as well, in the words of an index.
 _FOUND_BY = {
-    **dict.fromkeys(("ready", "running", "sleeping", "waiting"), "run.finished_at is null"),
     "parked": "run.id in (select ref from work where kind = 'run' and parked_on is not null)",
     "failed": "run.ended_by = 'failed'",
     "cancelled": "run.ended_by = 'cancelled'",
@@ -293,24 +292,65 @@ async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
         "join effect on effect.key = message.effect_key where message.contact_id = :id order by reserved_at desc limit 50",
         id=contact_id,
     )
+    seen = await c.all(
+        f"{_EVENTS} where event.contact_id = :id order by event.received_at desc limit 50", id=contact_id
+    )
+    consent = await _consent_view(c, keys)
+    sent: list[shown.Message] = [
+        {
+            "channel": m["channel"],
+            "purpose": m["purpose"],
+            "recipe": m["recipe"],
+            "state": m["state"],
+            "reason": m["reason"],
+            "at": rfc3339(m["sent_at"] or m["reserved_at"]),
+        }
+        for m in messages
+    ]
+    ran, refused = [run_view(row) for row in rows], [_verdict_view(v) for v in verdicts]
     return {
         **_person(known),
         "identities": [{"kind": kind, "value": value} for kind, value in keys],
-        "consent": await _consent_view(c, keys),
-        "runs": [run_view(row) for row in rows],
-        "messages": [
-            {
-                "channel": m["channel"],
-                "purpose": m["purpose"],
-                "recipe": m["recipe"],
-                "state": m["state"],
-                "reason": m["reason"],
-                "at": rfc3339(m["sent_at"] or m["reserved_at"]),
-            }
-            for m in messages
-        ],
-        "not_started": [_verdict_view(v) for v in verdicts],
+        "consent": consent,
+        "runs": ran,
+        "messages": sent,
+        "not_started": refused,
+        "timeline": _timeline([event_view(row) for row in seen], ran, sent, consent, refused),
     }
+
+
+def _timeline(
+    seen: Iterable[shown.EventLine],
+    ran: Iterable[shown.RunLine],
+    sent: Iterable[shown.Message],
+    consent: Iterable[shown.Consent],
+    refused: Iterable[shown.Verdict],
+) -> list[shown.Moment]:
+    """All of it in one list, the newest first."""
+    moments = [_moment(e["received_at"], "event", e["type"], e["note"], e["id"]) for e in seen]
+    for run in ran:
+        moments.append(_moment(run["started_at"], "run started", run["recipe"], None, run["id"]))
+        if run["finished_at"]:
+            ended = f"{run['ended_by']}: {run['reason']}"
+            moments.append(_moment(run["finished_at"], "run ended", run["recipe"], ended, run["id"]))
+    moments += [
+        _moment(m["at"], "message", f"{m['channel']} {m['purpose']}", _and(m["state"], m["reason"])) for m in sent
+    ]
+    moments += [
+        _moment(s["at"], "consent", f"{s['channel']} {s['purpose']}", _and(s["state"], s["reason"])) for s in consent
+    ]
+    moments += [_moment(v["at"], "not started", v["recipe"], v["reason"], v["event"]) for v in refused]
+    # What happens in one instant happens in this order.
+    order = ("event", "consent", "not started", "run started", "message", "run ended")
+    return sorted(moments, key=lambda m: (m["at"], order.index(m["what"])), reverse=True)
+
+
+def _moment(at: str, what: str, about: str, reason: str | None, id_: str | None = None) -> shown.Moment:
+    return {"at": at, "what": what, "about": about, "reason": reason, "id": id_}
+
+
+def _and(state: str, reason: str | None) -> str:
+    return f"{state}: {reason}" if reason else state
 
 
 def _person(known: Mapping[str, Any]) -> shown.Person:

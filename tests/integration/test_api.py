@@ -79,6 +79,8 @@ async def test_a_signed_webhook_is_answered_2xx_and_its_run_is_there_to_see(
         _, shown = await w.call("GET", f"/api/v1/runs/{run['id']}")
         assert [e["state"] for e in shown["effects"]] == ["done", "done"]
         _, person = await w.call("GET", "/api/v1/contacts/ada@example.com")
+        told = [(moment["what"], moment["about"]) for moment in reversed(person["timeline"])]
+        assert told == [("event", "acme.signed_up"), ("run started", "two-notes"), ("run ended", "two-notes")]
         assert person["runs"][0]["id"] == run["id"]
 
 

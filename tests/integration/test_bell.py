@@ -69,9 +69,12 @@ async def test_ringing_never_raises_and_many_rings_are_few_messages(redis_url: s
         nonlocal heard
         heard += 1
 
-    bell.listen(hear)
-    for _ in range(1000):
-        bell.ring()
-    await asyncio.sleep(1.0)
-    assert 1 <= heard <= 20
-    await bell.close()
+    try:
+        bell.listen(hear)
+        for _ in range(1000):
+            bell.ring()
+        await asyncio.sleep(1.0)
+        # Few of a thousand, whoever else rings at this Redis.
+        assert 1 <= heard <= 50
+    finally:
+        await bell.close()
