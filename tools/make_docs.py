@@ -1,6 +1,6 @@
-"""Writes the generated pages: docs/hooks.md, docs/settings.md, docs/cli.md and docs/errors.md.
+"""Writes the generated pages: docs/hooks.md, docs/reference.md, docs/settings.md, docs/cli.md and docs/errors.md.
 
-Run `python tools/make_docs.py` after changing a hook, a setting, a command or a message; tools/check_docs.py says when it was forgotten.
+Run `python tools/make_docs.py` after changing a hook, a name that authors import, a setting, a command or a message; tools/check_docs.py says when it was forgotten.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -24,7 +25,7 @@ _NOTE = "<!-- Made by tools/make_docs.py from {source}: change that, then run `p
 
 def pages() -> dict[Path, str]:
     """Every generated page: where it stands, and what it must say."""
-    made = {"hooks": _hooks(), "settings": _settings(), "cli": _cli(), "errors": _errors()}
+    made = {"hooks": _hooks(), "reference": _reference(), "settings": _settings(), "cli": _cli(), "errors": _errors()}
     return {ROOT / "docs" / f"{name}.md": "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
@@ -80,6 +81,82 @@ def _sentences(text: str | None) -> list[str]:
     for paragraph in (text or "").split("\n\n"):
         lines += [*re.split(r"(?<=\.) (?=[A-Z`])", " ".join(paragraph.split())), ""]
     return lines[:-1]
+
+
+# -- what authors import -----------------------------------------------------------------------------------------------
+
+_REFERENCE_HEAD = """
+# Reference for connector authors
+
+Every name that a plugin may import from `hub`, and from `hub.testing` for its tests.
+[connectors.md](connectors.md) shows how they go together.
+Types as `Callable[[P], str]` mean: a function that takes your payload model and returns text; `P` is a trigger's payload, `I` and `O` an action's input and output.
+"""
+_FOR_TESTS = {
+    "hub.testing.contract": ("Contract", "Call", "prove_effect_class"),
+    "hub.testing.sandbox": ("Sandbox",),
+    "hub.testing.oauth": ("OAuthServer",),
+    "hub.testing.context": ("sandbox_context",),
+}
+
+
+def _reference() -> Iterator[str]:
+    import hub
+
+    yield _NOTE.format(source="the docstrings of what hub/__init__.py exports")
+    yield _REFERENCE_HEAD
+    yield "## hub"
+    for name in hub.__all__:
+        yield from _described(name, getattr(hub, name))
+    for module, names in _FOR_TESTS.items():
+        yield f"\n## {module}"
+        for name in names:
+            yield from _described(name, getattr(import_module(module), name))
+
+
+def _described(name: str, what: Any) -> Iterator[str]:
+    """A class with its fields and methods, or a function; aliases and instances say nothing of themselves."""
+    if not (inspect.isclass(what) or inspect.isfunction(what)):
+        return
+    source = ast.parse(inspect.getsource(sys.modules[what.__module__]))
+    node = next(n for n in source.body if isinstance(n, _DEFINED) and n.name == what.__name__)
+    yield f"\n### {name}\n"
+    if not isinstance(node, ast.ClassDef):
+        yield f"```python\n{_called(node)}\n```\n"
+    yield from _sentences(ast.get_docstring(node))
+    if isinstance(node, ast.ClassDef):
+        yield from _members(node)
+
+
+_DEFINED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _members(node: ast.ClassDef) -> Iterator[str]:
+    fields, methods = [], []
+    for member, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(member, ast.AnnAssign | ast.Assign) and not ast.unparse(member).startswith("_"):
+            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and str(after.value.value)
+            fields.append(ast.unparse(member) + (f"  # {' '.join(told.split())}" if told else ""))
+        if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            member.name == "__init__" or (not member.name.startswith(("_", "test_")) and ast.get_docstring(member))
+        ):
+            methods.append(member)
+    if fields:
+        yield "\n```python\n" + "\n".join(fields) + "\n```"
+    for method in methods:
+        yield f"\n```python\n{_called(method)}\n```\n"
+        yield from _sentences(ast.get_docstring(method))
+
+
+def _called(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """How a function is called: its signature, a long one with an argument on each line."""
+    given = ast.unparse(node.args)
+    kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    line = f"{kind} {node.name}({given})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
+    if len(line) <= 110:
+        return line
+    split = re.sub(r", (?=\*|[a-z_]+:|[a-z_]+=)", ",\n    ", given)
+    return f"{kind} {node.name}(\n    {split},\n)" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------

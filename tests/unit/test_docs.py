@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import importlib
 import json
 import os
@@ -24,6 +25,8 @@ from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.cli import app
 from hub.clock import Clock
+from hub.connector import InboundRequest
+from hub.errors import SignatureError, StaleError
 from hub.playing import rehearsal_settings
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, sandboxes, working
@@ -192,6 +195,35 @@ def _run(line: str) -> str:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"{line}: {result.output}"
     return result.stdout
+
+
+def test_the_webhook_that_is_shown_recognises_its_vendor_and_nobody_else() -> None:
+    # given
+    [shown] = [b.text for b in check_docs.read(TUTORIAL).blocks if "class PostbirdWebhook" in b.text]
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    webhook, body = names["PostbirdWebhook"](), b'{"id": "1"}'
+    signature = hmac.new(b"new", b"1000." + body, "sha256").hexdigest()
+
+    def call(headers: dict[str, str], body: bytes = body, now_s: int = 1100) -> None:
+        request = InboundRequest("POST", "https://hub.example.com/webhooks/postbird/k", headers, body, now_s * 1000)
+        webhook.verify(request, {"signing_secret": "new", "signing_secret_before": "old"})
+
+    # when it is right, then it is believed
+    good = {"x-postbird-signature": f"t=1000,v1={signature}"}
+    call(good)
+    # and changed, forged, old or unsigned it is not
+    for headers, given, at in (
+        (good, b"{}", 1100),
+        ({**good, "x-postbird-signature": f"t=1001,v1={signature}"}, body, 1100),
+    ):
+        with pytest.raises(SignatureError):
+            call(headers, given, at)
+    for wrong in ({}, {"x-postbird-signature": "nonsense"}, {"x-postbird-signature": "t=1000,v1=é"}):
+        with pytest.raises(SignatureError):
+            call(wrong)
+    with pytest.raises(StaleError):
+        call(good, now_s=1301)
 
 
 def test_what_the_documentation_says_is_true() -> None:
