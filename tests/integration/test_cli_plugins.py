@@ -132,8 +132,9 @@ def test_the_list_of_plugins_is_what_plugins_alone_shows(empty_cli: Cli) -> None
 
 
 @pytest.fixture
-def sms(cli: Cli) -> Cli:
-    """The command line with a Twilio connection in sandbox mode; no sandbox runs."""
+def sms(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line with a Twilio connection in sandbox mode; no sandbox runs, whatever else runs on the machine."""
+    monkeypatch.setenv("HUB_SANDBOX_URL", f"http://127.0.0.1:{free_port()}")
     assert cli(*ADD, "--sandbox").exit_code == 0
     return cli
 
