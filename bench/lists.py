@@ -19,7 +19,7 @@ from bench.runs import RECIPE
 from bench.setting import Setting
 from bench.subject import HUB, Running, distributed, embedded
 from bench.waits import fill
-from hub.process import create_api_key
+from hub.apikeys import create_api_key
 from hub.store.session import Store
 
 _LIST_MS, _READ_S = 50.0, 0.8

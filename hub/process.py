@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import logging
-import os
-import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from hub import __version__, retention, seams
 from hub.batches import Batches
@@ -46,14 +42,16 @@ from hub.spool import Spool, replaying
 from hub.store import events, revisions, work
 from hub.store.processes import Process
 from hub.store.session import Store
-from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub.timetravel import HubTime
 from hub.traces import Traces
-from hub.vault import Vault, keys_from_file
+from hub.vault import make_vault
 from hub.vitals import Vitals
 from hub.watchdog import Watchdog
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
+
+if TYPE_CHECKING:
+    from hub.testing.sandbox import SandboxServer
 
 _UPKEEP_AFTER_MS = 600_000
 _TRACED_BY = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -90,14 +88,6 @@ class Hub:
         """Tell workers, in this process and others, that there is something to do."""
         self.pump.wake()
         self.bell.ring()
-
-
-def make_vault(settings: Settings) -> Vault:
-    """The keys of this hub. Embedded ones live in the data directory; distributed ones must be set."""
-    keys = [key.get_secret_value() for key in settings.keys]
-    if not keys and settings.embedded:
-        keys = keys_from_file(settings.data_dir / "keys")
-    return Vault(keys)
 
 
 def make_traces(environment: Mapping[str, str]) -> Traces:
@@ -459,66 +449,9 @@ async def _flush_refusals(hub: Hub) -> None:
 @asynccontextmanager
 async def sandboxes(plugins: Plugins, clock: Clock, *, host: str, port: int) -> AsyncIterator[SandboxServer]:
     """The sandboxes of all loaded connectors on one port."""
+    # Brings an HTTP server along, which most processes do without.
+    from hub.testing.sandbox import SandboxServer, load_sandbox
+
     made = {name: load_sandbox(connector, clock) for name, connector in plugins.catalogue.connectors.items()}
     async with SandboxServer({n: s for n, s in made.items() if s is not None}, host=host, port=port) as server:
         yield server
-
-
-class OneProcess:
-    """Keeps a second embedded hub off the same SQLite file. The operating system lets go of it when the process dies."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._path = settings.data_dir / "hub.lock"
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            holder = self._file.read().strip()
-            self._file.close()
-            raise ConfigError(
-                f"another hub (process {holder}) is running on {self._path.parent}; stop it, or set HUB_DATA_DIR to "
-                "another folder, or use PostgreSQL for several processes"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-# -- API keys ----------------------------------------------------------------------------------------------------------
-
-
-def hash_api_key(key: str) -> str:
-    """What is stored of an API key; keys are long and random, so a plain hash is enough."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-async def key_of(store: Store, key: str) -> tuple[str, str] | None:
-    """The name of an API key and what it allows (`read` or `write`), None for one not known. Raises StoreUnavailable."""
-    async with store.read() as c:
-        row = await c.first("select name, scope from api_key where hash = :hash", hash=hash_api_key(key))
-    return (row["name"], row["scope"]) if row else None
-
-
-async def create_api_key(store: Store, name: str, scope: str, now_ms: int) -> str:
-    """A new API key (`read` or `write`), shown this once. Raises ConfigError for another scope."""
-    if scope not in {"read", "write"}:
-        raise ConfigError(f"{scope} is no scope; choose read or write")
-    key = f"hub_{secrets.token_urlsafe(32)}"
-    async with store.write() as c:
-        await c.run(
-            "insert into api_key (hash, name, scope, created_at) values (:hash, :name, :scope, :now)",
-            hash=hash_api_key(key),
-            name=name,
-            scope=scope,
-            now=now_ms,
-        )
-    return key

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hub.errors import ConfigError
+from hub.settings import Settings
 
 _NONCE = 12
 _WRAPPED = _NONCE + 32 + 16
@@ -93,3 +94,11 @@ def keys_from_file(path: Path) -> list[str]:
         with os.fdopen(descriptor, "w") as file:
             file.write(generate_key() + "\n")
     return path.read_text().split()
+
+
+def make_vault(settings: Settings) -> Vault:
+    """The keys of this hub. Embedded ones live in the data directory; distributed ones must be set."""
+    keys = [key.get_secret_value() for key in settings.keys]
+    if not keys and settings.embedded:
+        keys = keys_from_file(settings.data_dir / "keys")
+    return Vault(keys)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # Where people meet a message: the parts of the package that say it. The first that fits counts.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Start": ("cli/running", "cli/serve", "process", "tracing", "spool", "segments", "worker"),
+    "Start": ("cli/running", "cli/serve", "process", "oneprocess", "tracing", "spool", "segments", "worker"),
     "Settings": ("settings", "cli/entry"),
     "Recipes": (
         "recipes", "steps", "conditions", "documents", "text", "library", "purposes", "shapes", "program", "engine",
@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Plugins": ("plugins", "guests", "scaffold", "connector", "catalogue", "hookspecs", "cli/plugins", "cli/trying"),
     "Database": ("store", "cli/database"),
     "Webhooks": ("ingest", "api/webhooks"),
-    "REST API": ("api",),
+    "REST API": ("api", "apikeys"),
     "Calls to vendors": ("http", "reach", "fresh", "runs", "batches", "sources", "limits", "breaker", "deadline"),
     "Commands": ("cli", "pauses", "spending", "retries", "replays", "retention", "timetravel", "clock"),
 }  # fmt: skip

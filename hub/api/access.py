@@ -9,7 +9,8 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from hub.api.door import Door
-from hub.process import Hub, key_of
+from hub.apikeys import key_of
+from hub.process import Hub
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `hub api-keys create`")
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]

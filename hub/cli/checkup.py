@@ -15,8 +15,8 @@ from hub.cli.entry import bare_store, current_settings, unknown_variables
 from hub.cli.findings import Finding, State, found_by
 from hub.clock import format_duration, rfc3339
 from hub.errors import ConfigError
+from hub.oneprocess import OneProcess
 from hub.plugins import Plugins, load_plugins
-from hub.process import OneProcess
 from hub.segments import survey
 from hub.settings import Settings
 

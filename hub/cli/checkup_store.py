@@ -12,13 +12,13 @@ from hub.errors import ConfigError, HubError
 from hub.library import Library
 from hub.pauses import Pauses
 from hub.plugins import Plugins
-from hub.process import make_vault
 from hub.settings import Settings
 from hub.store import connections as rows
 from hub.store import revisions, symptoms
 from hub.store.invariants import Sweep, lasting
 from hub.store.session import Store
 from hub.timetravel import HubTime
+from hub.vault import make_vault
 
 _SKEW_LIMIT_MS = 1_000
 _DAY_MS = 24 * 3_600_000

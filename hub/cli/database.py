@@ -240,6 +240,6 @@ def _require_empty_spool(settings: Settings) -> None:
 
 def _alone(settings: Settings) -> AbstractContextManager[None]:
     """Keeps the embedded hub away while its schema changes. Raises ConfigError when it runs."""
-    from hub.process import OneProcess
+    from hub.oneprocess import OneProcess
 
     return OneProcess(settings) if settings.embedded else nullcontext()

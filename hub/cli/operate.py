@@ -135,8 +135,8 @@ def list_keys(as_json: AsJson = False) -> None:
     """The id of each configured key and of each that the database knows, and how many credentials it seals."""
 
     async def find(c: Connection) -> list[dict[str, Json]]:
-        from hub.process import make_vault
         from hub.store import connections
+        from hub.vault import make_vault
 
         known, sealed = make_vault(current_settings()).key_ids, await connections.sealed_by_key(c)
         uses = {key: "seals and opens" if n == 0 else "opens" for n, key in enumerate(known)}
@@ -151,8 +151,8 @@ def rotate_keys(as_json: AsJson = False) -> None:
     """Seal all credentials with the first key, while the hub runs; older keys can be removed afterwards."""
 
     async def rotate() -> tuple[int, list[str]]:
-        from hub.process import make_vault
         from hub.rewrap import rewrap
+        from hub.vault import make_vault
 
         vault = make_vault(current_settings())
         async with open_existing_store() as store:
@@ -176,14 +176,14 @@ def create_api_key(
     """Make an API key and print it; it is not shown again."""
 
     async def create() -> str:
-        from hub import process
+        from hub import apikeys
         from hub.clock import Clock
 
         async with open_existing_store() as store:
             async with store.read() as c:
                 if await c.first("select name from api_key where name = :name", name=name):
                     raise ConfigError(f"there is an API key {name} already; revoke it first, or choose another name")
-            return await process.create_api_key(store, name, scope.value, Clock().now_ms())
+            return await apikeys.create_api_key(store, name, scope.value, Clock().now_ms())
 
     key = run(create())
     if as_json:

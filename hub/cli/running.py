@@ -16,15 +16,15 @@ from fastapi import FastAPI
 
 from hub.api.app import make_app, make_probes
 from hub.api.serving import answering
+from hub.apikeys import create_api_key
 from hub.cli.entry import API_KEY_FILE, RUNNING_FILE, local_url
 from hub.cli.output import say
 from hub.clock import Clock
 from hub.errors import ConfigError
+from hub.oneprocess import OneProcess
 from hub.plugins import Plugins, load_plugins
 from hub.process import (
     Hub,
-    OneProcess,
-    create_api_key,
     guarding,
     here,
     make_traces,

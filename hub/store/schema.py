@@ -194,6 +194,7 @@ event = Table(
     ),
     Index("event_plugin", "id", postgresql_where=text("stage = 'plugin'"), sqlite_where=text("stage = 'plugin'")),
     Index("event_of_contact", "contact_id", "received_at"),
+    Index("event_of_type", "type", "id"),
 )
 
 # Identities of unrouted events (`email:…`) and the fields a trigger lists in `correlate` (`message_id=…`).

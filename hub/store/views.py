@@ -44,6 +44,7 @@ _RUNS = "select run.*, work.due_at as due_at from run left join work on work.kin
 
 # What is true of every run of a status as well, in the words of an index.
 _FOUND_BY = {
+    **dict.fromkeys(("ready", "running", "sleeping", "waiting"), "run.id in (select ref from work where kind = 'run')"),
     "parked": "run.id in (select ref from work where kind = 'run' and parked_on is not null)",
     "failed": "run.ended_by = 'failed'",
     "cancelled": "run.ended_by = 'cancelled'",

@@ -18,7 +18,8 @@ import pytest
 
 from hub.api.app import make_app
 from hub.api.serving import answering
-from hub.process import create_api_key, receiving
+from hub.apikeys import create_api_key
+from hub.process import receiving
 from tests.acme import signed
 from tests.integration.conftest import Cli
 from tests.integration.test_runs import REMINDER, TWO_NOTES

@@ -17,8 +17,9 @@ from sqlalchemy import make_url
 
 from hub.clock import Clock
 from hub.errors import StoreError
+from hub.oneprocess import OneProcess
 from hub.plugins import Plugins
-from hub.process import OneProcess, open_hub, working
+from hub.process import open_hub, working
 from hub.segments import SUFFIX, frame
 from hub.settings import load_settings
 from hub.store import copying, migrate, processes, views

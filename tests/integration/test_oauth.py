@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 
 from hub.api.app import make_app
 from hub.api.serving import answering
+from hub.apikeys import create_api_key
 from hub.cli import app
 from hub.cli.checkup_store import in_database
 from hub.clock import Clock
 from hub.connections.authorising import Authorising, Begun
 from hub.errors import AuthExpired, ConfigError
 from hub.plugins import load_plugins
-from hub.process import create_api_key, open_hub
+from hub.process import open_hub
 from hub.settings import load_settings
 from hub.testing.sandbox import SandboxServer
 from hub.vault import generate_key

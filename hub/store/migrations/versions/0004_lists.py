@@ -1,4 +1,4 @@
-"""Indexes for looking: runs that ended amiss, effects that went amiss.
+"""Indexes for looking: events of a type, runs that ended amiss, effects that went amiss.
 
 Revision 0004.
 """
@@ -25,10 +25,12 @@ def upgrade() -> None:
     for name, (table, columns, where) in _INDEXES.items():
         condition = sa.text(where)
         op.create_index(name, table, columns, postgresql_where=condition, sqlite_where=condition)
+    op.create_index("event_of_type", "event", ["type", "id"])
     serves("0001")
 
 
 def downgrade() -> None:
     serves("0001")
+    op.drop_index("event_of_type", table_name="event")
     for name, (table, _, _) in _INDEXES.items():
         op.drop_index(name, table_name=table)
