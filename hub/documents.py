@@ -6,6 +6,7 @@ mean something else than they seem to.
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,6 +55,17 @@ class Document:
         """Raise RecipeErrors if any were collected, in the order of their lines."""
         if self.errors:
             raise RecipeErrors(sorted(self.errors, key=lambda e: e.line or 0))
+
+
+def text_of(file: pathlib.Path) -> str:
+    """A file's text. Raises RecipeErrors when it cannot be read or is no text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        problem = "the file is no text in UTF-8; save it as that"
+    except OSError as error:
+        problem = f"the file cannot be read: {error.strerror}"
+    raise RecipeErrors([RecipeError(problem, file=str(file))])
 
 
 def read(source: str, *, file: str | None = None) -> Document:

@@ -12,6 +12,7 @@ from hub import shown
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock, rfc3339
 from hub.connections import Connections
+from hub.documents import text_of
 from hub.engine import Program
 from hub.engine import compile as compile_program
 from hub.errors import ConfigError, NewerRelease, NotThere, RecipeError, RecipeErrors
@@ -326,11 +327,7 @@ def load_files(paths: Iterable[Path], catalogue: Catalogue) -> tuple[dict[str, P
     errors: list[RecipeError] = []
     for path in recipe_files(paths):
         try:
-            source = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            errors.append(RecipeError(f"the file cannot be read: {error}", file=str(path)))
-            continue
-        try:
+            source = text_of(path)
             if path.name == PURPOSES_FILE:
                 purposes = {**(purposes or {}), **load_purposes(source, file=str(path))}
                 continue

@@ -13,7 +13,7 @@ from hub.catalogue import nearest
 from hub.clock import format_duration, parse_duration_ms, parse_time_ms
 from hub.conditions import Truth, judge
 from hub.connector import Trigger
-from hub.documents import read
+from hub.documents import read, text_of
 from hub.errors import ConfigError
 from hub.events import Json
 from hub.library import PURPOSES_FILE
@@ -115,7 +115,7 @@ class TestReport:
 
 async def run_test_file(path: Path, plugins: Plugins) -> TestReport:
     """Run a recipe test file. Raises ConfigError (RecipeErrors) when it or a recipe in it is wrong."""
-    document = read(path.read_text(encoding="utf-8"), file=str(path))
+    document = read(text_of(path), file=str(path))
     try:
         tests = TestFile.model_validate(document.value)
     except ValidationError as error:
@@ -142,13 +142,13 @@ def _sources(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
     for name in names:
         if not (folder / name).exists():
             raise ConfigError(f"the test names the recipe file {name}, which is not beside it")
-    return [(folder / name, (folder / name).read_text(encoding="utf-8")) for name in names]
+    return [(folder / name, text_of(folder / name)) for name in names]
 
 
 async def _apply(hub: Hub, folder: Path, sources: Sequence[tuple[Path, str]]) -> None:
     purposes = folder / PURPOSES_FILE
     if purposes.exists():
-        await hub.library.apply_purposes(purposes.read_text(encoding="utf-8"), file=str(purposes))
+        await hub.library.apply_purposes(text_of(purposes), file=str(purposes))
     for path, source in sources:
         await hub.library.apply(source, file=str(path), publish=True)
 

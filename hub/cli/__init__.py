@@ -35,6 +35,11 @@ class _Rim(TyperGroup):
             known = isinstance(error, typer.Abort | BrokenPipeError) or hasattr(error, "exit_code")
             if known or ctx.params.get("debug"):
                 raise
+            if isinstance(error, OSError) and error.filename is not None:
+                print_error(
+                    f"{error.filename}: {error.strerror}; name another, or see that it is there and you may write there"
+                )
+                raise typer.Exit(1) from None
             # Further lines of a driver's message can hold what was to be stored.
             reason = str(error).partition("\n")[0]
             print_error(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import current_settings, database_file, with_hub
-from hub.errors import ConfigError, RecipeError, RecipeErrors
+from hub.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,6 +44,7 @@ def there_is_a_hub() -> bool:
 
 def read_file(name: str) -> tuple[str, dict[str, Purpose] | None]:
     """A recipe file's text, and the purposes beside it if there are any. Raises ConfigError."""
+    from hub.documents import text_of
     from hub.library import PURPOSES_FILE
     from hub.purposes import load_purposes
 
@@ -51,8 +52,8 @@ def read_file(name: str) -> tuple[str, dict[str, Purpose] | None]:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; `hub recipes list` shows the recipes that the hub has")
     beside = path.parent / PURPOSES_FILE
-    purposes = load_purposes(beside.read_text(encoding="utf-8"), file=str(beside)) if beside.is_file() else None
-    return path.read_text(encoding="utf-8"), purposes
+    purposes = load_purposes(text_of(beside), file=str(beside)) if beside.is_file() else None
+    return text_of(path), purposes
 
 
 async def find(hub: Hub, name: str) -> Found:
@@ -75,11 +76,3 @@ def find_without_hub(name: str) -> Found:
 def without_tests(paths: Iterable[Path]) -> list[Path]:
     """What a shell's `*.yaml` matches holds recipe tests, too, which are no recipes."""
     return [path for path in paths if not path.name.endswith(TEST)]
-
-
-def read_recipe(path: Path) -> str:
-    """A recipe file's text. Raises RecipeErrors."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeErrors([RecipeError(f"the file cannot be read: {error}", file=str(path))]) from error

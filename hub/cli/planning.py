@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import with_hub
-from hub.cli.finding import read_recipe, without_tests
+from hub.cli.finding import without_tests
 from hub.cli.output import AsJson, counted, note, print_error, print_json, say
 from hub.errors import RecipeError, RecipeErrors
 
@@ -55,6 +55,7 @@ def plan(
 
 async def _planned(hub: Hub, paths: list[Path]) -> tuple[Plan, list[RecipeError]]:
     """The plan, and what is wrong with purposes files."""
+    from hub.documents import text_of
     from hub.library import PURPOSES_FILE, recipe_files
     from hub.plans import Planner
     from hub.purposes import Purpose, load_purposes
@@ -65,9 +66,9 @@ async def _planned(hub: Hub, paths: list[Path]) -> tuple[Plan, list[RecipeError]
     for path in recipe_files(without_tests(paths)):
         try:
             if path.name == PURPOSES_FILE:
-                purposes |= load_purposes(read_recipe(path), file=str(path))
+                purposes |= load_purposes(text_of(path), file=str(path))
             else:
-                sources[str(path)] = read_recipe(path)
+                sources[str(path)] = text_of(path)
         except RecipeErrors as error:
             errors += error.errors
     planner = Planner(hub.store, hub.library, hub.connections, hub.plugins.catalogue)

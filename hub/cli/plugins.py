@@ -127,7 +127,11 @@ def _read_input(given: str) -> Json:
     try:
         text = sys.stdin.read() if given == "-" else Path(given).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{given} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"{given} cannot be read: {error.strerror}; give a file that holds the input as JSON, or -"
+        ) from error
+    except UnicodeDecodeError:
+        raise ConfigError("the input is no text in UTF-8; write it as a JSON object") from None
     try:
         return json.loads(text)
     except ValueError as error:

@@ -10,7 +10,7 @@ import typer
 
 from hub.cli import planning, previewing, simulating, writing
 from hub.cli.entry import read, run, with_hub
-from hub.cli.finding import TEST, NameOrFile, is_file, read_file, read_recipe, without_tests
+from hub.cli.finding import TEST, NameOrFile, is_file, read_file, without_tests
 from hub.cli.output import AsJson, counted, note, print_error, print_json, say, show_list, show_tree
 from hub.errors import ConfigError, RecipeError, RecipeErrors
 
@@ -69,9 +69,10 @@ def apply(
     """Save recipe files as drafts, purposes first. If anything is wrong, nothing is saved."""
 
     async def apply_all(hub: Hub) -> list[Change]:
+        from hub.documents import text_of
         from hub.library import PURPOSES_FILE, recipe_files
 
-        sources = {path: read_recipe(path) for path in recipe_files(without_tests(paths))}
+        sources = {path: text_of(path) for path in recipe_files(without_tests(paths))}
         await _check_all(hub, sources)
         changes = []
         for path, source in sources.items():

@@ -80,11 +80,12 @@ async def _known(hub: Hub) -> tuple[dict[str, list[str]], dict[str, Purpose]]:
 
 
 def _purposes_beside(folder: Path) -> dict[str, Purpose] | None:
+    from hub.documents import text_of
     from hub.library import PURPOSES_FILE
     from hub.purposes import load_purposes
 
     file = folder / PURPOSES_FILE
-    return load_purposes(file.read_text(encoding="utf-8"), file=str(file)) if file.is_file() else None
+    return load_purposes(text_of(file), file=str(file)) if file.is_file() else None
 
 
 def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
@@ -99,12 +100,13 @@ def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
 
 async def _written(draft: Draft, answers: _Answers, folder: Path) -> list[Path]:
     """Write the files, none of which is there. Raises ConfigError, RecipeErrors; then nothing is written."""
+    from hub.documents import text_of
     from hub.drafting import written
     from hub.library import PURPOSES_FILE
     from hub.plugins import load_plugins
 
     beside = folder / PURPOSES_FILE
-    there = beside.read_text(encoding="utf-8") if beside.is_file() else None
+    there = text_of(beside) if beside.is_file() else None
     texts = await written(draft, load_plugins(quarantine=True), answers.purposes, beside=there)
     files = {folder / f"{draft.name}.yaml": texts.recipe, folder / f"{draft.name}{TEST}": texts.test}
     if texts.purposes is not None:

@@ -77,8 +77,12 @@ def read_events(path: Path, catalogue: Catalogue) -> list[Played]:
     """The events of a file, in the order of their instants. Raises ConfigError with each FILE:LINE and the field that is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the events cannot be read from {path}: {error}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"the events of {path} are no text in UTF-8; save them as that") from None
+    except OSError as error:
+        raise ConfigError(
+            f"the events cannot be read from {path}: {error.strerror}; give a file of JSON lines, or one JSON list"
+        ) from error
     found: list[Played] = []
     problems: list[str] = []
     for line, value in _values(text, path):

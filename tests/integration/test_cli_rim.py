@@ -276,3 +276,49 @@ def test_a_defect_is_one_line_and_a_traceback_only_with_debug(cli: Cli) -> None:
 def test_a_known_error_also_comes_out_as_it_is_with_debug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_DEBUG", "1")
     assert "there is no run x" in str(cli("runs", "show", "x").exception)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["recipes", "validate", "odd.yaml"],
+        ["recipes", "show", "odd.yaml"],
+        ["recipes", "plan", "odd.yaml"],
+        ["recipes", "apply", "odd.yaml"],
+        ["recipes", "preview", "odd.yaml", "--contact", "x"],
+        ["recipes", "test", "odd.test.yaml"],
+        ["recipes", "simulate", "odd.yaml", "--events", "odd.json"],
+        ["recipes", "simulate", "good.yaml", "--events", "odd.json"],
+        ["plugins", "try", "twilio.send_sms", "--connection", "x", "--input", "odd.json"],
+    ],
+)
+def test_a_file_that_is_no_text_is_named_and_no_defect(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("odd.yaml", "odd.test.yaml", "odd.json"):
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "good.yaml").write_text("recipe: good\non: {event: shopify.order_paid}\nsteps:\n  - wait: 1h\n")
+    result = cli(*command)
+    assert result.exit_code == 1
+    assert "no text in UTF-8" in result.stderr
+    assert "the hub itself failed" not in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plugins", "new", "acme", "--dir", "taken/acme"],
+        ["deliveries", "capture", "--to", "taken"],
+        ["recipes", "new", "--name", "a", "--on", "shopify.order_paid", "--do", "shopify.tag_customer", "--folder", "taken"],
+    ],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_is_named_and_no_defect(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    result = cli(*command)
+    assert result.exit_code == 1
+    assert "taken" in result.stderr
+    assert "the hub itself failed" not in result.output
