@@ -34,7 +34,7 @@ def preview(
 ) -> None:
     """Every text and input of a recipe's actions for a real person, with consent, purpose and address; sends nothing.
 
-    What comes from steps that have not run is written [steps.NAME.FIELD].
+    What comes from steps that have not run stands as its name in brackets, such as steps.mail.id.
     """
     found = with_hub(lambda hub: _previewed(hub, name, contact, event, step))
     if as_json:
