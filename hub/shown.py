@@ -79,7 +79,7 @@ class EventLine(TypedDict):
     type: str
     connection: str | None
     contact: str | None
-    stage: Annotated[str, Field(description="enrich, route, routed, quarantined or plugin")]
+    stage: Annotated[str, Field(description="enrich, route, routed, quarantined, plugin or unconnected")]
     note: str | None
     duplicates: int
     occurred_at: Instant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, model_validator
 
 from hub import shown
@@ -146,9 +146,15 @@ async def recipe_schema() -> dict[str, Json]:
 
 
 @router.get("/recipes/{name}")
-async def show_recipe(hub: Reading, name: str) -> shown.Recipe:
+async def show_recipe(
+    hub: Reading,
+    name: str,
+    version: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="A published version instead of the newest text")
+    ] = None,
+) -> shown.Recipe:
     """A recipe's text and its versions, with how many runs are inside each."""
-    return await hub.library.shown(name)
+    return await hub.library.shown(name, version)
 
 
 @router.post("/recipes/{name}/publish")

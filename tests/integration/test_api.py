@@ -10,15 +10,17 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from hub.api import inspect as listed
 from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.apikeys import create_api_key
+from hub.cli import inspect as commands
 from hub.process import receiving
 from tests.acme import signed
 from tests.integration.conftest import Cli
@@ -220,9 +222,21 @@ async def test_recipes_are_drafted_published_paused(web: Callable[..., Any], sql
         await w.it.deliver("signed_up", {"id": "s-2", "first_name": "Ada", "email": "a@example.com"})
         await w.it.rest()
         assert len(await w.it.runs()) == 1
+        # and a version can be read while a newer draft is written
+        newer = TWO_NOTES + "  - wait: 1h\n"
+        assert (await w.call("POST", "/api/v1/recipes", {"source": newer}))[0] == 200
+        assert (await w.call("GET", "/api/v1/recipes/two-notes"))[1]["source"] == newer
+        assert (await w.call("GET", "/api/v1/recipes/two-notes?version=1"))[1]["source"] == TWO_NOTES
+        status, problem = await w.call("GET", "/api/v1/recipes/two-notes?version=2")
+        assert (status, problem["detail"]) == (404, "the recipe two-notes has no version 2; versions: 1")
         assert (await w.call("GET", "/api/v1/recipes/two-notess"))[1]["detail"].startswith(
             "there is no recipe two-notess; did you mean two-notes?"
         )
+
+
+def test_lists_take_the_same_states_as_the_commands() -> None:
+    for name in ("RunStatus", "Outcome", "Stage", "DeliveryState"):
+        assert set(get_args(getattr(listed, name))) == {one.value for one in getattr(commands, name)}, name
 
 
 async def test_a_waiting_run_can_be_cancelled_and_the_clock_moved(web: Callable[..., Any], sqlite_url: str) -> None:
