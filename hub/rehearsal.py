@@ -119,7 +119,10 @@ async def run_test_file(path: Path, plugins: Plugins) -> TestReport:
     try:
         tests = TestFile.model_validate(document.value)
     except ValidationError as error:
-        lines = [f"{path}, at {'/'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        lines = [
+            f"{path}, at {'/'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors(include_input=False)
+        ]
         raise ConfigError("\n".join(lines)) from None
     return TestReport(str(path), tuple([await _run_case(path, tests, case, plugins) for case in tests.cases]))
 
@@ -169,7 +172,10 @@ def _payload(trigger: Trigger[Any], given: GivenEvent) -> BaseModel:
         payload: BaseModel = trigger.payload.model_validate(given.data)
         return payload
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors(include_input=False)
+        )
         raise ConfigError(f"the data of the event {given.event} at {given.at} does not fit: {wrong}") from None
 
 

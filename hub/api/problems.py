@@ -130,7 +130,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _place(request: Request, error: dict[str, Any]) -> Place:
     # Never the input itself: it may be a credential.
-    loc, detail = error["loc"], error["msg"]
+    loc, detail = error["loc"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = _fields(request) if len(loc) == 2 else ()
         detail = f"there is no field {loc[-1]}{nearest(str(loc[-1]), known)}"

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from hub.catalogue import Catalogue, nearest
 from hub.cli.entry import open_existing_store
 from hub.connector import Connector, Delivery, InboundRequest
-from hub.errors import ConfigError, HubError
+from hub.errors import HubError, NotThere
 from hub.masking import Masks
 from hub.plugins import load_plugins
 from hub.store import connections as accounts
@@ -42,12 +42,15 @@ class Captured:
 
 
 async def capture_deliveries(folder: Path, *, connection: str | None, topic: str | None, most: int) -> list[Captured]:
-    """Write the newest stored calls into a folder, the same value masked alike in all of them. Raises ConfigError."""
+    """Write the newest stored calls into a folder, the same value masked alike in all of them. Raises NotThere."""
     async with open_existing_store() as store, store.read() as c:
         _, known = await accounts.everything(c)
         names = {row["name"]: row for row in known}
         if connection is not None and connection not in names:
-            raise ConfigError(f"there is no connection {connection}{nearest(connection, names)}")
+            raise NotThere(
+                f"there is no connection {connection}{nearest(connection, names)}; "
+                "`hub connections list` shows what there is"
+            )
         id_ = names[connection]["id"] if connection else None
         rows = await deliveries.whole(c, connection_id=id_, topic=topic, most=most)
     whose = {row["id"]: row for row in known}

@@ -113,7 +113,7 @@ def _checked(action: Action[Any, Any], input: Json) -> BaseModel:
         for one in error.errors(include_input=False, include_url=False):
             place = ".".join(map(str, one["loc"])) or "the whole"
             if one["type"] != "extra_forbidden":
-                wrong.append(f"{place}: {one['msg'].lower()}")
+                wrong.append(f"{place}: {one['msg'].removeprefix('Value error, ').lower()}")
     if wrong:
         raise ConfigError(f"the input does not fit {action.type}: {'; '.join(wrong)}")
     return made

@@ -184,4 +184,7 @@ def stored_event(trigger: Trigger[Any], data: Mapping[str, Json], at_ms: int, ev
 
 
 def _described(error: ValidationError) -> list[str]:
-    return [f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg']}" for e in error.errors(include_input=False)]
+    return [
+        f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg'].removeprefix('Value error, ')}"
+        for e in error.errors(include_input=False)
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from hub import shown
+from hub.catalogue import nearest
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
@@ -61,7 +62,10 @@ async def list_runs(
     before: str | None = None,
     most: int = 50,
 ) -> list[shown.RunLine]:
-    """Runs, newest first; `before` is the id to go on from. With `outcome` those that have an effect of this state."""
+    """Runs, newest first; `before` is the id to go on from. With `outcome` those that have an effect of this state.
+
+    Raises NotThere for a recipe that there is not.
+    """
     inner = [name for name, shown_as in _STATUS.items() if shown_as == status] + [status]
     tests = {
         "run.recipe = :recipe": recipe,
@@ -78,7 +82,15 @@ async def list_runs(
     used = {name: value for name, value in given.items() if any(f":{name}" in test for test in where)}
     only = f"where {' and '.join(where)}" if where else ""
     rows = await c.all(f"{_RUNS} {only} order by run.id desc limit :most", most=most, **used)
+    if recipe is not None and not rows:
+        await _require_recipe(c, recipe)
     return [run_view(row) for row in rows]
+
+
+async def _require_recipe(c: Connection, name: str) -> None:
+    if await c.first("select 1 as known from recipe where name = :name", name=name) is None:
+        known = [row["name"] for row in await c.all("select name from recipe order by name limit 1000")]
+        raise NotThere(f"there is no recipe {name}{nearest(name, known)}; `hub recipes list` shows what there is")
 
 
 async def show_run(c: Connection, run_id: str) -> shown.Run:
@@ -263,9 +275,7 @@ async def find_contact(c: Connection, name: str) -> str:
         phone=e164(name) or name,
     )
     if row is None:
-        raise NotThere(
-            "nobody is known by this id, e-mail address or phone number; `hub events list` shows who was heard of lately"
-        )
+        raise NotThere("nobody is known by this id, e-mail address or phone number; `hub contacts list` shows who is")
     return str(row["id"])
 
 

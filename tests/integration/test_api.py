@@ -418,6 +418,12 @@ async def test_what_does_not_fit_is_named_with_the_nearest_right_name(web: Calla
         # a misspelt parameter, for which everything would have been answered
         status, problem = await w.call("GET", "/api/v1/runs?stauts=failed")
         assert (status, problem["errors"][0]["detail"]) == (422, "there is no parameter stauts; did you mean status?")
+        # a misspelt recipe, of which there would have been no runs
+        status, problem = await w.call("GET", "/api/v1/runs?recipe=two-nots")
+        assert (status, problem["detail"].partition(";")[0]) == (404, "there is no recipe two-nots")
+        # what the hub itself checks is said in its own words
+        _, problem = await w.call("POST", "/api/v1/preview", {"contact": "x"})
+        assert problem["errors"][0]["detail"] == "give either the name of a recipe or a source"
         # credentials never come back in an error
         secret = {"connector": "acme", "name": "UPPER", "fields": {"token": "tok-secret-1"}}
         async with w.session.post(

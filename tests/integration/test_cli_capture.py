@@ -125,7 +125,7 @@ def test_what_does_not_parse_any_more_is_said(stored: Cli, tmp_path: Path, monke
 
 def test_an_unknown_connection_is_named_with_the_nearest(stored: Cli, tmp_path: Path) -> None:
     refused = stored("deliveries", "capture", "--connection", "shopp", "--to", str(tmp_path / "no"))
-    assert refused.exit_code == 1
+    assert refused.exit_code == 3
     assert "there is no connection shopp; did you mean shop?" in " ".join(refused.stderr.split())
     assert not (tmp_path / "no").exists()
 

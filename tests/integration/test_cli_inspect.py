@@ -77,7 +77,8 @@ def test_runs_are_listed_newest_first_by_what_is_asked(cli: Cli, known: Known) -
     assert [r["id"] for r in cli.json("runs", "list", "--status", "waiting")] == ["r1"]
     assert [r["id"] for r in cli.json("runs", "list", "--before", "r2")] == ["r1"]
     assert [r["id"] for r in cli.json("runs", "list", "--contact", "ada@example.com")] == ["r2", "r1"]
-    assert cli.json("runs", "list", "--recipe", "other") == []
+    assert "there is no recipe other" in (unknown := cli("runs", "list", "--recipe", "other")).stderr
+    assert unknown.exit_code == 3
     assert cli("runs", "list", "--status", "wating").exit_code == 2
     assert "--before r2" in cli("runs", "list", "--limit", "1").stderr
 

@@ -171,6 +171,7 @@ def test_a_misspelt_command_is_a_usage_error_with_a_suggestion(empty_cli: Cli, t
     [
         (["recipes", "publish", "thansk"], "did you mean thanks?"),
         (["recipes", "show", "thnks"], "did you mean thanks?"),
+        (["runs", "list", "--recipe", "thansk"], "did you mean thanks?"),
         (["connections", "test", "my-shpo"], "did you mean my-shop?"),
         (["connections", "reauthorise", "my-shap"], "did you mean my-shop?"),
         (["connections", "add", "shopfy", "x"], "did you mean shopify?"),
