@@ -139,3 +139,63 @@ def test_the_commands_of_the_operator_s_page_work(stocked: tuple[dict[str, str],
         command([*arguments, *(["--yes"] if asks else [])], settings, tmp_path, ok=ok)
         ran += 1
     assert ran >= 10
+
+
+# Lines of the page for authors that other tests run.
+_AUTHORS_ELSEWHERE = {
+    "pip install -e . pytest pytest-asyncio": "test_docs.py",
+    "pytest": "test_docs.py",
+    "hub apps add postbird ours --set client_id=c-42 --secret-from-env client_secret=POSTBIRD_SECRET": "test_oauth.py",
+    "hub connections add postbird main --app ours": "test_oauth.py",
+}
+
+
+def test_the_commands_of_the_author_s_page_work(tmp_path: Path) -> None:
+    # given the page's package, its hub at work, and every line of its programs
+    page = check_docs.read(ROOT / "docs" / "connectors.md")
+    for block in page.blocks:
+        language, _, name = block.info.partition(" ")
+        if language in {"python", "json"} and name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(block.text)
+    # What `pip install -e .` would have written.
+    installed = tmp_path / "tetik_hub_postbird-0.1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: tetik-hub-postbird\nVersion: 0.1.0\n")
+    (installed / "entry_points.txt").write_text("[hub]\npostbird = hub_postbird\n")
+    port = free_port()
+    settings = environment(tmp_path, port=str(port)) | {"PYTHONPATH": str(tmp_path)}
+    lines = [line for block in _blocks("docs/connectors.md") for line in block.splitlines()]
+    assert set(_AUTHORS_ELSEWHERE) | {"hub up &"} <= set(lines), "a line that is run elsewhere is no longer on the page"
+    typed = [line for line in lines if line not in {*_AUTHORS_ELSEWHERE, "hub up &"}]
+    # What was called is captured once something was.
+    typed.sort(key=lambda line: line.startswith("hub deliveries capture"))
+    printed = {}
+    with started(up := Process("up", ["up"], settings, tmp_path)):
+        _wait(f"http://127.0.0.1:{port}/health/ready", up)
+
+        # when they are typed one after the other
+        for line in typed:
+            if "WEBHOOK-ADDRESS" in line:
+                [known] = json.loads(command(["connections", "list", "--json"], settings, tmp_path))
+                line = line.replace("WEBHOOK-ADDRESS", known["webhook_url"]).replace(":8001", f":{port + 1}")
+            hub = f"{shlex.quote(sys.executable)} -c 'from hub.cli import main; main()'"
+            script = f'set -eo pipefail; hub() {{ {hub} "$@"; }}; {line}'
+            done = subprocess.run(
+                ["bash", "-c", script],
+                env={**os.environ, **settings},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+            printed[line.partition(" -")[0]] = done.stdout
+
+    # then each did what the page says
+    assert (tmp_path / "tetik-hub-acme" / "pyproject.toml").is_file()
+    assert "postbird" in printed["hub plugins"]
+    assert "postbird.member" in printed["hub events list"]
+    captured = json.loads((tmp_path / "tests" / "fixtures" / "member_joined.delivery.json").read_text())
+    assert "jane@example.com" not in json.dumps(captured)
