@@ -28,6 +28,11 @@ _ANY = {
     429: "Too many calls with a wrong API key; come back after the seconds of `Retry-After`",
     503: "The database cannot be reached now; try again after the seconds of `Retry-After`",
 }
+# What the framework says without a word of what to do.
+_WHAT_THEN = {
+    404: "there is nothing at this address; /api/v1/openapi.json tells what there is",
+    405: "this address does not take this method; the header Allow says which it takes",
+}
 _CHANGING = {
     400: "The body cannot be read",
     403: "The API key may only read",
@@ -160,7 +165,8 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
         path = getattr(request.scope.get("route"), "path_format", "")
         operations = document(request.app)["paths"].get(path, {})
         headers["Allow"] = ", ".join(sorted(method.upper() for method in operations)) or headers.get("Allow", "")
-    return problem(error.status_code, str(error.detail), headers=headers)
+    told = _WHAT_THEN.get(error.status_code) if error.detail == HTTPStatus(error.status_code).phrase else None
+    return problem(error.status_code, told or str(error.detail), headers=headers)
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

@@ -291,7 +291,9 @@ async def test_what_is_not_there_is_said_plainly(web: Callable[..., Any], sqlite
         ):
             status, problem = await w.call("GET", path)
             assert status == 404, path
-            assert problem["detail"]
+            assert len(problem["detail"]) > len("Not Found"), path
+        status, problem = await w.call("PUT", "/api/v1/runs")
+        assert (status, "Allow" in problem["detail"]) == (405, True)
 
 
 async def test_addresses_come_from_the_configured_url_and_never_from_headers(
