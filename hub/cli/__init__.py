@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 import hub
 from hub.cli import caps, connect, database, inspect, operate, pauses, plugins, recipes, retries, serve, top
 from hub.cli.exits import in_words
-from hub.cli.output import print_error
+from hub.cli.output import note, print_error
 from hub.errors import HubError, StoreUnavailable
 
 
@@ -30,9 +30,13 @@ class _Rim(TyperGroup):
                 raise
             print_error(error)
             raise typer.Exit(_exit_code(error)) from None
+        except typer.Abort:
+            note("")
+            print_error("the question was not answered, so nothing was done; `--help` tells the options")
+            raise typer.Exit(1) from None
         except Exception as error:
             # Usage errors and exits know their own code; a reader that went away (`| head`) is no error.
-            known = isinstance(error, typer.Abort | BrokenPipeError) or hasattr(error, "exit_code")
+            known = isinstance(error, BrokenPipeError) or hasattr(error, "exit_code")
             if known or ctx.params.get("debug"):
                 raise
             if isinstance(error, OSError) and error.filename is not None:

@@ -138,6 +138,7 @@ def test_questions_are_answered_by_number_by_name_and_by_a_part_of_it(empty_cli:
 def test_who_leaves_a_question_open_has_no_files(empty_cli: Cli, tmp_path: Path) -> None:
     result = empty_cli("recipes", "new", "--folder", str(tmp_path / "new"), input="thanks\n")
     assert result.exit_code == 1
+    assert "so nothing was done; `--help` tells the options" in " ".join(result.stderr.split())
     assert not (tmp_path / "new").exists()
 
 
