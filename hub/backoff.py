@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MIN_ATTEMPTS = 12
 FEW_ATTEMPTS = 3
+# Claims that brought nothing, as when each of them ended its process.
+MAX_CLAIMS = 5
 GIVE_UP_MS = 3 * 24 * 3_600_000
 _LONGEST_S = 3600.0
 _SOONEST_S = 0.1

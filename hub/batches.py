@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hub import seams, watched
-from hub.backoff import backoff_s, is_over
+from hub.backoff import MAX_CLAIMS, backoff_s, is_over
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Action, Effect
@@ -21,6 +21,7 @@ from hub.errors import (
     ConnectorError,
     HubError,
     LeaseOver,
+    NotSent,
     OutcomeUnknown,
     PermanentError,
     RateLimited,
@@ -111,6 +112,7 @@ class Batches:
         answers: Sequence[_Answer] = []
         if effects:
             try:
+                _require_progress(claim, begun=frozen.begun)
                 answers = await self._answers(claim, action, connection, effects, deadline)
             except _Paused as paused:
                 await self._park(claim, paused.pause, begun=frozen.begun)
@@ -274,6 +276,13 @@ class Batches:
         async with self._store.write() as c:
             due_ms = self._clock.now_ms() + max(50, int(wait_s * 1000))
             await work.give_back(c, claim, due_ms=due_ms, attempts=attempts)
+
+
+def _require_progress(claim: Claim, *, begun: bool) -> None:
+    """Raise what lets a batch wait that was claimed again and again and never settled, as when its call ends the process."""
+    if claim.claims > MAX_CLAIMS:
+        reason = f"claimed {MAX_CLAIMS} times without getting on"
+        raise OutcomeUnknown(reason) if begun else NotSent(reason)
 
 
 def _result(effect: EffectRow, answer: _Answer, at_ms: int) -> EffectResult:

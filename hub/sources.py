@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from hub.backoff import backoff_s
+from hub.backoff import MAX_CLAIMS, backoff_s
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Poll, Trigger
@@ -81,6 +81,10 @@ class Sources:
         """Do one piece of work; afterwards it is finished, due again, or parked. Raises StoreUnavailable."""
         try:
             about = await self._about(claim)
+            if claim.claims > MAX_CLAIMS:
+                raise HubError(
+                    f"claimed {MAX_CLAIMS} times without getting on; the logs of processes that ended say why"
+                )
             await self._limited(claim, about)
         except _Unconnected as error:
             _log.info("work of a removed connection is dropped", extra={"what": "work_dropped", "reason": str(error)})
@@ -94,6 +98,9 @@ class Sources:
             await self._expired(claim, error)
         except HubError as error:
             await self._later(claim, error)
+        except Exception as error:  # a plugin may raise anything; it is asked again like a vendor that fails
+            _log.exception("a source raised", extra={"what": "source_raised", "kind": claim.kind, "ref": claim.name})
+            await self._later(claim, HubError(f"the connector raised {type(error).__name__}; mend the plugin"))
 
     async def _expired(self, claim: Claim, error: AuthExpired) -> None:
         """The credentials are refused: renew what can be renewed, once; else the work waits for a new authorisation."""

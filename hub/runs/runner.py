@@ -10,6 +10,7 @@ from dataclasses import replace
 from pydantic_core import from_json
 
 from hub import engine, seams
+from hub.backoff import MAX_CLAIMS
 from hub.engine import Act, ActionDone, Arrival, Decision, Facts, Finish, Need, RunState, Sleep, Wait, Watch
 from hub.errors import ConfigError, NewerRelease, StoreUnavailable
 from hub.events import Json
@@ -22,7 +23,6 @@ from hub.store.runs import EffectRow, RunRow
 from hub.store.session import Row
 from hub.store.work import NEVER_MS
 
-MAX_CLAIMS = 5
 # How long what a newer release wrote is left to it, each time it is met.
 _NEWER_MS = 5_000
 _STATUSES = frozenset(("ready", "acting", "arming", "sleeping", "waiting", "parked"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -103,3 +104,47 @@ async def test_a_batch_is_given_up_after_days_and_its_runs_go_on(running: Callab
         await it.advance(parse_duration_ms("4d"))
         assert {r.data["key"] for r in it.sandbox.log} == {"a:failed"}
         assert {r["status"] for r in await it.runs()} == {"done"}
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_batch_that_ends_its_process_each_time_is_left_alone_for_a_while(
+    running: Callable[..., Any], database_url: str, begun: bool
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(JOIN)
+        it.hub.pump._batches._jitter = lambda: 1.0
+        # given a batch whose call was begun, or was not
+        it.sandbox.status["/members"] = 500 if begun else 503
+        await _join(it, "a", "b", "c")
+        await _until_left(it, lambda row: row["attempts"] > 0)
+        await _change(it, "due_at = due_at + 3600000, epoch = epoch + 1, owner = null, attempts = 3")
+        async with it.hub.store.read() as c:
+            states = {row["state"] for row in await c.all("select state from effect")}
+        assert states == {"intended" if begun else "queued"}
+        # and that was claimed again and again since, and never settled
+        it.sandbox.status.clear()
+        await _change(it, "due_at = 1, claims = 5")
+        it.hub.ring()
+        # then it is left alone for now
+        await _until_left(it, lambda row: row["attempts"] == 4)
+        assert _calls(it) == []
+        # and called later
+        await it.advance(60_000)
+        assert [len(people) for people in _calls(it)] == [3]
+        assert {r["status"] for r in await it.runs()} == {"done"}
+
+
+async def _change(it: Any, how: str) -> None:
+    async with it.hub.store.write() as c:
+        await c.run(f"update work set {how} where kind = 'batch'")
+
+
+async def _until_left(it: Any, so: Callable[[Any], bool]) -> None:
+    """Wait until the batch is in nobody's hand and as wanted."""
+    async with asyncio.timeout(20):
+        while True:
+            async with it.hub.store.read() as c:
+                row = await c.first("select owner, attempts from work where kind = 'batch'")
+            if row is not None and row["owner"] is None and so(row):
+                return
+            await asyncio.sleep(0.02)

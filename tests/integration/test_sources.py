@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from hub.clock import parse_duration_ms
 from hub.plugins import load_plugins
 from hub.process import open_hub, working
 from hub.store import views
+from tests.acme import acme
 
 MINUTES = 60_000
 
@@ -133,3 +137,65 @@ async def test_the_work_of_a_missing_plugin_is_parked_and_not_dropped(
 async def _parked(it: Any) -> list[str]:
     async with it.hub.store.read() as c:
         return [row["parked_on"] for row in await c.all("select parked_on from work where parked_on is not null")]
+
+
+async def _until_left(it: Any) -> None:
+    """Wait until the enrichment was given back, to be tried again."""
+    async with asyncio.timeout(20):
+        while True:
+            async with it.hub.store.read() as c:
+                row = await c.first("select owner, attempts from work where kind = 'enrich'")
+            if row is not None and row["owner"] is None and row["attempts"]:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def _change(it: Any, statement: str, **given: Any) -> None:
+    async with it.hub.store.write() as c:
+        await c.run(statement, **given)
+
+
+async def test_a_source_that_raises_is_asked_again_and_its_events_set_aside_at_last(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def explode(ctx: Any, payloads: Any) -> Any:
+        raise KeyError("ada@example.com")
+
+    async with running(database_url) as it:
+        # given a plugin with a defect
+        monkeypatch.setattr(acme.triggers["lead"], "enrich_", explode)
+        monkeypatch.setattr(random, "random", lambda: 1.0)
+        await it.deliver("lead", {"id": "l-1"})
+        # then it is asked again later, and no lease has to end for it
+        await _until_left(it)
+        # and when it has raised often enough, the event says that it could not be filled in
+        await _change(it, "update work set attempts = 12, due_at = 1 where kind = 'enrich'")
+        await it.rest()
+        async with it.hub.store.read() as c:
+            [event] = await c.all("select stage, note from event")
+        assert (event["stage"], "could not be filled in" in event["note"]) == ("quarantined", True)
+
+
+async def test_a_source_that_ends_its_process_each_time_is_left_alone_for_a_while(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def fill_in(ctx: Any, payloads: Any) -> Any:
+        asked.append(len(payloads))
+        return payloads
+
+    async with running(database_url, work=False) as it:
+        monkeypatch.setattr(acme.triggers["lead"], "enrich_", fill_in)
+        # given work that was claimed again and again, and never given back
+        await it.deliver("lead", {"id": "l-1"})
+        await _change(it, "update work set claims = 5 where kind = 'enrich'")
+        # when the next process comes, it leaves the plugin alone for now
+        monkeypatch.setattr(random, "random", lambda: 1.0)
+        async with working(it.hub):
+            await _until_left(it)
+            assert asked == []
+            # and asks it again later
+            await it.rest()
+            assert asked == [1]
+            assert ("acme.lead", "routed") in await _types(it)
