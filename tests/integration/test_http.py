@@ -202,9 +202,16 @@ async def test_sandbox_mode_leads_to_the_sandbox_and_nowhere_else() -> None:
         await led.close()
 
 
-@pytest.mark.parametrize(("stands_still", "looks"), [("before it is begun", 0), ("while it is being connected", 2)])
+@pytest.mark.parametrize(
+    ("stands_still", "looks", "body"),
+    [
+        ("before it is begun", 0, b"{}"),
+        ("before it is begun, without a body", 0, None),
+        ("while it is being connected", 2, b"{}"),
+    ],
+)
 async def test_a_request_whose_lease_is_over_never_leaves(
-    stands_still: str, looks: int, monkeypatch: pytest.MonkeyPatch
+    stands_still: str, looks: int, body: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ok(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -219,7 +226,7 @@ async def test_a_request_whose_lease_is_over_never_leaves(
     monkeypatch.setattr("hub.deadline.instant", an_hour_later)
     async with server(ok) as (url, seen), transport() as t:
         with pytest.raises(LeaseOver):
-            await t.send("POST", url, headers={}, body=b"{}", total_s=1.0, deadline=Deadline(30, instant()))
+            await t.send("POST", url, headers={}, body=body, total_s=1.0, deadline=Deadline(30, instant()))
         assert seen == []
         # and the next one goes through
         assert (await _call(t, url)).body == b"ok"
