@@ -579,13 +579,15 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
 
 
 def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:
+    # Who was stopped waits for nothing any more.
+    is_stopped = bool(stop) and not a.take_stop
     return {
         "run_id": a.run_id,
-        "due_at": a.at_ms if stop and not a.take_stop else a.due_ms,
-        # Who was stopped waits for nothing any more.
-        "queue": None if a.lane is None or (stop and not a.take_stop) else str(a.lane),
+        "due_at": a.at_ms if is_stopped else a.due_ms,
+        "queue": None if a.lane is None or is_stopped else str(a.lane),
         "data": a.data,
-        "parked_on": a.parked_on,
+        # Else whoever ends what it waited for would take it out of the hand that it is in by then.
+        "parked_on": None if is_stopped else a.parked_on,
         "counted": int(a.counted),
     }
 

@@ -240,6 +240,30 @@ async def test_a_run_born_in_hand_is_somebody_elses_when_its_lease_ends(store: S
     assert {(c.ref, c.epoch, c.claims) for c in await _claim(store, "w-2", 31_001)} == {("r0", 2, 2), ("r1", 2, 2)}
 
 
+async def test_a_run_that_was_stopped_while_it_was_set_aside_waits_for_nothing(store: Store) -> None:
+    async with store.write() as c:
+        await runs.start(c, [NewRun("r0", "welcome", 1, None, "ev:0:", "", {}, 1_000)], runs.Lease("w-1", 31_000, 1))
+        await runs.stop(c, {"r0": {"cancel": "cancelled", "event": None}}, 2_000)
+        aside = runs.Advance(
+            run_id="r0",
+            epoch=1,
+            at_ms=3_000,
+            seq=0,
+            status="parked",
+            position=None,
+            ctx={},
+            due_ms=work.NEVER_MS,
+            parked_on="connection:a",
+        )
+        assert [done.stop is not None for done in await runs.advance(c, [aside])] == [True]
+    # when it is in somebody's hand again, and what it would have waited for is there
+    assert [claim.ref for claim in await _claim(store, "w-2", 3_000)] == ["r0"]
+    async with store.write() as c:
+        assert await work.unpark(c, "connection:a", 3_500) == 0
+    # then nobody else takes it
+    assert await _claim(store, "w-3", 5_000) == []
+
+
 # -- changes that go together ------------------------------------------------------------------------------------------
 
 
