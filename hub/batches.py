@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -69,10 +70,11 @@ class Batches:
         traces: Traces,
         rehearsal: bool = False,
         jitter: Callable[[], float],
+        hook_limit_s: float = 2.0,
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
         self._limits, self._pauses, self._rehearsal, self._jitter = limits, pauses, rehearsal, jitter
-        self._metrics, self._traces = metrics, traces
+        self._metrics, self._traces, self._hook_limit_s = metrics, traces, hook_limit_s
 
     async def handle(self, claim: Claim, deadline: Deadline) -> None:
         """Make one batch's next call. Raises StoreUnavailable."""
@@ -250,6 +252,17 @@ class Batches:
         await self._commit(claim, action, effects, results, now_ms)
         for result in results:
             self._metrics.effect(action.type, action.effect.value, result.outcome)
+        told = [
+            self._plugins.notify(
+                "hub_after_effect",
+                limit_s=self._hook_limit_s,
+                action=action.type,
+                run_id=effect.run_id,
+                outcome=result.outcome,
+            )
+            for effect, result in zip(effects, results, strict=True)
+        ]
+        await asyncio.gather(*told)
 
     async def _commit(
         self,

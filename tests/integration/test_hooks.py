@@ -110,6 +110,19 @@ async def test_a_plugin_may_say_later(running: Callable[..., Any], sqlite_url: s
         assert len(it.sandbox.texts) == 1
 
 
+async def test_a_plugin_is_told_of_each_effect_of_a_batch(
+    running: Callable[..., Any], database_url: str, watching: Watching
+) -> None:
+    async with running(database_url, plugins=_with(watching)) as it:
+        await it.publish(MEMBER)
+        for name in ("ada", "no-bob", "cem"):
+            await it.deliver("signed_up", {"id": name, "email": f"{name}@example.com"})
+        await it.advance(60_000)
+        assert len(it.sandbox.log) == 1
+        told = sorted(about for what, about in watching.seen if what == "after" and "add_members" in about)
+        assert told == ["acme.add_members done", "acme.add_members done", "acme.add_members failed"]
+
+
 async def test_what_goes_in_batches_is_guarded_before_it_is_queued(
     running: Callable[..., Any], database_url: str, watching: Watching
 ) -> None:
