@@ -212,7 +212,7 @@ async def test_a_second_cart_does_not_enter_again(running: Callable[..., Any], d
     ("recipe", "place"),
     [
         ("- wait: 24h", "wait.registered"),
-        ("- {do: acme.put_note, with: {key: '{{ trigger.id }}'}}", "run.committed"),
+        ("- {do: acme.put_note, with: {key: '{{ trigger.id }}'}}", "look_back"),
     ],
 )
 async def test_an_exit_that_came_first_counts_when_its_worker_died_before_it_looked_back(
@@ -254,7 +254,14 @@ steps:
                 cut.append(reached)
                 raise StoreUnavailable("cut off")
 
+        look_back = it.hub.pump._runner._writer.look_back
+
+        async def look_back_once(*given: Any) -> None:
+            once("look_back")
+            await look_back(*given)
+
         monkeypatch.setattr(seams, "_at", once)
+        monkeypatch.setattr(it.hub.pump._runner._writer, "look_back", look_back_once)
         go.set()
         await until(lambda: bool(cut))
         # then whoever takes it over finds the purchase
