@@ -201,6 +201,17 @@ async def test_parked_work_is_due_again_when_its_reason_is_gone(store: Store) ->
     assert [c.ref for c in await _claim(store, "w-1", 51_001)] == ["a"]
 
 
+async def test_what_was_parked_together_is_due_spread_over_a_second(store: Store) -> None:
+    await _add(store, *(f"r{n}" for n in range(40)))
+    async with store.write() as c:
+        await c.run("update work set parked_on = 'connection:a', due_at = :never", never=work.NEVER_MS)
+        assert await work.unpark(c, "connection:a", 50_000) == 40
+        due = {row["due_at"] for row in await c.all("select due_at from work")}
+    assert len(due) > 20
+    assert min(due) >= 50_000
+    assert max(due) < 51_000
+
+
 async def test_a_crowded_claim_takes_so_many_from_each_lane(store: Store) -> None:
     async with store.write() as c:
         for n in range(5):
