@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.segments import Damaged, frame, unframe
+from hub.segments import Damaged, Segment, frame, unframe
 
 _RECORDS = st.lists(st.binary(max_size=60), min_size=1, max_size=6)
 
@@ -52,3 +57,22 @@ def test_a_changed_byte_costs_its_own_record_and_is_kept(records: list[bytes], f
     # then every other record is found, and the changed one is given as it is
     assert _whole(raw) == [*records[:which], *records[which + 1 :]]
     assert _damaged(raw) == [bytes(hurt)]
+
+
+def test_records_count_once_the_disk_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segment.create(tmp_path)
+    synced: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fsync", lambda at: synced.append((at, os.fstat(at).st_size)))
+    # given records that are written, then all of them are synced before they count
+    segment.append([b"one", b"two"])
+    assert synced == [(segment.descriptor, segment.size)]
+
+    def full(_: int) -> None:
+        raise OSError(errno.EIO, "the disk does not answer")
+
+    # when the disk cannot say that it has them, none of them counts or is left in the file
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="does not answer"):
+        segment.append([b"three"])
+    assert (segment.records, _whole(segment.read())) == (2, [b"one", b"two"])
+    segment.close()
