@@ -13,6 +13,7 @@ from hub import seams
 from hub.clock import parse_duration_ms
 from hub.deadline import Deadline
 from hub.errors import StoreUnavailable
+from hub.runs.hand import LetGo
 from hub.store import runs
 from hub.store.runs import EffectResult
 from tests.acme import acme
@@ -202,6 +203,83 @@ async def test_no_call_is_begun_that_might_outlive_its_lease(
         [run] = await it.runs()
         assert (run["status"], [e["attempts"] for e in run["effects"]]) == ("done", [1, 1])
         assert not list(over)
+
+
+TEXT = """
+recipe: text
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.send_text, purpose: orders, with: {to: "{{ trigger.phone }}", body: hello}}
+"""
+
+
+async def _take(it: Any, how: str) -> None:
+    async with it.hub.store.write() as c:
+        await c.run(f"update work set {how} where kind = 'run'")
+
+
+async def test_whoever_lost_a_run_before_the_gate_writes_no_intent(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(TEXT)
+        gate, taken = it.hub.pump._runner._calls._gate, list[str]()
+        passes = gate.passes
+
+        async def late(*given: Any) -> Any:
+            if not taken:
+                taken.append("now")
+                await _take(it, "epoch = epoch + 1, owner = 'other'")
+            return await passes(*given)
+
+        # given a run that somebody else takes while it is on its way to the gate
+        monkeypatch.setattr(gate, "passes", late)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await _until(lambda: bool(taken) and it.hub.pump.busy == 0)
+        # then nothing is sent or written of it
+        assert it.sandbox.log == []
+        async with it.hub.store.read() as c:
+            assert await c.all("select key from effect") == []
+            assert await c.all("select effect_key from message") == []
+        # and whoever has it sends it
+        await _take(it, "owner = null, due_at = 0")
+        await it.rest()
+        assert [entry.operation for entry in it.sandbox.log] == ["send_text"]
+
+
+async def test_nobody_looks_up_a_call_that_may_still_be_under_way(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, looked = acme.actions["send_text"], list[int]()
+    look_up = send.lookup_
+    assert look_up is not None
+    async with running(database_url) as it:
+
+        async def noting(ctx: Any, input_: Any) -> Any:
+            looked.append(it.hub.clock.now_ms())
+            return await look_up(ctx, input_)
+
+        monkeypatch.setattr(send, "lookup_", noting)
+        await it.publish(TEXT)
+        # given a worker that is cut off with its intent written and no outcome, and another one that has its run at once
+        cut: list[str] = []
+
+        def cut_off() -> None:
+            cut.append("now")
+            raise LetGo
+
+        at("call.answered", cut_off)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await _until(lambda: bool(cut) and it.hub.pump.busy == 0)
+        await _take(it, "owner = null, due_at = 0")
+        await it.advance(120_000)
+        # then it asks only when the call must have ended
+        async with it.hub.store.read() as c:
+            [effect] = await c.all("select state, intended_at from effect")
+        assert effect["state"] == "done"
+        tools = it.hub.pump._runner._tools
+        assert looked[0] >= effect["intended_at"] + (tools.limit_s(send) + tools.margin_s) * 1000
+        assert len(it.sandbox.texts) == 1
 
 
 POISON = """
