@@ -184,6 +184,29 @@ async def test_that_a_call_was_not_made_does_not_undo_what_was_found_out_about_i
         assert [e["state"] for e in run["effects"]] == ["unknown"]
 
 
+async def test_an_answer_to_an_earlier_call_is_not_taken_for_a_later_ones(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(TEXT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        # when a process that stood still says at last what became of an earlier call of the same effect
+        async with it.hub.store.write() as c:
+            row = await c.first("select key from effect")
+            late = EffectResult(row["key"], "earlier", "acme.send_text", "failed", "failed", "", None, 0, message=True)
+            gone = runs.Advance(
+                run_id=run["id"], epoch=-1, at_ms=0, seq=0, status="ready", position=None, ctx={}, result=late
+            )
+            await runs.advance(c, [gone])
+            # then the message stays sent, and counted
+            [effect] = await c.all("select state from effect")
+            [message] = await c.all("select sent_at from message")
+        assert effect["state"] == "done"
+        assert message["sent_at"]
+
+
 async def test_no_call_is_begun_that_might_outlive_its_lease(
     running: Callable[..., Any], database_url: str, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
