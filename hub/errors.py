@@ -9,6 +9,8 @@
         NewerRelease              ... which release runs: a recipe uses what this one does not know
         NotThere                  ... a name or an id: there is nothing of it
           NoSuchConnection        ... a connection's
+          NoSuchConnector         ... a connector's
+          NoSuchApp               ... an app's
       IngressError                refuse the call; the edge turns these into 4xx
         SignatureError            the caller is not who they say
         StaleError                signed, but too old
@@ -95,6 +97,14 @@ class ConnectionConfigError(ConfigError):
 
 class NoSuchConnection(ConnectionConfigError, NotThere):
     """There is no connection of this name. List what there is and try again."""
+
+
+class NoSuchConnector(ConnectionConfigError, NotThere):
+    """There is no connector of this name. List what is installed and try again."""
+
+
+class NoSuchApp(ConnectionConfigError, NotThere):
+    """There is no app of this name. List what there is and try again."""
 
 
 class StoreError(ConfigError):

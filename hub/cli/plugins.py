@@ -112,7 +112,7 @@ def try_(
     """Make one call of an action on a sandbox, and show what a run would make of the answer; exit code 1 when it fails."""
     from hub.cli.trying import try_action
 
-    trial = run(try_action(action, connection, _read_input(given)))
+    trial = run(try_action(action, connection, lambda: _read_input(given)))
     if as_json:
         print_json(vars(trial))
     else:

@@ -17,14 +17,15 @@ from pydantic import BaseModel, ValidationError
 
 from hub.backoff import GIVE_UP_MS
 from hub.catalogue import nearest
-from hub.cli.entry import current_settings, require_database
+from hub.cli.entry import current_settings, open_existing_store, require_database
 from hub.clock import Clock, format_duration
-from hub.connections import Connection
+from hub.connections import Connection, Connections
 from hub.connector import Action, ActionContext, Connector, Effect, Response
 from hub.errors import (
     AuthExpired,
     ConfigError,
     ConnectorError,
+    NotThere,
     PermanentError,
     RateLimited,
     RetryableError,
@@ -37,6 +38,7 @@ from hub.plugins import Plugins, load_plugins
 from hub.process import Hub, open_hub
 from hub.runs.hand import say
 from hub.testing.sandbox import SandboxServer, load_sandbox
+from hub.vault import make_vault
 
 _LOOK_S = 2.0
 
@@ -57,18 +59,23 @@ class Trial:
     """Whether a sandbox was started for this one call, which knows nothing of what happened in another."""
 
 
-async def try_action(name: str, connection: str, input: Json) -> Trial:
-    """Make the call. Raises ConfigError for whatever is wrong before it is made."""
+async def try_action(name: str, connection: str, input: Callable[[], Json]) -> Trial:
+    """Make the call; `input` is asked for once the names are known to be right.
+
+    Raises NotThere for a name, ConfigError for whatever else is wrong before it is made.
+    """
     settings = current_settings()
     require_database(settings)
     plugins, clock = load_plugins(quarantine=True), Clock()
     action = _action(plugins, name)
-    checked = _checked(action, input)
+    async with open_existing_store() as store:
+        known = Connections(store, make_vault(settings), plugins.catalogue, clock)
+        _require_sandbox(await known.by_name(connection), action)
+    checked = _checked(action, input())
     async with _sandbox(plugins, clock, action.connector, settings.sandbox_url) as (url, is_own):
         led = settings.model_copy(update={"sandbox_url": url})
         async with open_hub(led, plugins=plugins, clock=clock, pool=2) as hub:
             found = await hub.connections.by_name(connection)
-            _require_sandbox(found, action)
             trial = Trial(name, connection, "", own_sandbox=is_own)
             await _call(hub, found, action, checked, trial)
             return trial
@@ -79,9 +86,10 @@ def _action(plugins: Plugins, name: str) -> Action[Any, Any]:
     if action is None:
         connector = name.partition(".")[0]
         unusable = plugins.catalogue.unusable.get(connector)
-        raise ConfigError(
-            unusable
-            or f"there is no action {name}{nearest(name, plugins.catalogue.actions())}; `hub plugins` lists them"
+        if unusable is not None:
+            raise ConfigError(unusable)
+        raise NotThere(
+            f"there is no action {name}{nearest(name, plugins.catalogue.actions())}; `hub plugins` lists them"
         )
     return action
 

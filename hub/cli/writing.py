@@ -13,7 +13,7 @@ from hub.cli.asking import ask, choose
 from hub.cli.entry import run, with_hub
 from hub.cli.finding import TEST, there_is_a_hub
 from hub.cli.output import say
-from hub.errors import ConfigError
+from hub.errors import ConfigError, NotThere
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,7 +198,7 @@ class _Answers:
             key = connectors[0] if len(connectors) == 1 else does
             chosen = given.get(key, given.get(connectors[0]))
             if chosen is not None and names and chosen not in names:
-                raise ConfigError(
+                raise NotThere(
                     f"{key} has no connection {chosen}{nearest(chosen, names)}; there are {', '.join(names)}"
                 )
             if chosen is None and len(names) > 1:
@@ -224,7 +224,7 @@ class _Answers:
             ordered = sorted(options, key=lambda name: (options[name].endswith("(not connected)"), name))
             return choose(question, {name: options[name] for name in ordered})
         if given not in options:
-            raise ConfigError(f"there is no {thing} {given}{nearest(given, options)}; `hub plugins` lists them")
+            raise NotThere(f"there is no {thing} {given}{nearest(given, options)}; `hub plugins` lists them")
         return given
 
     def _wait(self, waits: Sequence[str], index: int) -> str | None:

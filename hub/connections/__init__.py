@@ -28,7 +28,14 @@ from hub.connector import (
     sandbox_secret,
 )
 from hub.deadline import Deadline
-from hub.errors import ConnectionConfigError, HubError, NoSuchConnection, StoreUnavailable
+from hub.errors import (
+    ConnectionConfigError,
+    HubError,
+    NoSuchApp,
+    NoSuchConnection,
+    NoSuchConnector,
+    StoreUnavailable,
+)
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport
 from hub.ids import new_id, new_inbound_key
@@ -281,7 +288,7 @@ class Connections:
         connector = self.connector(connector_name)
         if app is not None and (app not in self._known.apps or self._known.apps[app].connector != connector_name):
             theirs = [a.name for a in self._known.apps.values() if a.connector == connector_name]
-            raise ConnectionConfigError(
+            raise NoSuchApp(
                 f"there is no app {app} of {connector_name}{nearest(app, theirs)}; `hub apps list` shows what there is"
             )
         kind, values = self._fields(connector, given, sandbox=sandbox, auth=auth, inherited=app is not None)
@@ -474,12 +481,12 @@ class Connections:
         return self._known.connections[connection.name]
 
     def connector(self, name: str) -> Connector:
-        """A loaded connector. Raises ConnectionConfigError with the nearest name, or why its plugin is not loaded."""
+        """A loaded connector. Raises NoSuchConnector with the nearest name, ConnectionConfigError if its plugin is unusable."""
         if name in self._catalogue.connectors:
             return self._catalogue.connectors[name]
         if name in self._catalogue.unusable:
             raise ConnectionConfigError(self._catalogue.unusable[name])
-        raise ConnectionConfigError(
+        raise NoSuchConnector(
             f"there is no connector {name}{nearest(name, self._catalogue.connectors)}; `hub plugins` lists them"
         )
 

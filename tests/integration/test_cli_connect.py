@@ -120,7 +120,7 @@ def test_a_secret_on_the_command_line_is_taken_with_a_remark(cli: Cli) -> None:
         (["--set", "planted-token"], 2, "FIELD=VALUE"),
         (["--secret-from-env", "access_token=NOT_THERE"], 2, "NOT_THERE"),
         (["--auth", "oauth"], 1, "has no auth oauth"),
-        (["--app", "ours"], 1, "there is no app ours"),
+        (["--app", "ours"], 3, "there is no app ours"),
     ],
 )
 def test_what_is_wrong_with_the_fields_is_said(cli: Cli, more: list[str], code: int, says: str) -> None:
@@ -132,7 +132,9 @@ def test_what_is_wrong_with_the_fields_is_said(cli: Cli, more: list[str], code: 
 
 
 def test_names_of_connectors_and_connections_are_checked(cli: Cli) -> None:
-    assert "did you mean shopify?" in cli("connections", "add", "shopfy", "my-shop").stderr
+    for command in (("connections", "add"), ("apps", "add")):
+        unknown = cli(*command, "shopfy", "my-shop")
+        assert (unknown.exit_code, "did you mean shopify?" in unknown.stderr) == (3, True)
     assert cli("connections", "add", "shopify", "My Shop", "--set", _SHOP).exit_code == 2
     cli(*_ADD, "--sandbox")
     assert "did you mean my-shop?" in cli("connections", "test", "my-shp").stderr

@@ -88,7 +88,6 @@ _NEEDS_NO_DATABASE = {
     "recipes validate": 0,
     "recipes test": 1,
     "plugins new": 0,
-    "plugins try": 1,
     "doctor": 1,
     "clock advance": 1,
 }
@@ -293,13 +292,15 @@ def test_a_known_error_also_comes_out_as_it_is_with_debug(cli: Cli, monkeypatch:
         ["recipes", "test", "odd.test.yaml"],
         ["recipes", "simulate", "odd.yaml", "--events", "odd.json"],
         ["recipes", "simulate", "good.yaml", "--events", "odd.json"],
-        ["plugins", "try", "twilio.send_sms", "--connection", "x", "--input", "odd.json"],
+        ["plugins", "try", "shopify.tag_customer", "--connection", "my-shop", "--input", "odd.json"],
     ],
 )
 def test_a_file_that_is_no_text_is_named_and_no_defect(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shop = ("connections", "add", "shopify", "my-shop", "--set", "shop=my-shop.myshopify.com", "--sandbox")
+    assert cli(*shop).exit_code == 0
     for name in ("odd.yaml", "odd.test.yaml", "odd.json"):
         (tmp_path / name).write_bytes(b"\xff\xfe\x00")
     (tmp_path / "good.yaml").write_text("recipe: good\non: {event: shopify.order_paid}\nsteps:\n  - wait: 1h\n")
