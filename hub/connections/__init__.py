@@ -507,9 +507,8 @@ class Connections:
             if f.name not in values and f.required and not (sandbox and f.secret) and f.name not in webhook:
                 raise ConnectionConfigError(_missing(connector, f))
             if f.name in values and f.pattern and not re.fullmatch(f.pattern, values[f.name]):
-                raise ConnectionConfigError(
-                    f"{f.name} does not look like a {f.title}{f': {f.help}' if f.help else ''}; correct it and add it again"
-                )
+                looks = f"{f.title}: {f.help.rstrip('.')}" if f.help else f.title
+                raise ConnectionConfigError(f"{f.name} does not look like a {looks}; correct it and add it again")
         return kind, values
 
     # -- credentials -----------------------------------------------------------------------------------------------

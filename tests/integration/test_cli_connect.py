@@ -119,6 +119,7 @@ def test_a_secret_on_the_command_line_is_taken_with_a_remark(cli: Cli) -> None:
         (["--set", "acces_token=x"], 1, "did you mean access_token?"),
         (["--set", "planted-token"], 2, "FIELD=VALUE"),
         (["--secret-from-env", "access_token=NOT_THERE"], 2, "NOT_THERE"),
+        (["--set", "shop=My Shop"], 1, "not its own domain; correct it and add it again"),
         (["--auth", "oauth"], 1, "has no auth oauth"),
         (["--app", "ours"], 3, "there is no app ours"),
     ],
