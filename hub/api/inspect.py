@@ -72,7 +72,14 @@ async def list_events(
     """Events, newest first, without their data."""
     asked = Listing("events", type=type, stage=stage)
     async with hub.store.read() as c:
-        found = await views.list_events(c, type_=type, stage=stage, before=asked.after(cursor), most=limit + 1)
+        found = await views.list_events(
+            c,
+            type_=type,
+            stage=stage,
+            before=asked.after(cursor),
+            most=limit + 1,
+            installed=hub.plugins.catalogue.triggers,
+        )
     return asked.page(found, limit, lambda event: event["id"])
 
 

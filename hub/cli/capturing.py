@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
@@ -53,10 +53,18 @@ async def capture_deliveries(folder: Path, *, connection: str | None, topic: str
             )
         id_ = names[connection]["id"] if connection else None
         rows = await deliveries.whole(c, connection_id=id_, topic=topic, most=most)
+        stored = await deliveries.topics(c) if topic and not rows else set()
     whose = {row["id"]: row for row in known}
     catalogue, key = load_plugins(quarantine=True).catalogue, Masks().key
+    if topic and not rows:
+        _require_topic(topic, stored | {one for trigger in catalogue.triggers().values() for one in trigger.topics})
     folder.mkdir(parents=True, exist_ok=True)
     return [_capture(row, whose.get(row["connection_id"]), catalogue, key, folder) for row in rows]
+
+
+def _require_topic(topic: str, known: Collection[str]) -> None:
+    if topic not in known:
+        raise NotThere(f"no trigger takes the topic {topic}{nearest(topic, known)}; `hub deliveries` shows what came")
 
 
 def _capture(row: Row, whose: Row | None, catalogue: Catalogue, key: bytes, folder: Path) -> Captured:

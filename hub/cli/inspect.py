@@ -14,7 +14,7 @@ from hub.cli.output import AsJson, Before, Limit, note, print_json, say, show_li
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hub import shown
     from hub.events import Json
@@ -186,12 +186,25 @@ def list_events(
     from hub.store import views
 
     rows = read(
-        lambda c: views.list_events(c, type_=type_, stage=stage.value if stage else None, before=before, most=limit)
+        lambda c: views.list_events(
+            c,
+            type_=type_,
+            stage=stage.value if stage else None,
+            before=before,
+            most=limit,
+            installed=_installed_types,
+        )
     )
     columns = {"id": "event", "type": "type", "connection": "connection", "stage": "stage", "received_at": "came (UTC)"}
     if any(row["note"] for row in rows):
         columns["note"] = "note"
     show_list(rows, columns, as_json=as_json, empty="no events", limit=limit)
+
+
+def _installed_types() -> Iterable[str]:
+    from hub.plugins import load_plugins
+
+    return load_plugins(quarantine=True).catalogue.triggers()
 
 
 @events.command("show")

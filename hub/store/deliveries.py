@@ -56,6 +56,12 @@ async def whole(c: Connection, *, connection_id: str | None, topic: str | None, 
     return list(reversed(rows))
 
 
+async def topics(c: Connection) -> set[str]:
+    """The topics of the newest deliveries."""
+    newest = "select topic from delivery order by id desc limit 1000"
+    return {row["topic"] for row in await c.all(f"select distinct topic from ({newest}) as newest")}
+
+
 async def listed(c: Connection, *, state: str | None, most: int, before: str | None = None) -> list[Row]:
     """The newest deliveries without their bodies; `before` is the id to go on from."""
     return list(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -155,16 +155,37 @@ _EVENTS = "select event.*, connection.name as connection from event left join co
 
 
 async def list_events(
-    c: Connection, *, type_: str | None = None, stage: str | None = None, before: str | None = None, most: int = 50
+    c: Connection,
+    *,
+    type_: str | None = None,
+    stage: str | None = None,
+    before: str | None = None,
+    most: int = 50,
+    installed: Callable[[], Iterable[str]] = tuple,
 ) -> list[shown.EventLine]:
-    """Events, newest first, without their data."""
+    """Events, newest first, without their data. `installed` gives the types that triggers have, where it matters.
+
+    Raises NotThere for a type that no trigger has and no event is of.
+    """
     tests = {"event.type = :type": type_, "event.stage = :stage": stage, "event.id < :before": before}
     where = " and ".join(test for test, given in tests.items() if given is not None)
     given = {k: v for k, v in {"type": type_, "stage": stage, "before": before}.items() if v is not None}
     rows = await c.all(
         f"{_EVENTS} {f'where {where}' if where else ''} order by event.id desc limit :most", most=most, **given
     )
+    if type_ is not None and not rows:
+        await _require_type(c, type_, installed())
     return [event_view(row) for row in rows]
+
+
+async def _require_type(c: Connection, type_: str, installed: Iterable[str]) -> None:
+    """Raise NotThere unless a trigger has this type, or an event is of it that came from a plugin no longer there."""
+    known = set(installed)
+    if type_ in known or await c.first("select 1 as known from event where type = :type limit 1", type=type_):
+        return
+    newest = "select type from event order by id desc limit 1000"
+    known |= {row["type"] for row in await c.all(f"select distinct type from ({newest}) as newest")}
+    raise NotThere(f"there is no event type {type_}{nearest(type_, known)}; `hub plugins` lists them")
 
 
 async def show_event(c: Connection, event_id: str) -> shown.Event:

@@ -423,6 +423,10 @@ async def test_what_does_not_fit_is_named_with_the_nearest_right_name(web: Calla
         # a misspelt recipe, of which there would have been no runs
         status, problem = await w.call("GET", "/api/v1/runs?recipe=two-nots")
         assert (status, problem["detail"].partition(";")[0]) == (404, "there is no recipe two-nots")
+        # and a misspelt type of event
+        status, problem = await w.call("GET", "/api/v1/events?type=acme.signd_up")
+        assert (status, "did you mean acme.signed_up?" in problem["detail"]) == (404, True)
+        assert (await w.call("GET", "/api/v1/events?type=acme.signed_up"))[0] == 200
         # what the hub itself checks is said in its own words
         _, problem = await w.call("POST", "/api/v1/preview", {"contact": "x"})
         assert problem["errors"][0]["detail"] == "give either the name of a recipe or a source"

@@ -123,6 +123,15 @@ def test_what_does_not_parse_any_more_is_said(stored: Cli, tmp_path: Path, monke
     assert "masked it no longer parses as it came: mend the file by hand" in " ".join(captured.stdout.split())
 
 
+def test_an_unknown_topic_is_named_with_the_nearest(stored: Cli, tmp_path: Path) -> None:
+    refused = stored("deliveries", "capture", "--topic", "orders/payed", "--to", str(tmp_path / "there"))
+    assert refused.exit_code == 3
+    assert "no trigger takes the topic orders/payed; did you mean orders/paid?" in refused.stderr
+    assert not (tmp_path / "there").exists()
+    # one that a trigger takes and that has not come yet is no mistake
+    assert stored("deliveries", "capture", "--topic", "checkouts/update", "--to", str(tmp_path)).exit_code == 0
+
+
 def test_an_unknown_connection_is_named_with_the_nearest(stored: Cli, tmp_path: Path) -> None:
     refused = stored("deliveries", "capture", "--connection", "shopp", "--to", str(tmp_path / "no"))
     assert refused.exit_code == 3

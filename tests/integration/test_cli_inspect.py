@@ -113,6 +113,12 @@ def test_events_are_listed_and_shown_with_what_they_started(cli: Cli, known: Kno
         known.event
     ]
     assert cli.json("events", "list", "--stage", "quarantined") == []
+    # A type that has not come yet is no mistake, one that nothing has is.
+    assert cli.json("events", "list", "--type", "shopify.checkout_abandoned") == []
+    assert cli.json("events", "list", "--type", "shopify.order_paid", "--stage", "quarantined") == []
+    unknown = cli("events", "list", "--type", "shopify.order_payed")
+    assert unknown.exit_code == 3
+    assert "there is no event type shopify.order_payed; did you mean shopify.order_paid?" in unknown.stderr
     assert [r["id"] for r in cli.json("events", "show", known.event)["started"]] == ["r1", "r2"]
     text = cli("events", "show", known.event).stdout
     assert known.contact in text
