@@ -22,10 +22,10 @@ from hub.errors import ConfigError, NotThere
 from hub.events import Json
 from hub.ids import new_id
 from hub.library import Library
-from hub.store import contacts, runs
+from hub.store import contacts, runs, views
 from hub.store import retries as rows
 from hub.store.retries import Anew, Found, Revival, Selection
-from hub.store.session import Row, Store
+from hub.store.session import Connection, Row, Store
 
 PAGE = 200
 _SHOWN = 20
@@ -121,6 +121,7 @@ class Retries:
         async with self._store.write() as c:
             found = await rows.asked(c, run_id)
             if found is None:
+                await views.require_run(c, run_id)
                 raise NotThere(f"the run {run_id} asks nothing; `hub runs list --status waiting` shows which runs do")
             run, effect = found
             await rows.answered(c, run, effect, done=done, who=who, now_ms=now_ms)
@@ -135,6 +136,8 @@ class Retries:
         while first is None or taken < first:
             async with self._store.read() as c:
                 page = await rows.select(c, wanted, after=after, most=PAGE)
+                if not page and not after:
+                    await _require_named(c, wanted)
             if not page and not after and wanted.run is not None:
                 raise NotThere(
                     f"the run {wanted.run} did not fail, is not set aside as poison and has no unknown effect, so that there "
@@ -311,6 +314,14 @@ def _rewound(found: Found, row: Row, before: Program, program: Program) -> dict[
     ctx["section"] = program.nodes[row["step_id"]].section
     ctx["retried"] = int(ctx.get("retried", 0)) + 1
     return ctx
+
+
+async def _require_named(c: Connection, wanted: Selection) -> None:
+    """Raise NotThere when the run or recipe that a selection names is not there at all."""
+    if wanted.run is not None:
+        await views.require_run(c, wanted.run)
+    if wanted.recipe is not None:
+        await views.require_recipe(c, wanted.recipe)
 
 
 def _no_step(step: str, version: int) -> str:

@@ -83,21 +83,32 @@ async def list_runs(
     only = f"where {' and '.join(where)}" if where else ""
     rows = await c.all(f"{_RUNS} {only} order by run.id desc limit :most", most=most, **used)
     if recipe is not None and not rows:
-        await _require_recipe(c, recipe)
+        await require_recipe(c, recipe)
     return [run_view(row) for row in rows]
 
 
-async def _require_recipe(c: Connection, name: str) -> None:
+async def require_recipe(c: Connection, name: str) -> None:
+    """Raise NotThere with the nearest name when there is no such recipe."""
     if await c.first("select 1 as known from recipe where name = :name", name=name) is None:
         known = [row["name"] for row in await c.all("select name from recipe order by name limit 1000")]
         raise NotThere(f"there is no recipe {name}{nearest(name, known)}; `hub recipes list` shows what there is")
+
+
+async def require_run(c: Connection, run_id: str) -> None:
+    """Raise NotThere when there is no such run."""
+    if await c.first("select 1 as known from run where id = :id", id=run_id) is None:
+        raise _no_run(run_id)
+
+
+def _no_run(run_id: str) -> NotThere:
+    return NotThere(f"there is no run {run_id}; `hub runs list` shows what there is")
 
 
 async def show_run(c: Connection, run_id: str) -> shown.Run:
     """One run with every step's reason, its effects, and what it waits for. Raises NotThere."""
     row = await c.first(f"{_RUNS} where run.id = :id", id=run_id)
     if row is None:
-        raise NotThere(f"there is no run {run_id}; `hub runs list` shows what there is")
+        raise _no_run(run_id)
     steps = await c.all("select * from step where run_id = :id order by seq", id=run_id)
     effects = await c.all("select * from effect where run_id = :id order by intended_at, key", id=run_id)
     waiters = await c.all("select * from waiter where run_id = :id order by n", id=run_id)

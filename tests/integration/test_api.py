@@ -336,6 +336,11 @@ async def test_pauses_caps_and_retries_are_there_for_programs_too(web: Callable[
         assert (await w.call("POST", "/api/v1/retries", started))[1]["runs"] == [run["id"]]
         assert (await w.call("POST", "/api/v1/retries", {"run": run["id"]}))[0] == 404
         assert (await w.call("POST", f"/api/v1/runs/{run['id']}/answer", {"done": True}))[0] == 404
+        for path in ("retries", "retries/preview"):
+            status, problem = await w.call("POST", f"/api/v1/{path}", {"recipe": "two-nots"})
+            assert (status, "did you mean two-notes?" in problem["detail"]) == (404, True)
+            status, problem = await w.call("POST", f"/api/v1/{path}", {"run": "nope"})
+            assert (status, problem["detail"].partition(";")[0]) == (404, "there is no run nope")
         await w.it.advance(5_000)
         assert (await w.it.runs())[0]["status"] == "done"
         # caps

@@ -98,7 +98,13 @@ def test_runs_are_retried_after_a_look_at_what_would_be_sent(stocked: Cli) -> No
 
 def test_what_cannot_be_retried_or_answered_is_said_plainly(stocked: Cli) -> None:
     asyncio.run(_fail(stocked.data_dir, 1))
-    assert stocked("runs", "retry", "r9", "--yes").exit_code == 3
+    for unknown, said in {
+        ("retry", "r9", "--yes"): "there is no run r9;",
+        ("answer", "r9", "--done"): "there is no run r9;",
+        ("retry", "--recipe", "thansk"): "there is no recipe thansk; did you mean thanks?",
+    }.items():
+        refused = stocked("runs", *unknown)
+        assert (refused.exit_code, said in refused.stderr) == (3, True), refused.output
     assert stocked("runs", "retry", "--started-after", "soon").exit_code == 1
     assert stocked("runs", "retry", "--repeat-effects").exit_code == 2
     assert stocked("runs", "answer", "r0").exit_code == 2
