@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")]
-Before = Annotated[str | None, typer.Option(help="Go on after this id: the last one of the page before.")]
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _an_id(value: str | None) -> str | None:
+    if value is not None and not _ID.fullmatch(value):
+        raise typer.BadParameter(f"{value!r} is no id; give the last one of the page before, as it stands there")
+    return value
+
+
+Before = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Go on after this id: the last one of the page before.", callback=_an_id),
+]
 
 # What a pipe or a file gets, which have no width of their own.
 _WIDTH = 100

@@ -17,6 +17,7 @@ from hub.store.runs import Advance, EffectResult, EffectRow, Lease, NewRun, Step
 from tests.integration.conftest import Cli
 
 _AT_MS = 1_767_603_600_000  # 2026-01-05T09:00:00Z
+R1, R2 = "0198f7c0-0000-7000-8000-000000000001", "0198f7c0-0000-7000-8000-000000000002"
 _STEERING = "\x1b[31mred"
 
 
@@ -47,40 +48,50 @@ async def _store(data_dir: Path) -> Known:
         who = (await contacts.resolve(c, [contacts.Sighting(new.id, "my-shop", subject, _AT_MS)]))[new.id]
         await c.together(events.mark_routed({new.id: who}))
         made = [
-            NewRun(f"r{n}", "thanks", 1, who, f"ev:{new.id}:{n}", who, {"total": "50.00 EUR"}, _AT_MS) for n in (1, 2)
+            NewRun(id_, "thanks", 1, who, f"ev:{new.id}:{n}", who, {"total": "50.00 EUR"}, _AT_MS)
+            for n, id_ in enumerate((R1, R2), 1)
         ]
         await runs.start(c, made, Lease("", 0, 0))
         waits = Advance(
-            run_id="r1", epoch=0, at_ms=_AT_MS, seq=0, status="waiting", position="w", ctx={},
+            run_id=R1, epoch=0, at_ms=_AT_MS, seq=0, status="waiting", position="w", ctx={},
             reason="waits for twilio.sms_received until its timeout", due_ms=_AT_MS + 86_400_000,
             steps=[StepRow("s", "steps/0", "do", "done", "sent")],
             watches=[WatchRow("answer", "replied", "twilio.sms_received", "phone=1", None, _AT_MS)],
-            intent=EffectRow("k1", "r1", "s", "twilio.send_sms", "sms", "intended", "t", {"input": {"body": "Hi"}}, 1, _AT_MS),
+            intent=EffectRow("k1", R1, "s", "twilio.send_sms", "sms", "intended", "t", {"input": {"body": "Hi"}}, 1, _AT_MS),
         )  # fmt: skip
         ends = Advance(
-            run_id="r2", epoch=0, at_ms=_AT_MS, seq=0, status="done", position=None, ctx={}, reason="all steps done",
+            run_id=R2, epoch=0, at_ms=_AT_MS, seq=0, status="done", position=None, ctx={}, reason="all steps done",
             finished=True, ended_by="done", steps=[StepRow("s", "steps/0", "if", "true", "total is 50.00 EUR")],
         )  # fmt: skip
         await runs.advance(c, [waits, ends])
         sent = EffectResult("k1", "t", "twilio.send_sms", "done", "done", "queued at Twilio", {"sid": "SM1"}, _AT_MS)
         await runs.advance(
-            c, [Advance(run_id="r1", epoch=-1, at_ms=_AT_MS, seq=1, status="", position=None, ctx={}, result=sent)]
+            c, [Advance(run_id=R1, epoch=-1, at_ms=_AT_MS, seq=1, status="", position=None, ctx={}, result=sent)]
         )
         await deliveries.count_refusals(
             c, [deliveries.Refusal("shopify", "ab12", "bad signature", 29_460_060, 3, "[]")]
         )
-    return Known(who, new.id, "r1", "r2")
+    return Known(who, new.id, R1, R2)
 
 
 def test_runs_are_listed_newest_first_by_what_is_asked(cli: Cli, known: Known) -> None:
-    assert [r["id"] for r in cli.json("runs", "list")] == ["r2", "r1"]
-    assert [r["id"] for r in cli.json("runs", "list", "--status", "waiting")] == ["r1"]
-    assert [r["id"] for r in cli.json("runs", "list", "--before", "r2")] == ["r1"]
-    assert [r["id"] for r in cli.json("runs", "list", "--contact", "ada@example.com")] == ["r2", "r1"]
+    assert [r["id"] for r in cli.json("runs", "list")] == [R2, R1]
+    assert [r["id"] for r in cli.json("runs", "list", "--status", "waiting")] == [R1]
+    assert [r["id"] for r in cli.json("runs", "list", "--before", R2)] == [R1]
+    assert [r["id"] for r in cli.json("runs", "list", "--contact", "ada@example.com")] == [R2, R1]
     assert "there is no recipe other" in (unknown := cli("runs", "list", "--recipe", "other")).stderr
     assert unknown.exit_code == 3
     assert cli("runs", "list", "--status", "wating").exit_code == 2
-    assert "--before r2" in cli("runs", "list", "--limit", "1").stderr
+    assert f"--before {R2}" in cli("runs", "list", "--limit", "1").stderr
+
+
+@pytest.mark.parametrize("command", [("runs", "list"), ("events", "list"), ("deliveries",), ("contacts", "list")])
+def test_a_place_to_go_on_from_that_is_no_id_is_refused(cli: Cli, command: tuple[str, ...]) -> None:
+    refused = cli(*command, "--before", "garbage")
+    assert refused.exit_code == 2
+    assert "'garbage' is no id; give the last one of the page before" in " ".join(refused.stderr.split())
+    # an id of something that was removed meanwhile is as good as any
+    assert cli(*command, "--before", R1).exit_code == 0
 
 
 def test_a_run_tells_every_reason_effect_and_wait(cli: Cli, known: Known) -> None:
@@ -119,7 +130,7 @@ def test_events_are_listed_and_shown_with_what_they_started(cli: Cli, known: Kno
     unknown = cli("events", "list", "--type", "shopify.order_payed")
     assert unknown.exit_code == 3
     assert "there is no event type shopify.order_payed; did you mean shopify.order_paid?" in unknown.stderr
-    assert [r["id"] for r in cli.json("events", "show", known.event)["started"]] == ["r1", "r2"]
+    assert [r["id"] for r in cli.json("events", "show", known.event)["started"]] == [R1, R2]
     text = cli("events", "show", known.event).stdout
     assert known.contact in text
     assert "[bold]#1[/bold]" in text
@@ -137,7 +148,7 @@ def test_deliveries_are_listed_as_stored_and_as_refused(cli: Cli, known: Known) 
 def test_a_contact_is_found_by_any_of_its_names(cli: Cli, known: Known, name: str) -> None:
     found = cli.json("contacts", "show", known.contact if name == "id" else name)
     assert found["id"] == known.contact
-    assert [r["id"] for r in found["runs"]] == ["r2", "r1"]
+    assert [r["id"] for r in found["runs"]] == [R2, R1]
 
 
 def test_what_vendors_send_cannot_steer_the_terminal(cli: Cli, known: Known) -> None:
@@ -147,6 +158,6 @@ def test_what_vendors_send_cannot_steer_the_terminal(cli: Cli, known: Known) -> 
 
 
 def test_tables_stay_within_a_hundred_columns_with_ids_in_one_piece(cli: Cli, known: Known) -> None:
-    for command in (["runs", "list"], ["events", "list"], ["deliveries"], ["runs", "show", "r1"], ["settings"]):
+    for command in (["runs", "list"], ["events", "list"], ["deliveries"], ["runs", "show", R1], ["settings"]):
         assert max(map(len, cli(*command).stdout.splitlines())) <= 100
     assert known.event in cli("events", "list").stdout
