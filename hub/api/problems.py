@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +21,7 @@ from hub.events import Json
 
 _log = logging.getLogger(__name__)
 
+_QUOTED = re.compile(r"'([^']*)'")
 _MEDIA_TYPE = "application/problem+json"
 _ANY = {
     401: "No API key was sent, or one that is not known",
@@ -139,6 +141,9 @@ def _place(request: Request, error: dict[str, Any]) -> Place:
     if error["type"] == "extra_forbidden":
         known = _fields(request) if len(loc) == 2 else ()
         detail = f"there is no field {loc[-1]}{nearest(str(loc[-1]), known)}"
+    elif error["type"] == "literal_error":
+        # The nearest right word is one of ours; what was given is not repeated.
+        detail += nearest(str(error["input"]), _QUOTED.findall(error["ctx"]["expected"]))
     return Place(path="/".join(map(str, loc)), detail=detail)
 
 

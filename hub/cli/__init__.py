@@ -6,6 +6,7 @@ What takes time to import is imported inside the commands, so that `hub --help` 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,10 @@ from hub.cli import caps, connect, database, inspect, operate, pauses, plugins, 
 from hub.cli.exits import in_words
 from hub.cli.output import note, print_error
 from hub.errors import HubError, StoreUnavailable
+
+
+_CHOICE = re.compile(r"'(.*)' is not one of ('.*')\.", re.DOTALL)
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 class _Rim(TyperGroup):
@@ -37,6 +42,8 @@ class _Rim(TyperGroup):
         except Exception as error:
             # Usage errors and exits know their own code; a reader that went away (`| head`) is no error.
             known = isinstance(error, BrokenPipeError) or hasattr(error, "exit_code")
+            if hasattr(error, "message"):
+                error.message = _in_our_words(str(error.message))
             if known or ctx.params.get("debug"):
                 raise
             if isinstance(error, OSError) and error.filename is not None:
@@ -51,6 +58,18 @@ class _Rim(TyperGroup):
                 "and report what it prints"
             )
             raise typer.Exit(1) from None
+
+
+def _in_our_words(message: str) -> str:
+    """What the parser of command lines says of a wrong value, with the nearest right one where there is a choice."""
+    from hub.catalogue import nearest
+
+    message = message.removeprefix("Value error, ")
+    choice = _CHOICE.fullmatch(message)
+    if choice is None:
+        return message
+    words = _QUOTED.findall(choice[2])
+    return f"{choice[1]} is none of {', '.join(words)}{nearest(choice[1], words)}"
 
 
 def _exit_code(error: HubError) -> int:

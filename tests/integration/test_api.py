@@ -425,6 +425,9 @@ async def test_what_does_not_fit_is_named_with_the_nearest_right_name(web: Calla
         # a misspelt parameter, for which everything would have been answered
         status, problem = await w.call("GET", "/api/v1/runs?stauts=failed")
         assert (status, problem["errors"][0]["detail"]) == (422, "there is no parameter stauts; did you mean status?")
+        # a misspelt word where there is a choice
+        _, problem = await w.call("GET", "/api/v1/runs?status=faild")
+        assert problem["errors"][0]["detail"].endswith("; did you mean failed?")
         # a misspelt recipe, of which there would have been no runs
         status, problem = await w.call("GET", "/api/v1/runs?recipe=two-nots")
         assert (status, problem["detail"].partition(";")[0]) == (404, "there is no recipe two-nots")

@@ -187,6 +187,10 @@ def test_a_misspelt_command_is_a_usage_error_with_a_suggestion(empty_cli: Cli, t
         ),
         (["api-keys", "revoke", "locl"], "did you mean local?"),
         (["runs", "list", "--recpie", "x"], "--recipe"),
+        (["runs", "list", "--status", "faild"], "cancelled; did you mean failed?"),
+        (["runs", "retry", "--outcome", "poisn"], "did you mean poison?"),
+        (["events", "list", "--stage", "quarantine"], "did you mean quarantined?"),
+        (["api-keys", "create", "x", "--scope", "raed"], "raed is none of read, write; did you mean read?"),
         (["recipes", "validate", "purpose.yaml"], "did you mean orders?"),
         (["recipes", "validate", "step.yaml"], "did you mean wait?"),
         (["recipes", "validate", "event.yaml"], "did you mean shopify.order_paid?"),
@@ -221,6 +225,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest_right_one(
     result = cli(*typed, *more)
     assert result.exit_code != 0
     assert meant in " ".join(result.stderr.replace("│", " ").split())
+    assert "Value error" not in result.output
 
 
 @pytest.mark.parametrize("command", [["runs", "list"], ["doctor"], ["db", "status"], ["connections", "list"]])
