@@ -18,7 +18,6 @@ from hub.cli.exits import in_words
 from hub.cli.output import note, print_error
 from hub.errors import HubError, StoreUnavailable
 
-
 _CHOICE = re.compile(r"'(.*)' is not one of ('.*')\.", re.DOTALL)
 _QUOTED = re.compile(r"'([^']*)'")
 

@@ -11,7 +11,10 @@ from hub.cli.entry import with_hub
 from hub.cli.output import AsJson, print_json, say, show_list
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from hub import shown
+    from hub.events import Json
     from hub.process import Hub
     from hub.store.spending import Cap
 
@@ -65,10 +68,7 @@ def list_caps(as_json: AsJson = False) -> None:
         "id": "cap",
         "kind": "on",
         "target": "name",
-        "used": "used",
-        "most": "of",
-        "unit": "unit",
-        "per": "per",
+        "use": "used",
         "until_at": "until (UTC)",
     }
 
@@ -76,7 +76,10 @@ def list_caps(as_json: AsJson = False) -> None:
         await hub.time.sync()
         return await hub.spending.shown()
 
-    show_list(with_hub(find), columns, as_json=as_json, empty="no caps; set one with `hub caps set`")
+    rows: Sequence[Mapping[str, Json]] = with_hub(find)
+    if not as_json:
+        rows = [{**row, "use": f"{row['used']:,} of {row['most']:,} {row['unit']} per {row['per']}"} for row in rows]
+    show_list(rows, columns, as_json=as_json, empty="no caps; set one with `hub caps set`")
 
 
 @caps.command("remove")

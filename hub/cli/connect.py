@@ -132,10 +132,12 @@ def list_connections(as_json: AsJson = False) -> None:
     address = current_settings().address
     rows = read(lambda c: views.list_connections(c, address))
     columns = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "health": "health"}
-    if any(row["health_reason"] for row in rows):
-        columns["health_reason"] = "reason"
     show_list(rows, columns, as_json=as_json, empty="no connections yet; add one with `hub connections add`")
-    if rows and not as_json:
+    if as_json:
+        return
+    if ill := [row for row in rows if row["health_reason"]]:
+        show_table(ill, {"name": "name", "health_reason": "why it is not well"})
+    if rows:
         show_table(rows, {"name": "name", "webhook_url": "webhook address"})
 
 
@@ -257,8 +259,11 @@ def list_apps(as_json: AsJson = False) -> None:
     async def all_views(hub: Hub) -> list[dict[str, Json]]:
         return [_app_view(hub, app) for app in await hub.connections.apps()]
 
-    columns = {"name": "name", "connector": "connector", "webhook_url": "webhook address"}
-    show_list(with_hub(all_views), columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
+    rows = with_hub(all_views)
+    columns = {"name": "name", "connector": "connector"}
+    show_list(rows, columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
+    if rows and not as_json:
+        show_table(rows, {"name": "name", "webhook_url": "webhook address"})
 
 
 async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_json: bool) -> dict[str, Json]:

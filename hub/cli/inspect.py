@@ -185,7 +185,7 @@ def list_events(
     """Events, newest first."""
     from hub.store import views
 
-    rows = read(
+    rows: Sequence[Mapping[str, Json]] = read(
         lambda c: views.list_events(
             c,
             type_=type_,
@@ -196,8 +196,8 @@ def list_events(
         )
     )
     columns = {"id": "event", "type": "type", "connection": "connection", "stage": "stage", "received_at": "came (UTC)"}
-    if any(row["note"] for row in rows):
-        columns["note"] = "note"
+    if not as_json:
+        rows = [{**row, "stage": _and_why(row, "stage")} for row in rows]
     show_list(rows, columns, as_json=as_json, empty="no events", limit=limit)
 
 
@@ -304,13 +304,21 @@ def list_deliveries(
 
     rows: Sequence[Mapping[str, Json]] = (found := read(stored))
     if not as_json:
-        rows = [{**row, "what": f"{row['connector']} {row['topic']}", "state": _and_why(row)} for row in found]
+        rows = [
+            {
+                **row,
+                "what": f"{row['connector']} {row['topic']}",
+                # The topic stands beside it.
+                "state": _and_why(row, "state").replace(f"the topic {row['topic']}", "this topic"),
+            }
+            for row in found
+        ]
     columns = {"id": "delivery", "what": "what", "state": "state", "received_at": "came (UTC)"}
     show_list(rows, columns, as_json=as_json, empty="no deliveries", limit=limit)
 
 
-def _and_why(delivery: shown.Delivery) -> str:
-    return f"{delivery['state']}: {delivery['note']}" if delivery["note"] else delivery["state"]
+def _and_why(row: Mapping[str, Json], key: str) -> str:
+    return f"{row[key]}: {row['note']}" if row["note"] else str(row[key])
 
 
 @deliveries.command("capture")

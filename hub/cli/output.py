@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hub.cli.columns import GAP, is_time, layout, wrapped
 from hub.errors import HubError, RecipeErrors
 
 if TYPE_CHECKING:
@@ -38,12 +39,7 @@ Before = Annotated[
 
 # What a pipe or a file gets, which have no width of their own.
 _WIDTH = 100
-_TIMES = ("at", "minute")
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(password)=[^&]*")
-# What people copy: never broken over lines.
-_WHOLE = ("id", "name", "webhook_url")
-# A column of words no longer than this takes so little room that breaking them gains nothing.
-_SHORT = 12
 
 
 def console(*, error: bool = False) -> Console:
@@ -129,21 +125,22 @@ def show_list(
 
 
 def show_table(rows: Sequence[Mapping[str, Json]], columns: Mapping[str, str], *, title: str = "") -> None:
-    """Rows under column titles, after an empty line and `title` where one is given. Ids, addresses and times are never broken, everything else folds."""
+    """Rows under column titles, after an empty line and `title` where one is given.
+
+    Words are never broken, ids, names and addresses stay in one line. What cannot be narrow enough is wider than the
+    terminal rather than cut off.
+    """
     out = console()
     if title:
         out.print(Text(f"\n{title}", style="bold"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
-    widths = {key: max(len(str(_cell(key, row.get(key)))) for row in rows) if rows else 0 for key in columns}
-    brief = {key for key in columns if all(len(_words(key, row.get(key))) <= _SHORT for row in rows)}
-    whole = {key for key in columns if key in _WHOLE or _is_time(key)}
-    needed = sum(max(widths[key], len(name)) + 2 for key, name in columns.items() if key in whole | brief)
-    # Better a short word in two lines than a time that is cut off.
-    whole |= brief if needed <= out.width else set()
+    cells = {key: [plain(_words(key, row.get(key))) for row in rows] for key in columns}
+    widths, breaks = layout(columns, cells, out.width)
+    out.width = max(out.width, sum(widths.values()) + GAP * (len(widths) - 1))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold cyan")
     for key, name in columns.items():
-        table.add_column(name, no_wrap=key in whole, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(key, row.get(key)) for key in columns))
+        table.add_column("\n".join(wrapped(name, widths[key], breaks[key])), width=widths[key], no_wrap=True)
+    for n in range(len(rows)):
+        table.add_row(*(Text("\n".join(wrapped(cells[key][n], widths[key], breaks[key]))) for key in columns))
     out.print(table)
 
 
@@ -184,10 +181,6 @@ def without_password(url: str) -> str:
     return _PASSWORD.sub(lambda m: f"{m[2]}=***" if m[2] else f"{m[1]}:***@", url)
 
 
-def _is_time(key: str) -> bool:
-    return key in _TIMES or key.endswith("_at")
-
-
 def _cell(key: str, value: Json) -> Text:
     return Text(plain(_words(key, value)))
 
@@ -201,6 +194,6 @@ def _words(key: str, value: Json) -> str:
         return ", ".join(_words("", item) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{name}={_words('', item)}" for name, item in value.items())
-    if _is_time(key):
+    if is_time(key):
         return f"{datetime.fromisoformat(str(value)):%Y-%m-%d %H:%M:%S}"
     return str(value)

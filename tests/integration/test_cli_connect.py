@@ -179,7 +179,9 @@ def test_new_credentials_replace_old_ones_of_the_same_account_only(cli: Cli, mon
         # As the hub does, so that processes read again.
         database.execute("update meta set value = value + 1 where key = 'connections'")
     database.close()
-    assert "needs re-authorisation  refused" in cli("connections", "list").stdout
+    listed = [" ".join(line.split()) for line in cli("connections", "list").stdout.splitlines()]
+    assert "my-shop shopify my-shop.myshopify.com live needs re-authorisation" in listed
+    assert "my-shop refused" in listed
     assert "mend: hub connections reauthorise my-shop" in cli("doctor").stdout
 
     # When none are given, or those of another account, nothing changes
