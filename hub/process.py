@@ -107,10 +107,13 @@ def make_traces(environment: Mapping[str, str]) -> Traces:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, upgrade: bool = False, pool: int = 6, progress: Callable[[str], None] = lambda step: None
+) -> AsyncIterator[Store]:
     """The store with the schema this release needs. Raises StoreError naming the command, StoreUnavailable.
 
-    With `upgrade` (the embedded hub) an older SQLite file is brought up to date by itself, after a copy was made.
+    With `upgrade` (the embedded hub) an older SQLite file is brought up to date by itself, after a copy was made;
+    `progress` is told what it is at.
     """
     store = Store(settings.store_url(), pool=pool, lease_s=settings.lease_s)
     if settings.embedded and not store.in_memory:
@@ -125,8 +128,11 @@ async def open_store(settings: Settings, *, upgrade: bool = False, pool: int = 6
         elif upgrade and store.file and not (found := await revisions.status(store)).ready:
             from hub.store import migrate
 
-            copy = _back_up(Path(store.file)) if found.current is not None else None
-            await migrate.upgrade(store)
+            copy = None
+            if found.current is not None:
+                progress(f"copying {store.file}")
+                copy = _back_up(Path(store.file))
+            await migrate.upgrade(store, progress=progress)
             if copy is not None:
                 _log.info(
                     "the database was brought up to date",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import bare_store, current_settings, require_database, run, with_hub
-from hub.cli.output import AsJson, console, print_json, say, show_list, show_record, without_password
+from hub.cli.output import AsJson, print_json, progress, say, show_list, show_record, without_password
 
 if TYPE_CHECKING:
     from hub.events import Json
@@ -66,7 +67,7 @@ def _status_view(dialect: str, found: SchemaStatus) -> dict[str, Json]:
 def upgrade(as_json: AsJson = False) -> None:
     """Bring the schema to what this release needs."""
 
-    async def act() -> tuple[str, SchemaStatus]:
+    async def act(tell: Callable[[str], None]) -> tuple[str, SchemaStatus]:
         from hub.process import open_store
         from hub.store import migrate, revisions
 
@@ -74,15 +75,16 @@ def upgrade(as_json: AsJson = False) -> None:
         with _alone(settings):
             if settings.embedded:
                 # As the embedded hub does when it starts: with a copy of the file beside it.
-                async with open_store(settings, upgrade=True) as store:
+                async with open_store(settings, upgrade=True, progress=tell) as store:
                     return store.dialect, await revisions.status(store)
             async with bare_store(settings) as store:
                 # Says first whether the database answers and belongs to no newer release.
                 await revisions.status(store)
-                await migrate.upgrade(store)
+                await migrate.upgrade(store, progress=tell)
                 return store.dialect, await revisions.status(store)
 
-    dialect, found = run(act())
+    with progress("upgrading the schema") as tell:
+        dialect, found = run(act(tell))
     if as_json:
         print_json(_status_view(dialect, found))
     else:
@@ -130,15 +132,15 @@ def prune(
     """Remove what is older than the HUB_KEEP_… settings say, as running hubs do each hour by themselves."""
     if dry_run == now:
         raise typer.BadParameter("choose --dry-run to count or --now to remove", param_hint="--dry-run / --now")
-    with console(error=True).status("looking") as shown:
+    with progress("looking") as tell:
         counted = 0
 
-        def progress(name: str, count: int) -> None:
+        def pruned(name: str, count: int) -> None:
             nonlocal counted
             counted += count
-            shown.update(f"{name}: {counted:,} of all kinds so far")
+            tell(f"{name}: {counted:,} of all kinds so far")
 
-        removed = with_hub(lambda hub: hub.retention.prune(dry=dry_run, progress=progress))
+        removed = with_hub(lambda hub: hub.retention.prune(dry=dry_run, progress=pruned))
     if as_json:
         print_json(removed)
         return
@@ -152,8 +154,8 @@ def check(as_json: AsJson = False) -> None:
 
     It may run beside a hub, and reads everything, so it takes its time. Exit code 1 when it finds something.
     """
-    with console(error=True).status("looking at everything"):
-        found = run(_checked())
+    with progress("looking at everything") as tell:
+        found = run(_checked(tell))
     if as_json:
         print_json([{"kind": f.kind, "refs": list(f.refs), "message": f.message, "mend": f.mend} for f in found])
     else:
@@ -166,13 +168,13 @@ def check(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-async def _checked() -> list[Finding]:
+async def _checked(tell: Callable[[str], None]) -> list[Finding]:
     from hub.store import soundness
 
     settings = current_settings()
     require_database(settings)
     async with bare_store(settings) as store:
-        return await soundness.check(store, lease_ms=int(settings.lease_s * 1000))
+        return await soundness.check(store, lease_ms=int(settings.lease_s * 1000), progress=tell)
 
 
 @database.command("copy")
@@ -181,12 +183,8 @@ def copy(
     as_json: AsJson = False,
 ) -> None:
     """Copy the whole hub into an empty database of either kind, while no hub runs. It is copied wholly or not at all."""
-    with console(error=True).status("looking") as shown:
-
-        def progress(table: str, rows: int) -> None:
-            shown.update(f"{table}: {rows:,} rows")
-
-        copied = run(_copied(to, progress))
+    with progress("looking") as tell:
+        copied = run(_copied(to, lambda table, rows: tell(f"{table}: {rows:,} rows")))
     total = sum(one.rows for one in copied)
     if as_json:
         print_json({"to": without_password(to), "rows": total, "tables": [vars(one) for one in copied]})
@@ -204,7 +202,7 @@ def copy(
     )
 
 
-async def _copied(to: str, progress: Progress) -> list[Copied]:
+async def _copied(to: str, told: Progress) -> list[Copied]:
     from hub.clock import Clock
     from hub.store import copying
     from hub.store.session import Store
@@ -220,7 +218,7 @@ async def _copied(to: str, progress: Progress) -> list[Copied]:
         with _alone(settings):
             _require_empty_spool(settings)
             async with bare_store(settings, pool=2) as source:
-                return await copying.copy(source, target, now_ms=Clock().now_ms(), progress=progress)
+                return await copying.copy(source, target, now_ms=Clock().now_ms(), progress=told)
     finally:
         await target.close()
 

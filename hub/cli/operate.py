@@ -17,7 +17,7 @@ from hub.cli.entry import (
     run,
     unknown_variables,
 )
-from hub.cli.output import AsJson, note, print_json, say, show_list, without_password
+from hub.cli.output import AsJson, note, print_json, progress, say, show_list, without_password
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -156,7 +156,11 @@ def rotate_keys(as_json: AsJson = False) -> None:
 
         vault = make_vault(current_settings())
         async with open_existing_store() as store:
-            return await rewrap(store, vault), vault.key_ids
+            with progress("looking for credentials of older keys") as tell:
+                done = await rewrap(
+                    store, vault, progress=lambda done, all_: tell(f"sealed again: {done:,} of {all_:,} credentials")
+                )
+            return done, vault.key_ids
 
     done, (first, *older) = run(rotate())
     if as_json:

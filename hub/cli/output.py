@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,13 @@ def say(*lines: str, style: str = "") -> None:
 def note(line: str) -> None:
     """A remark beside the answer, on standard error, so that pipes get the answer only."""
     console(error=True).print(Text(plain(line), style="dim"), soft_wrap=True)
+
+
+@contextmanager
+def progress(first: str) -> Iterator[Callable[[str], None]]:
+    """What a long command is at, in one line on standard error, where somebody looks at it; gone when it is done."""
+    with console(error=True).status(first) as shown:
+        yield lambda now: shown.update(plain(now))
 
 
 def counted(number: int, thing: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,13 @@ from hub.store.session import Store, guard
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
-async def upgrade(store: Store, revision: str = "head") -> None:
-    """Bring the schema to `revision`. Raises StoreError when there is no way to it."""
-    await _run(store, lambda config: command.upgrade(config, revision))
+async def upgrade(store: Store, revision: str = "head", *, progress: Callable[[str], None] = lambda step: None) -> None:
+    """Bring the schema to `revision`; `progress` is told each that was reached. Raises StoreError when there is no way to it."""
+
+    def reached(*, step: Any, **_: Any) -> None:
+        progress(f"the schema is at {step.up_revision_id}")
+
+    await _run(store, lambda config: command.upgrade(config, revision), reached)
 
 
 async def downgrade(store: Store, revision: str = "base") -> None:
@@ -42,9 +46,10 @@ async def create_in_memory(store: Store) -> None:
                 await c.run(str(element.compile(dialect=sqlite.dialect())))
 
 
-async def _run(store: Store, act: Any) -> None:
+async def _run(store: Store, act: Any, reached: Callable[..., None] = lambda **_: None) -> None:
     def run(connection: Connection) -> None:
         config = _config()
+        config.attributes["reached"] = reached
         config.attributes["connection"] = connection
         act(config)
 

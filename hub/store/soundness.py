@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
@@ -23,18 +23,21 @@ _LATE = frozenset({"work_overdue", "event_unrouted"})
 _BACKUP = "stop the hub and go back to the last backup (docs/operating.md)"
 
 
-async def check(store: Store, *, lease_ms: int) -> list[Finding]:
-    """Everything that is not as it must be; what a finding makes pointless is left out.
+async def check(store: Store, *, lease_ms: int, progress: Callable[[str], None] = lambda step: None) -> list[Finding]:
+    """Everything that is not as it must be; what a finding makes pointless is left out. `progress` is told what it is at.
 
     Raises StoreUnavailable when the database cannot be looked at.
     """
     try:
+        progress("1 of 3: the database itself")
         async with store.read(limit_s=_LIMIT_S) as c, pulse.bounded(c, int(_LIMIT_S * 1000)):
             damage = [finding async for finding in (_file(c) if store.dialect == "sqlite" else _server(c))]
             if any(finding.kind == "file_damaged" for finding in damage):
                 return damage
+        progress("2 of 3: the schema and its indexes")
         if behind := await _schema(store):
             return [*damage, *behind]
+        progress("3 of 3: what must be true of the rows")
         async with store.read(limit_s=_LIMIT_S) as c, pulse.bounded(c, int(_LIMIT_S * 1000)):
             wrong = await invariants.lasting(c, lease_ms=lease_ms)
     except sqlite3.DatabaseError as error:

@@ -9,5 +9,6 @@ context.configure(
     target_metadata=metadata,
     render_as_batch=True,
     compare_type=True,
+    on_version_apply=context.config.attributes["reached"],
 )
 context.run_migrations()
