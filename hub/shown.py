@@ -291,6 +291,13 @@ class App(TypedDict):
     callback_url: Annotated[str, Field(description="The redirect URL to enter at the vendor, where it takes one")]
 
 
+class RemovedApp(TypedDict):
+    """An app that was removed."""
+
+    id: str
+    name: str
+
+
 class Authorisation(TypedDict):
     """An account that somebody is to authorise: open `url` in a browser before `expires_at`."""
 

@@ -30,7 +30,7 @@ class NewConnection(Body):
 
 
 class NewFields(Body):
-    """New credentials for a connection of the same account."""
+    """New credentials for a connection of the same account; what of an app is to change."""
 
     fields: dict[str, str]
 
@@ -128,6 +128,19 @@ async def list_apps(hub: Reading) -> list[shown.App]:
 async def add_app(hub: Writing, new: NewApp) -> shown.App:
     """Register an app of ours."""
     return _app_view(hub, await hub.connections.add_app(new.connector, new.name, new.fields))
+
+
+@router.patch("/apps/{name}")
+async def set_app(hub: Writing, name: str, new: NewFields) -> shown.App:
+    """Change secrets or settings of an app, for all of its connections at once; fields that are left out stay."""
+    return _app_view(hub, await hub.connections.set_app(name, new.fields))
+
+
+@router.delete("/apps/{name}")
+async def remove_app(hub: Writing, name: str) -> shown.RemovedApp:
+    """Forget an app and its secrets; refused while connections belong to it."""
+    gone = await hub.connections.remove_app(name)
+    return {"id": gone.id, "name": gone.name}
 
 
 def _app_view(hub: Hub, app: App) -> shown.App:

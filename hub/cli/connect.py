@@ -46,6 +46,8 @@ FromEnv = Annotated[
     typer.Option("--secret-from-env", metavar="FIELD=VAR", help="Take a field from an environment variable."),
 ]
 
+AppName = Annotated[str, typer.Argument(metavar="NAME", help="An app; `hub apps list` shows them.")]
+
 connections = typer.Typer(help="Accounts at vendors.", no_args_is_help=True)
 apps = typer.Typer(help="Our registrations at vendors, each serving many connections.", no_args_is_help=True)
 
@@ -266,6 +268,33 @@ def list_apps(as_json: AsJson = False) -> None:
         show_table(rows, {"name": "name", "webhook_url": "webhook address"})
 
 
+@apps.command("set")
+def set_app(name: AppName, given: Given = None, from_env: FromEnv = None, as_json: AsJson = False) -> None:
+    """Change secrets or settings of an app, for all of its connections at once; what is not given stays as it is."""
+    values = _values(given, from_env)
+
+    async def change(hub: Hub) -> dict[str, Json]:
+        app = await hub.connections.app_by_name(name)
+        _remark_on_secrets(hub.connections.connector(app.connector), given)
+        return _app_view(hub, await hub.connections.set_app(name, values))
+
+    changed = with_hub(change)
+    if as_json:
+        print_json(changed)
+    else:
+        say(f"changed {', '.join(values)} of the app {name}, in every process within a second")
+
+
+@apps.command("remove")
+def remove_app(name: AppName, as_json: AsJson = False) -> None:
+    """Forget an app and its secrets; refused while connections belong to it."""
+    gone = with_hub(lambda hub: hub.connections.remove_app(name))
+    if as_json:
+        print_json({"id": gone.id, "name": gone.name})
+    else:
+        say(f"removed the app {name}; delete it at {gone.connector} as well")
+
+
 async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_json: bool) -> dict[str, Json]:
     """Say where to go, and wait until somebody did. Raises ConfigError with what went wrong there."""
     from hub.errors import ConfigError
@@ -397,7 +426,10 @@ def _ask(fields: Iterable[Field], given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _remark_on_secrets(connector: Connector, given: Sequence[str] | None) -> None:
-    fields = {f.name: f for kind in connector.auth for f in (*connector.fields, *kind.fields)}
+    from hub.connections import app_fields
+
+    fields = app_fields(connector)
+    fields |= {f.name: f for kind in connector.auth for f in (*connector.fields, *kind.fields)}
     shown = [name for name, value in _pairs("--set", given) if value != "-" and name in fields and fields[name].secret]
     if shown:
         note(

@@ -377,21 +377,7 @@ class Connections:
         connector = self.connector(connector_name)
         if name in self._known.apps:
             raise ConnectionConfigError(f"there is an app {name} already; choose another name")
-        fields = app_fields(connector)
-        if not fields:
-            raise ConnectionConfigError(
-                f"{connector_name} has no apps: its connections stand for themselves; add those"
-            )
-        if unknown := sorted(set(given) - set(fields)):
-            raise ConnectionConfigError(
-                f"an app of {connector_name} has no field {unknown[0]}{nearest(unknown[0], fields)}; "
-                f"it has {', '.join(fields)}"
-            )
-        if not given:
-            raise ConnectionConfigError(
-                f"an app of {connector_name} needs one of {', '.join(fields)}; give it with --set or --secret-from-env"
-            )
-        settings = {name: value for name, value in given.items() if not fields[name].secret}
+        settings, secrets = _app_values(connector, given)
         id_ = new_id()
         async with self._store.write() as c:
             await rows.add_app(
@@ -401,12 +387,53 @@ class Connections:
                 name=name,
                 inbound_key=new_inbound_key(),
                 settings=settings,
-                secret=self._vault.seal({k: v for k, v in given.items() if k not in settings}, id_),
+                secret=self._vault.seal(secrets, id_),
                 key_id=self._vault.key_id,
                 created_at=self._clock.now_ms(),
             )
         await self.refresh(force=True)
         return self._known.apps[name]
+
+    async def app_by_name(self, name: str) -> App:
+        """One app. Raises NoSuchApp with the nearest name."""
+        await self.refresh()
+        if name not in self._known.apps:
+            await self.refresh(force=True)
+        if name not in self._known.apps:
+            raise NoSuchApp(
+                f"there is no app {name}{nearest(name, self._known.apps)}; `hub apps list` shows what there is"
+            )
+        return self._known.apps[name]
+
+    async def set_app(self, name: str, given: Mapping[str, str]) -> App:
+        """Change fields of an app, for all of its connections at once; the others stay. Raises ConnectionConfigError."""
+        while True:
+            await self.refresh(force=True)
+            app = await self.app_by_name(name)
+            settings, secrets = _app_values(self.connector(app.connector), given)
+            was, _ = self._known.sealed[app.id]
+            sealed, key_id = self.seal({**self.secrets(app), **secrets}, app.id)
+            async with self._store.write() as c:
+                done = await rows.replace_app(
+                    c, app.id, was=was, settings={**app.settings, **settings}, secret=sealed, key_id=key_id
+                )
+            # Else somebody changed it, or sealed it with another key, in this moment.
+            if done:
+                await self.refresh(force=True)
+                return self._known.apps[name]
+
+    async def remove_app(self, name: str) -> App:
+        """Forget an app and its secrets. Raises ConnectionConfigError while connections belong to it, naming them."""
+        app = await self.app_by_name(name)
+        async with self._store.write() as c:
+            if used := await rows.connections_of(c, app.id):
+                raise ConnectionConfigError(
+                    f"the app {name} serves the connection{'s' if len(used) > 1 else ''} {', '.join(used)}; "
+                    "`hub connections remove` them first"
+                )
+            await rows.remove_app(c, app.id)
+        await self.refresh(force=True)
+        return app
 
     async def remove(self, name: str) -> Removed:
         """Forget a connection and its credentials; what calls it from now on waits for another one of its name.
@@ -682,6 +709,24 @@ def kind_of(connector: Connector, given: Mapping[str, str], *, auth: str | None,
         )
     # The kind whose own fields cover most of what was given is the one that was meant.
     return max(kinds, key=lambda a: (len({f.name for f in a.fields} & set(given)), app and isinstance(a, OAuth2)))
+
+
+def _app_values(connector: Connector, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """An app's values as settings and secrets. Raises ConnectionConfigError naming what is none of its fields."""
+    fields = app_fields(connector)
+    if not fields:
+        raise ConnectionConfigError(f"{connector.name} has no apps: its connections stand for themselves; add those")
+    if unknown := sorted(set(given) - set(fields)):
+        raise ConnectionConfigError(
+            f"an app of {connector.name} has no field {unknown[0]}{nearest(unknown[0], fields)}; "
+            f"it has {', '.join(fields)}"
+        )
+    if not given:
+        raise ConnectionConfigError(
+            f"an app of {connector.name} needs one of {', '.join(fields)}; give it with --set or --secret-from-env"
+        )
+    settings = {name: value for name, value in given.items() if not fields[name].secret}
+    return settings, {name: value for name, value in given.items() if name not in settings}
 
 
 def app_fields(connector: Connector) -> dict[str, Field]:

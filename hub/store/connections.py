@@ -49,6 +49,35 @@ async def add_app(c: Connection, *, settings: Mapping[str, str], **row: Any) -> 
     await changed(c)
 
 
+async def replace_app(
+    c: Connection, id_: str, *, was: bytes, settings: Mapping[str, str], secret: bytes, key_id: str
+) -> bool:
+    """New settings and secrets for an app, unless these changed meanwhile."""
+    done = await c.run(
+        "update app set settings = :settings, secret = :secret, key_id = :key_id where id = :id and secret = :was",
+        id=id_,
+        settings=to_json(settings).decode(),
+        secret=secret,
+        key_id=key_id,
+        was=was,
+    )
+    await changed(c)
+    return bool(done)
+
+
+async def connections_of(c: Connection, app_id: str) -> list[str]:
+    """The names of the connections that belong to an app."""
+    return [
+        row["name"] for row in await c.all("select name from connection where app_id = :id order by name", id=app_id)
+    ]
+
+
+async def remove_app(c: Connection, id_: str) -> None:
+    """Delete an app, to which no connection belongs, with its secrets."""
+    await c.run("delete from app where id = :id", id=id_)
+    await changed(c)
+
+
 async def add(
     c: Connection,
     *,

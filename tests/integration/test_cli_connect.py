@@ -220,3 +220,32 @@ def test_an_app_serves_connections_that_need_no_webhook_secret_of_their_own(
     monkeypatch.setenv("SHOP_TOKEN", "shpat_1")
     result = cli(*_ADD, "--app", "ours", "--secret-from-env", "access_token=SHOP_TOKEN")
     assert result.exit_code == 0, result.output
+
+    # A secret that was changed counts for all of them, at the same address.
+    monkeypatch.setenv("APP_SECRET", "another-secret")
+    changed = cli.json("apps", "set", "ours", "--secret-from-env", "client_secret=APP_SECRET")
+    assert changed == added
+    remark = cli("apps", "set", "ours", "--set", "client_secret=third-secret")
+    assert "client_secret stood on the command line" in remark.stderr
+    assert "third-secret" not in remark.output
+    # An app that serves a connection stays; one that serves none goes.
+    refused = cli("apps", "remove", "ours")
+    assert (refused.exit_code, "the app ours serves the connection my-shop;" in refused.stderr) == (1, True)
+    assert cli("connections", "remove", "my-shop").exit_code == 0
+    assert "removed the app ours" in cli("apps", "remove", "ours").stdout
+    assert cli.json("apps", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        (("set", "ors", "--set", "client_secret=x"), 3, "there is no app ors; did you mean ours?"),
+        (("remove", "ors"), 3, "there is no app ors; did you mean ours?"),
+        (("set", "ours", "--set", "client_secrt=x"), 1, "did you mean client_secret?"),
+        (("set", "ours"), 1, "needs one of client_secret"),
+    ],
+)
+def test_what_cannot_be_changed_of_an_app_is_said(cli: Cli, command: tuple[str, ...], code: int, says: str) -> None:
+    cli.json("apps", "add", "shopify", "ours", "--set", "client_secret=planted-secret")
+    refused = cli("apps", *command)
+    assert (refused.exit_code, says in refused.stderr) == (code, True), refused.output

@@ -48,6 +48,8 @@ _NEEDS = {
     "connections reauthorise": ["x"],
     "connections remove": ["x"],
     "apps add": ["shopify", "x"],
+    "apps set": ["x"],
+    "apps remove": ["x"],
     "recipes validate": ["."],
     "recipes apply": ["."],
     "recipes publish": ["x"],

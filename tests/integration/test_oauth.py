@@ -375,6 +375,39 @@ async def test_a_removed_connection_is_revoked_at_the_vendor(place: Place) -> No
     assert place.vendor.oauth.account_of(token) is None
 
 
+async def test_an_app_s_secret_is_changed_for_all_of_its_connections(place: Place) -> None:
+    await place.connected()
+    app = await place.hub.connections.app_by_name("ours")
+    status, changed = await place.call("PATCH", "/api/v1/apps/ours", {"fields": {"client_secret": "another-1"}})
+    assert (status, changed["id"]) == (200, app.id)
+    # what was not given stays, and nothing comes out
+    fields = await place.hub.connections.fields(await place.hub.connections.app_by_name("ours"))
+    assert fields == {"client_id": "c-1", "client_secret": "another-1"}
+    assert "another-1" not in str(changed)
+    # two who change it at once both count
+    both = [{"client_id": "c-2"}, {"client_secret": "another-2"}]
+    done = await asyncio.gather(*[place.call("PATCH", "/api/v1/apps/ours", {"fields": given}) for given in both])
+    assert [status for status, _ in done] == [200, 200]
+    fields = await place.hub.connections.fields(await place.hub.connections.app_by_name("ours"))
+    assert fields == {"client_id": "c-2", "client_secret": "another-2"}
+
+
+async def test_an_app_goes_only_when_no_connection_belongs_to_it(place: Place) -> None:
+    await place.connected()
+    begun = await place.begin("later")
+    status, refused = await place.call("DELETE", "/api/v1/apps/ours")
+    assert (status, "serves the connection club;" in refused["detail"]) == (422, True)
+    assert (await place.call("DELETE", "/api/v1/connections/club"))[0] == 200
+    status, removed = await place.call("DELETE", "/api/v1/apps/ours")
+    assert (status, removed["name"]) == (200, "ours")
+    assert (await place.call("DELETE", "/api/v1/apps/ours"))[0] == 404
+    assert (await place.call("PATCH", "/api/v1/apps/ours", {"fields": {"client_id": "x"}}))[0] == 404
+    # what was begun for it ends with a sentence
+    async with browser() as person:
+        status, _, said = await person.get(begun["url"])
+    assert (status, "the app or its plugin is gone" in said) == (400, True)
+
+
 async def test_an_app_without_client_secret_is_told_apart(place: Place) -> None:
     await place.call("POST", "/api/v1/apps", {"connector": "club", "name": "half", "fields": {"client_id": "c"}})
     status, refused = await place.call(
