@@ -253,6 +253,20 @@ class Connection(TypedDict):
     webhook_url: Annotated[str, Field(description="Where the vendor calls; empty without a public URL")]
 
 
+class StoredSecret(TypedDict):
+    """A secret that is written and never read: whether it is there, and how it ends."""
+
+    name: str
+    set: bool
+    ends_with: Annotated[str | None, Field(description="Its last four characters; null when it has fewer than twelve")]
+
+
+class ConnectionInFull(Connection):
+    """A connection with what there is of secrets."""
+
+    secrets: list[StoredSecret]
+
+
 class MissingScope(TypedDict):
     """A scope that was not granted, and the recipes that need it."""
 
@@ -289,6 +303,13 @@ class App(TypedDict):
     connector: str
     webhook_url: Annotated[str, Field(description="Where the vendor calls; empty without a public URL")]
     callback_url: Annotated[str, Field(description="The redirect URL to enter at the vendor, where it takes one")]
+
+
+class AppInFull(App):
+    """An app with its settings and what there is of secrets."""
+
+    settings: dict[str, str]
+    secrets: list[StoredSecret]
 
 
 class RemovedApp(TypedDict):

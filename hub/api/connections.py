@@ -1,4 +1,4 @@
-"""Apps and connections. Credentials go in and never come out."""
+"""Apps and connections. Credentials go in and never come out, but for the last four characters of long ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hub import shown
 from hub.api.access import Reading, Writing
 from hub.api.given import Body, Name
 from hub.clock import rfc3339
-from hub.connections import App
+from hub.connections import App, Connection
 from hub.process import Hub
 from hub.store import views
 
@@ -54,6 +54,24 @@ async def views_of(hub: Hub) -> list[shown.Connection]:
         return await views.list_connections(c, hub.settings.address)
 
 
+async def in_full(hub: Hub, name: str) -> shown.ConnectionInFull:
+    """A connection with what may be told of its secrets. Raises NotThere."""
+    connection = await hub.connections.by_name(name)
+    return {**await view(hub, name), "secrets": await _secrets(hub, connection)}
+
+
+async def app_in_full(hub: Hub, name: str) -> shown.AppInFull:
+    """An app with what may be told of its secrets. Raises NotThere."""
+    app = await hub.connections.app_by_name(name)
+    return {**_app_view(hub, app), "settings": dict(app.settings), "secrets": await _secrets(hub, app)}
+
+
+async def _secrets(hub: Hub, owner: Connection | App) -> list[shown.StoredSecret]:
+    return [
+        {"name": one.name, "set": one.is_set, "ends_with": one.ends_with} for one in await hub.connections.hints(owner)
+    ]
+
+
 async def tested(hub: Hub, name: str) -> shown.Tested:
     """What a test of a connection tells: the account in the vendor's words, what it lacks, how long it lasts."""
     account = await hub.connections.test(name)
@@ -75,6 +93,12 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
 async def list_connections(hub: Reading) -> list[shown.Connection]:
     """Every connection, by name."""
     return await views_of(hub)
+
+
+@router.get("/connections/{name}")
+async def show_connection(hub: Reading, name: str) -> shown.ConnectionInFull:
+    """One connection: also which of its secrets are set, and how they end."""
+    return await in_full(hub, name)
 
 
 @router.post("/connections", status_code=201)
@@ -122,6 +146,12 @@ async def remove_connection(
 async def list_apps(hub: Reading) -> list[shown.App]:
     """Every app, by name."""
     return [_app_view(hub, app) for app in await hub.connections.apps()]
+
+
+@router.get("/apps/{name}")
+async def show_app(hub: Reading, name: str) -> shown.AppInFull:
+    """One app: also its settings, which of its secrets are set, and how they end."""
+    return await app_in_full(hub, name)
 
 
 @router.post("/apps", status_code=201)

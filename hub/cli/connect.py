@@ -143,6 +143,25 @@ def list_connections(as_json: AsJson = False) -> None:
         show_table(rows, {"name": "name", "webhook_url": "webhook address"})
 
 
+@connections.command("show")
+def show_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """One connection: its settings, which of its secrets are set, and how they end."""
+
+    async def find(hub: Hub) -> shown.ConnectionInFull:
+        from hub.api.connections import in_full
+
+        return await in_full(hub, name)
+
+    found = with_hub(find)
+    if as_json:
+        print_json(found)
+        return
+    titles = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "auth": "authorised by"}
+    more = {"health": "health", "health_reason": "why", "webhook_url": "webhook address", "settings": "settings"}
+    show_record(found, {**titles, **more})
+    _show_secrets(found["secrets"])
+
+
 @connections.command("test")
 def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """Ask the vendor whose account it is; also what the recipes in use miss, and how long its token is good."""
@@ -266,6 +285,36 @@ def list_apps(as_json: AsJson = False) -> None:
     show_list(rows, columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
     if rows and not as_json:
         show_table(rows, {"name": "name", "webhook_url": "webhook address"})
+
+
+@apps.command("show")
+def show_app(name: AppName, as_json: AsJson = False) -> None:
+    """One app: its addresses and settings, which of its secrets are set, and how they end."""
+
+    async def find(hub: Hub) -> shown.AppInFull:
+        from hub.api.connections import app_in_full
+
+        return await app_in_full(hub, name)
+
+    found = with_hub(find)
+    if as_json:
+        print_json(found)
+        return
+    titles = {"name": "name", "connector": "connector", "webhook_url": "webhook address", "settings": "settings"}
+    show_record(found, {**titles, "callback_url": "redirect address"})
+    _show_secrets(found["secrets"])
+
+
+def _show_secrets(secrets: Sequence[shown.StoredSecret]) -> None:
+    rows = [{"name": one["name"], "state": _state_of(one)} for one in secrets]
+    if rows:
+        show_table(rows, {"name": "secret", "state": "state"}, title="Secrets")
+
+
+def _state_of(secret: shown.StoredSecret) -> str:
+    if not secret["set"]:
+        return "not set"
+    return f"set, ends with {secret['ends_with']}" if secret["ends_with"] else "set"
 
 
 @apps.command("set")

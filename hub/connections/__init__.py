@@ -49,6 +49,9 @@ _LOOK_AGAIN_S = 1.0
 # A webhook is verified with what is known rather than wait longer than this for what may have changed.
 _READ_PATIENCE_S = 0.5
 
+# What is left unknown of a secret of this length is still too much to be guessed.
+_HINTED_FROM, _SHOWN = 12, 4
+
 _log = logging.getLogger(__name__)
 
 
@@ -96,6 +99,15 @@ class App:
     connector: str
     settings: Mapping[str, str]
     inbound_key: str
+
+
+@dataclass(frozen=True)
+class SecretHint:
+    """Of a secret whether it is stored, and how it ends; `ends_with` is None where that would tell too much of it."""
+
+    name: str
+    is_set: bool
+    ends_with: str | None
 
 
 @dataclass
@@ -557,6 +569,16 @@ class Connections:
             self._known.opened[owner.id] = opened
         return opened
 
+    async def hints(self, owner: Connection | App) -> list[SecretHint]:
+        """Of each secret that an owner has or can have, whether it is stored and how it ends: to tell which one is in force.
+
+        Opened for this alone, and kept nowhere. Raises ConfigError when the key is not configured.
+        """
+        stored = self.secrets(owner)
+        connector = self._catalogue.connectors.get(owner.connector)
+        names = _secrets_of(connector, owner) if connector is not None else []
+        return [_hint(name, stored.get(name, "")) for name in dict.fromkeys([*names, *sorted(stored)])]
+
     async def webhook_secrets(self, owner: Connection | App) -> dict[str, str]:
         """The configured secrets that may verify a call to this owner's address; of the app where it has one."""
         webhook = self.connector(owner.connector).webhook
@@ -736,6 +758,18 @@ def app_fields(connector: Connector) -> dict[str, Field]:
     if any(isinstance(kind, OAuth2) for kind in connector.auth):
         fields |= {f.name: f for f in CLIENT_FIELDS}
     return fields
+
+
+def _secrets_of(connector: Connector, owner: Connection | App) -> list[str]:
+    """The names of the secrets that an owner can be given."""
+    if isinstance(owner, App):
+        return [f.name for f in app_fields(connector).values() if f.secret]
+    kinds = [kind for kind in connector.auth if kind.name == owner.auth]
+    return [f.name for f in (*connector.fields, *(f for kind in kinds for f in kind.fields)) if f.secret]
+
+
+def _hint(name: str, secret: str) -> SecretHint:
+    return SecretHint(name, bool(secret), secret[-_SHOWN:] if len(secret) >= _HINTED_FROM else None)
 
 
 def _secret_names(connector: Connector, kind: Auth) -> set[str]:

@@ -137,6 +137,9 @@ async def test_nothing_that_was_planted_is_found_anywhere(postgres_url: str, red
                 addresses[connector.name] = added["webhook_url"]
                 answers.append(added)
             assert len(secrets) > 2 + len(addresses)
+            secrets.append("canary-of-an-app-" + "7" * 20)
+            ours = {"connector": "shopify", "name": "ours", "fields": {"client_secret": secrets[-1]}}
+            answers.append(await it.call("POST", "/api/v1/apps", ours))
             await it.call("POST", "/api/v1/purposes", {"source": "cart: {channel: sms, class: transactional}"})
             await it.call("POST", "/api/v1/recipes", {"source": RECIPE, "publish": True})
 
@@ -176,11 +179,16 @@ async def test_nothing_that_was_planted_is_found_anywhere(postgres_url: str, red
                 "/api/v1/events": event,
                 "/api/v1/contacts": str(runs[0]["contact"]),
                 "/api/v1/recipes": "canary",
+                "/api/v1/connections": "live-twilio",
+                "/api/v1/apps": "ours",
             }
             every = await _every_answer(session, it, key, ids)
             for arguments in (
                 ["connections", "list", "--json"],
                 ["apps", "list", "--json"],
+                ["connections", "show", "live-twilio"],
+                ["connections", "show", "live-shopify", "--json"],
+                ["apps", "show", "ours", "--json"],
                 ["settings"],
                 ["settings", "--json"],
                 ["doctor"],
@@ -196,6 +204,7 @@ async def test_nothing_that_was_planted_is_found_anywhere(postgres_url: str, red
 
     # then no secret is anywhere, in no writing of it
     assert len(every) > 15
+    assert {"GET /api/v1/connections/live-twilio", "GET /api/v1/apps/ours"} <= set(every)
     assert all(logs.values())
     everywhere = left | logs | every | printed | {"answers": json.dumps(answers).encode()}
     found = [

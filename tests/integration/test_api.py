@@ -173,9 +173,18 @@ async def test_secrets_go_in_and_never_come_out(web: Callable[..., Any], databas
         status, unknown = await w.call("POST", "/api/v1/connections", {**given, "connector": "acmee", "name": "x"})
         assert (status, "did you mean acme?" in unknown["detail"]) == (404, True)
         _, listed = await w.call("GET", "/api/v1/connections")
+        _, looked = await w.call("GET", "/api/v1/connections/live")
+        # but for whether they are set and, where enough is left unknown, how they end
+        assert looked["secrets"] == [
+            {"name": "webhook_secret", "set": True, "ends_with": "cret"},
+            {"name": "token", "set": True, "ends_with": "oken"},
+        ]
+        assert (await w.call("GET", "/api/v1/connections/liv"))[0] == 404
+        assert (await w.call("GET", "/api/v1/apps/ours"))[0] == 404
         async with w.it.hub.store.read() as c:
             rows = str(await c.all("select * from connection"))
-        assert "canary" not in str(added) + str(listed) + rows
+        assert "canary" not in str(added) + str(listed) + str(looked) + rows
+        assert "ends_with" not in str(added) + str(listed)
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,35 @@ def test_an_app_serves_connections_that_need_no_webhook_secret_of_their_own(
     assert cli.json("apps", "list") == []
 
 
+def test_of_a_long_secret_the_end_is_shown_and_of_a_short_one_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given secrets of eleven and twelve characters, and one that was never given
+    monkeypatch.setenv("SHOP_TOKEN", "shpat_12345")
+    cli(*_ADD, "--secret-from-env", "access_token=SHOP_TOKEN")
+    monkeypatch.setenv("APP_SECRET", "planted-wxyz")
+    cli("apps", "add", "shopify", "ours", "--secret-from-env", "client_secret=APP_SECRET")
+
+    # When one connection or app is looked at
+    shop, ours = cli.json("connections", "show", "my-shop"), cli.json("apps", "show", "ours")
+
+    # Then it says which are set, and how the long one ends
+    known = {one["name"]: (one["set"], one["ends_with"]) for one in shop["secrets"]}
+    assert known.pop("access_token") == (True, None)
+    assert set(known.values()) == {(False, None)}
+    assert {"name": "client_secret", "set": True, "ends_with": "wxyz"} in ours["secrets"]
+    text = cli("connections", "show", "my-shop").stdout + cli("apps", "show", "ours").stdout
+    words = " ".join(text.split())
+    assert "access_token set" in words
+    assert "client_secret not set" in words
+    assert "client_secret set, ends with wxyz" in words
+    assert "shpat" not in text
+    assert "planted" not in text
+    # and lists open nothing
+    assert "wxyz" not in str(cli.json("apps", "list")) + cli("apps", "list").stdout
+    assert cli("connections", "show", "my-shp").exit_code == 3
+
+
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [

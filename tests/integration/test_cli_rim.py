@@ -44,10 +44,12 @@ _RUNS_ON = ("up", "api", "worker", "sandbox", "demo")
 # What each command needs on its command line.
 _NEEDS = {
     "connections add": ["shopify", "shop", "--sandbox"],
+    "connections show": ["x"],
     "connections test": ["x"],
     "connections reauthorise": ["x"],
     "connections remove": ["x"],
     "apps add": ["shopify", "x"],
+    "apps show": ["x"],
     "apps set": ["x"],
     "apps remove": ["x"],
     "recipes validate": ["."],
