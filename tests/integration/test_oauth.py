@@ -246,6 +246,85 @@ async def test_an_answer_that_says_something_twice_or_for_another_vendor_is_refu
         assert (await person.get(answer))[0] == 200
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"Host": "evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "444"},
+        {"Forwarded": "host=evil.example;proto=https"},
+        {"X-Original-Host": "evil.example", "X-Forwarded-Server": "evil.example", "X-Host": "evil.example"},
+    ],
+    ids=lambda forged: next(iter(forged)),
+)
+async def test_the_address_to_come_back_to_heeds_no_header(place: Place, forged: dict[str, str]) -> None:
+    # when everything is asked for with forged headers: the beginning, the address for the browser, and the answer
+    back = f"{place.url}/oauth/callback/club"
+    new = {"connector": "club", "name": "club", "app": "ours", "sandbox": True}
+    headers = {"Authorization": f"Bearer {place.key}", **forged}
+    async with place.session.post(f"{place.url}/api/v1/authorisations", json=new, headers=headers) as answer:
+        assert answer.status == 201
+        begun = await answer.json()
+    async with place.session.get(f"{place.url}/api/v1/apps", headers=headers) as answer:
+        [ours] = await answer.json()
+    async with browser() as person:
+        async with person.session.get(begun["url"], headers=forged, allow_redirects=False) as answer:
+            to_vendor = answer.headers["Location"]
+        _, to_hub, _ = await person.get(f"{to_vendor}&{urlencode({'as': 'main'})}")
+        async with person.session.get(to_hub, headers=forged, allow_redirects=False) as answer:
+            status, said = answer.status, await answer.text()
+
+    # then every address is the configured one, and the vendor, who compares it once more, gave the token
+    assert (begun["callback_url"], ours["callback_url"]) == (back, back)
+    assert begun["url"].startswith(f"{place.url}/oauth/begin/")
+    assert parse_qs(urlsplit(to_vendor).query)["redirect_uri"] == [back]
+    assert to_hub.startswith(f"{back}?")
+    assert "evil.example" not in str(begun) + str(ours) + to_vendor + to_hub + said
+    assert status == 200
+
+
+async def test_answers_of_two_that_were_begun_in_one_browser_stay_apart(place: Place) -> None:
+    one, two = await place.begin("one"), await place.begin("two")
+    async with browser() as person:
+        # given both under way in one browser, for two accounts of the same vendor
+        first, second = await person.to_answer(one, "main"), await person.to_answer(two, "other")
+        # when the second comes back first, each lands where it was begun
+        assert (await person.get(second))[0] == 200
+        assert (await person.get(first))[0] == 200
+    assert {c.name: c.account for c in await place.hub.connections.all()} == {"one": "main", "two": "other"}
+
+
+async def test_a_code_under_the_state_of_another_connection_is_refused(place: Place) -> None:
+    one, two = await place.begin("one"), await place.begin("two")
+    async with browser() as person:
+        first, second = await person.to_answer(one, "main"), await person.to_answer(two, "other")
+        # when somebody swaps the codes of two answers that one browser waits for
+        for answer, of_other in ((first, second), (second, first)):
+            given, other = (dict(parse_qsl(urlsplit(a).query)) for a in (answer, of_other))
+            swapped = urlencode({**given, "code": other["code"]})
+            status, _, said = await person.get(f"{answer.partition('?')[0]}?{swapped}")
+            # then the verifier of the one does not open the code of the other
+            assert (status, "invalid_grant" in said) == (400, True), said
+    # and nothing is connected, under neither name
+    assert await place.hub.connections.all() == []
+    assert {(await place.state(begun))[0] for begun in (one, two)} == {"failed"}
+
+
+async def test_the_answer_for_one_connection_does_not_change_another(place: Place) -> None:
+    await place.connected("one", "main")
+    await place.connected("two", "other")
+    tokens = {
+        name: await place.hub.connections.fields(await place.hub.connections.by_name(name)) for name in ("one", "two")
+    }
+    _, again = await place.call("POST", "/api/v1/connections/one/authorise", {})
+    async with browser() as person:
+        # when the account of the other is chosen for it
+        status, said = await person.through(again, "other")
+    # then it is refused, and both are as they were
+    assert (status, "another connection for the other account" in said) == (400, True)
+    for name, token in tokens.items():
+        assert await place.hub.connections.fields(await place.hub.connections.by_name(name)) == token
+
+
 async def test_a_person_who_does_not_allow_it_is_told_and_so_is_who_asked(place: Place) -> None:
     begun = await place.begin()
     async with browser() as person:
