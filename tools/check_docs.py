@@ -1,7 +1,7 @@
 """Checks that the documentation says what is true; `make check` runs it. Prints FILE:LINE: what is wrong, and exits 1.
 
 Generated pages are fresh, links lead somewhere, recipes in ```yaml blocks are valid, and what stands in code marks exists:
-commands with their options, paths of the REST API, settings, files, tests.
+commands with their options, paths of the REST API, settings, targets of `make`, files, tests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _PATH = re.compile(r"(?:hub|plugins|tests|tools|docs|recipes|bench)/[\w./-]*[\w/
 _COMMAND = re.compile(r"(?:^|(?<=[\s(;&|]))(?:\.venv/bin/)?hub ((?:[a-z-]|\"[^\"]*\"|[^\s`|;&>#\"])[^`|;&>#\n]*)")
 _ROUTE = re.compile(r"(?<![\w.-])/(?:api/v1|health|webhooks)(?:/[\w{}.:-]+)*")
 _VARIABLE = re.compile(r"\bHUB_[A-Z_]*[A-Z]\b")
+_MAKE = re.compile(r"(?:^|&& |; )make ([\w-]+)")
 _TEST = re.compile(r"\btest_\w+")
 # Read by the tests, the command line or its shell; not settings of the hub.
 _OTHER_VARIABLES = {"HUB_DEBUG", "HUB_API_KEY", "HUB_TEST_DATABASE_URL", "HUB_TEST_REDIS_URL", "HUB_TEST_WAITING"}
@@ -308,12 +309,26 @@ def missing_checklist(page: Page) -> Iterator[Problem]:
             yield page.path, len(page.prose), f"the checklist does not say `done` or `exempt: why` for {point}"
 
 
+def unknown_targets(page: Page) -> Iterator[Problem]:
+    """Targets of `make` that the Makefile does not have."""
+    for number, text in page.code:
+        for found in _MAKE.findall(text):
+            if found not in _targets():
+                yield page.path, number, f"the Makefile has no target {found}"
+
+
+@cache
+def _targets() -> frozenset[str]:
+    return frozenset(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
 CHECKS: tuple[Callable[[Page], Iterable[Problem]], ...] = (
     broken_links,
     wrong_recipes,
     unknown_commands,
     unknown_routes,
     unknown_settings,
+    unknown_targets,
     missing_files,
     missing_checklist,
 )

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import START_S, Process, command, environment, started
-from tests.conftest import free_port
+from tests.conftest import free_port, fresh_database
 from tools import check_docs
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,96 @@ def test_the_steps_of_the_readme_end_in_two_messages(tmp_path: Path) -> None:
         # and the commands that tell why do tell it
         told = command(["contacts", "show", "jane@example.com"], {"HUB_DATA_DIR": str(tmp_path / "hub-data")}, tmp_path)
         assert "abandoned-cart-sms" in told
+
+
+def _hub_on_path(folder: Path) -> str:
+    """A folder with the command `hub`, as a virtual environment that is activated has one."""
+    (folder / "bin").mkdir()
+    hub = folder / "bin" / "hub"
+    hub.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from hub.cli import main; main()" "$@"\n')
+    hub.chmod(0o755)
+    return f"{hub.parent}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A fresh PostgreSQL database without anything in it."""
+    with fresh_database(postgres_server, "template0") as url:
+        yield url
+
+
+def test_the_block_for_several_machines_starts_an_api_and_two_workers(
+    empty_postgres_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    # given the block as it stands, with the addresses of a real PostgreSQL and Redis in the place of its own
+    part = (ROOT / "README.md").read_text().partition("## On several machines")[2]
+    [block] = [block for block in _blocks("README.md") if block in part]
+    for meant, here in {
+        "postgresql://hub:secret@localhost/hub": empty_postgres_url,
+        "redis://localhost:6379/0": redis_url,
+    }.items():
+        assert block.count(meant) == 1
+        block = block.replace(meant, shlex.quote(here))
+    port = free_port()
+    given = {"PATH": _hub_on_path(tmp_path), "HOME": str(tmp_path), "HUB_PORT": str(port)}
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        # when it is typed into a shell
+        shell = subprocess.Popen(
+            ["bash", "-c", f"set -e\n{block}\nwait"],
+            cwd=tmp_path, env=given, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        settings = {"HUB_DATABASE_URL": empty_postgres_url, "HUB_REDIS_URL": redis_url, "HUB_PORT": str(port)}
+        end, kinds = time.monotonic() + START_S, []
+        while time.monotonic() < end and kinds != ["api", "worker", "worker"]:
+            assert shell.poll() is None, log.read_text()[-2000:]
+            time.sleep(0.5)
+            seen = command(["top", "--once", "--json"], settings, tmp_path, ok=None)
+            kinds = sorted(one["kind"] for one in json.loads(seen)["processes"]) if seen.startswith("{") else []
+
+        # then there are an API and two workers on the one database, and the API answers
+        assert kinds == ["api", "worker", "worker"], log.read_text()[-2000:]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
+            assert json.load(answer)["status"] == "ok"
+    finally:
+        # The shell's own session: these processes and nobody else's.
+        os.killpg(shell.pid, signal.SIGTERM)
+        shell.wait(40)
+
+
+def test_the_sandboxes_of_the_plugins_take_the_lines_of_their_pages(tmp_path: Path) -> None:
+    port = free_port()
+    settings = environment(tmp_path, port=str(port))
+    shop = ["--set", "shop=my-shop.myshopify.com", "--sandbox"]
+    number = ["--set", "account_sid=AC" + "0" * 31 + "1", "--set", "from_number=+14155550199", "--sandbox"]
+    with started(up := Process("up", ["up"], settings, tmp_path)):
+        # given a shop and a number in sandbox mode
+        _wait(f"http://127.0.0.1:{port}/health/ready", up)
+        command(["connections", "add", "shopify", "my-shop", *shop], settings, tmp_path)
+        command(["connections", "add", "twilio", "sms", *number], settings, tmp_path)
+        known = json.loads(command(["connections", "list", "--json"], settings, tmp_path))
+        addresses = {one["connector"]: one["webhook_url"] for one in known}
+
+        # when the lines of both pages are typed
+        for connector in ("shopify", "twilio"):
+            page = check_docs.read(ROOT / "plugins" / connector / "README.md")
+            lines = [line for block in page.blocks for line in block.text.splitlines() if line.startswith("curl ")]
+            assert lines
+            for line in lines:
+                meant = f"http://127.0.0.1:8000/webhooks/{connector}/KEY"
+                assert meant in line
+                done = subprocess.run(
+                    ["bash", "-c", line.replace("curl ", "curl -sSf ").replace(meant, addresses[connector])],
+                    env={**os.environ, "SANDBOX": f"http://127.0.0.1:{port + 1}"},
+                    capture_output=True, text=True, timeout=60, check=False,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+
+        # then each was a signed call that made an event
+        seen = json.loads(command(["events", "list", "--json"], settings, tmp_path))
+    about = {event["type"].rpartition("_")[0] for event in seen}
+    assert about >= {"shopify.checkout", "shopify.order", "shopify.customer", "twilio.sms"}
 
 
 @pytest.fixture

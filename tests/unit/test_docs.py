@@ -239,6 +239,8 @@ def test_what_the_documentation_says_is_true() -> None:
         ("run `hub up --fast`", "`hub up` has no option --fast"),
         ("```sh\nhub dance\n```", "no command `hub dance`"),
         ("`GET /api/v1/nothing`", "no path /api/v1/nothing"),
+        ("```sh\nmake coffee\n```", "no target coffee"),
+        ("run `make tset ARGS=x`", "no target tset"),
         ("set `HUB_COLOUR`", "no setting HUB_COLOUR"),
         ("see `hub/nothing.py`", "no file hub/nothing.py"),
         ("see `test_nothing_at_all`", "no test test_nothing_at_all"),
