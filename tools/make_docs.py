@@ -192,7 +192,7 @@ _ERRORS_HEAD = """
 
 A message says what happened, where, and what to do about it.
 In a terminal it is one line on standard error, for each place of a recipe one with `FILE:LINE`; a traceback comes with `hub --debug` only.
-From the REST API it is the `detail` of an `application/problem+json` answer.
+From the REST API it is the `detail` of an `application/problem+json` answer, with the call to make in the place of a command where there is one.
 Below, … stands for what the case fills in; *did you mean …?* follows where a name is near.
 
 ## Exit codes

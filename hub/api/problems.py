@@ -43,6 +43,25 @@ _CHANGING = {
 }
 
 
+# What a message tells people to type, as what a program can call instead. The first fits first.
+_FOR_PROGRAMS = tuple(
+    (re.compile(typed), call)
+    for typed, call in (
+        # Where the message names both.
+        (r"`hub [^`]+` or (?=(?:GET|POST) /api/v1/)", ""),
+        (r"`hub (runs|events|contacts|recipes|connections|apps|caps) list`", r"GET /api/v1/\1"),
+        (r"`hub runs list --status (\w+)`", r"GET /api/v1/runs?status=\1"),
+        (r"`hub (pauses|deliveries)`", r"GET /api/v1/\1"),
+        (r"`hub deliveries --refused`", "GET /api/v1/refusals"),
+        (r"`hub (runs|events|contacts|recipes) show ([\w-]+)`", r"GET /api/v1/\1/\2"),
+        (r"`hub (runs|events|contacts|recipes) show`", r"GET /api/v1/\1/…"),
+        (r"`hub connections remove`", "DELETE /api/v1/connections/…"),
+        (r"`hub connections reauthorise ([\w-]+)`", r"POST /api/v1/connections/\1/reauthorise"),
+        (r"`hub apps add`", "POST /api/v1/apps"),
+    )
+)
+
+
 class Place(BaseModel):
     """One thing that is wrong, and where."""
 
@@ -79,8 +98,15 @@ def add_to(app: FastAPI) -> None:
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """An error as `application/problem+json`: `title` and `status` of HTTP, `detail` what to do about it."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=for_programs(detail), **more)
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, _MEDIA_TYPE)
+
+
+def for_programs(detail: str) -> str:
+    """A message in which commands are named as the calls that do the same, where there are such."""
+    for typed, call in _FOR_PROGRAMS:
+        detail = typed.sub(call, detail)
+    return detail
 
 
 def document(app: FastAPI) -> dict[str, Json]:

@@ -441,6 +441,7 @@ async def test_what_does_not_fit_is_named_with_the_nearest_right_name(web: Calla
         # a misspelt recipe, of which there would have been no runs
         status, problem = await w.call("GET", "/api/v1/runs?recipe=two-nots")
         assert (status, problem["detail"].partition(";")[0]) == (404, "there is no recipe two-nots")
+        assert problem["detail"].endswith("; GET /api/v1/recipes shows what there is")
         # and a misspelt type of event
         status, problem = await w.call("GET", "/api/v1/events?type=acme.signd_up")
         assert (status, "did you mean acme.signed_up?" in problem["detail"]) == (404, True)
