@@ -52,7 +52,10 @@ async def add_app(c: Connection, *, settings: Mapping[str, str], **row: Any) -> 
 async def replace_app(
     c: Connection, id_: str, *, was: bytes, settings: Mapping[str, str], secret: bytes, key_id: str
 ) -> bool:
-    """New settings and secrets for an app, unless these changed meanwhile."""
+    """New settings and secrets for an app, unless these changed meanwhile.
+
+    Everybody reads again in either case: a key that was changed leaves processes with what is no longer there.
+    """
     done = await c.run(
         "update app set settings = :settings, secret = :secret, key_id = :key_id where id = :id and secret = :was",
         id=id_,

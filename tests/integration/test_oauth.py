@@ -471,6 +471,19 @@ async def test_an_app_s_secret_is_changed_for_all_of_its_connections(place: Plac
     assert fields == {"client_id": "c-2", "client_secret": "another-2"}
 
 
+async def test_an_app_that_was_sealed_with_another_key_meanwhile_is_changed(place: Place) -> None:
+    app = await place.hub.connections.app_by_name("ours")
+    # given the same secrets, sealed again without a word, as a change of keys does
+    sealed, _ = place.hub.connections.seal({"client_secret": SECRET}, app.id)
+    async with place.hub.store.write() as c:
+        await c.run("update app set secret = :secret where id = :id", secret=sealed, id=app.id)
+    async with asyncio.timeout(20):
+        status, _ = await place.call("PATCH", "/api/v1/apps/ours", {"fields": {"client_id": "c-3"}})
+    assert status == 200
+    fields = await place.hub.connections.fields(await place.hub.connections.app_by_name("ours"))
+    assert fields == {"client_id": "c-3", "client_secret": SECRET}
+
+
 async def test_an_app_goes_only_when_no_connection_belongs_to_it(place: Place) -> None:
     await place.connected()
     begun = await place.begin("later")
