@@ -1,0 +1,1 @@
+"""What a recipe's author may choose from in an account."""

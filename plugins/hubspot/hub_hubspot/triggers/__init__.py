@@ -1,0 +1,5 @@
+"""What happens in an account: one module for each kind of thing. Importing this declares all triggers and polls."""
+
+from hub_hubspot.triggers import contacts
+
+__all__ = ["contacts"]
