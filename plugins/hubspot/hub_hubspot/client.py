@@ -87,7 +87,10 @@ class Record(Answer):
 
 
 class RecordPage(PagedAnswer):
+    """Records; of a search `total` says how many there are."""
+
     results: list[Record]
+    total: int = 0
 
 
 class ItemError(Answer):
@@ -175,7 +178,7 @@ async def read_records(
     found: list[Record] = []
     for some in chunks(dict.fromkeys(ids), READ_AT_ONCE):
         asked: dict[str, Json] = {
-            "inputs": [{"id": id} for id in some],
+            "inputs": [{"id": one} for one in some],
             "properties": list(properties),
             "propertiesWithHistory": [],
         }
@@ -217,8 +220,8 @@ async def create_record(
 ) -> Record:
     """Make a record, associated with (id, HubSpot's association type) each. Not idempotent."""
     to = [
-        {"to": {"id": id}, "types": [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": type_}]}
-        for id, type_ in associations
+        {"to": {"id": record}, "types": [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": type_}]}
+        for record, type_ in associations
     ]
     asked = {"properties": dict(properties), "associations": to}
     return read(Record, await ctx.http.request("POST", path(ctx.settings, "objects", f"/{kind}"), json=asked))
@@ -246,7 +249,7 @@ async def first_associated(ctx: ActionContext, kind: str, ids: Iterable[str], to
         answer = await ctx.http.request(
             "POST",
             path(ctx.settings, "associations", f"/{kind}/{to}/batch/read"),
-            json={"inputs": [{"id": id} for id in some]},
+            json={"inputs": [{"id": one} for one in some]},
         )
         first |= {one.from_.id: one.to[0].to_object_id for one in read(_AssociatedBatch, answer).results if one.to}
     return first

@@ -79,7 +79,7 @@ class HubspotWebhook(Webhook):
             expected = [sign_v1(secrets[V1_SECRET], request.body)]
         else:
             raise SignatureError(f"{VERSION} names none of v1 and v2")
-        if not any([same(given, one) for one in expected]):
+        if not any(same(given, one) for one in expected):
             raise SignatureError(_why(version))
 
     def _verify_v3(self, request: InboundRequest, keys: list[str]) -> None:
@@ -87,7 +87,7 @@ class HubspotWebhook(Webhook):
         given = request.headers[SIGNATURE_V3.lower()].replace(" ", "+")
         timestamp = request.headers.get(TIMESTAMP.lower(), "")
         expected = [sign_v3(key, request.method, request.url, request.body, timestamp) for key in keys]
-        if not any([same(given, one) for one in expected]):
+        if not any(same(given, one) for one in expected):
             raise SignatureError(_why("v3"))
         if not (timestamp.isascii() and timestamp.isdecimal()):
             raise StaleError(f"the header {TIMESTAMP} holds no time")

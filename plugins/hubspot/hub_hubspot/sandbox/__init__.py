@@ -48,8 +48,8 @@ class HubspotSandbox(Sandbox):
         self.search_lag_ms = 0
         self.limits = True
         self._events = 3_181_526_000
-        for id in PORTALS:
-            self.portal(id)
+        for known in PORTALS:
+            self.portal(known)
 
     def portal(self, id: str) -> Portal:
         """The account of that id, opened if need be with owners, lists, a form, an e-mail and a subscription type."""
@@ -62,7 +62,7 @@ class HubspotSandbox(Sandbox):
             web.route(method, path, partial(self._serve, handler))
             for method, path, handler in (*crm.routes(), *marketing.routes())
         ]
-        by_hand = {
+        by_hand: dict[str, Callable[..., Awaitable[Fields]]] = {
             "portal": self._open,
             "contact": self._contact,
             "ticket": partial(self._record, "tickets"),
@@ -108,8 +108,8 @@ class HubspotSandbox(Sandbox):
     def _authorised(self, request: web.Request) -> Portal:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme == "Bearer":
-            for id, portal in self.portals.items():
-                if same(token, self.secret(id, "access_token")):
+            for portal in self.portals.values():
+                if same(token, self.secret(portal.id, "access_token")):
                     return portal
             if (account := self.oauth.account_of(token)) is not None:
                 return self.portal(account)
@@ -246,8 +246,8 @@ class HubspotSandbox(Sandbox):
         return await self._record("contacts", portal, **properties)
 
     async def _record(self, kind: str, portal: Portal, **fields: str) -> Fields:
-        now, id, contact = self.clock.now_ms(), fields.pop("id", None), fields.pop("contact_id", None)
-        row = portal.rows[kind].get(str(id)) if id else None
+        now, named, contact = self.clock.now_ms(), fields.pop("id", None), fields.pop("contact_id", None)
+        row = portal.rows[kind].get(str(named)) if named else None
         if kind == "contacts" and row is None and fields.get("email"):
             row = portal._by("contacts", "email", fields["email"])
         if row is None:

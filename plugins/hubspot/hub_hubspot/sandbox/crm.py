@@ -217,13 +217,13 @@ def associations(asked: Asked) -> Served:
     asked.portal.find(kind, asked.match["id"])
     every_one = asked.portal.pairs.get((kind, asked.match["id"], asked.match["to"]), [])
     page, paging = page_of(every_one, asked.query, 500)
-    return Served({"results": [_association(id) for id in page], **paging})
+    return Served({"results": [_association(one) for one in page], **paging})
 
 
 def associations_of_many(asked: Asked) -> Served:
     kind, to = _kind(asked), asked.match["to"]
     results = [
-        {"from": {"id": one["id"]}, "to": [_association(id) for id in ids]}
+        {"from": {"id": one["id"]}, "to": [_association(other) for other in ids]}
         for one in asked.body["inputs"]
         if (ids := asked.portal.pairs.get((kind, one["id"], to)))
     ]
@@ -248,7 +248,7 @@ def pipelines(asked: Asked) -> Served:
     kind = _kind(asked)
     if kind not in ("deals", "tickets"):
         raise Refusal(404, "OBJECT_NOT_FOUND", "no pipelines")
-    return Served({"results": [pipeline for pipeline in _PIPELINES[kind]]})
+    return Served({"results": list(_PIPELINES[kind])})
 
 
 def _pipeline(id: str, label: str, stages: dict[str, str]) -> Fields:
@@ -314,31 +314,31 @@ def members_by_joining(asked: Asked) -> Served:
 
 def _members(asked: Asked, every_one: list[tuple[str, int]]) -> Fields:
     page, paging = page_of(every_one, asked.query, 100)
-    return {"results": [{"recordId": id, "membershipTimestamp": rfc3339(at)} for id, at in page], **paging}
+    return {"results": [{"recordId": who, "membershipTimestamp": rfc3339(at)} for who, at in page], **paging}
 
 
 def add_members(asked: Asked) -> Served:
-    return _change_members(asked, "add_members", lambda members, id: members.setdefault(id, asked.now_ms))
+    return _change_members(asked, "add_members", lambda members, who: members.setdefault(who, asked.now_ms))
 
 
 def remove_members(asked: Asked) -> Served:
-    return _change_members(asked, "remove_members", lambda members, id: members.pop(id, None))
+    return _change_members(asked, "remove_members", lambda members, who: members.pop(who, None))
 
 
 def _change_members(asked: Asked, operation: str, change: Callable[[dict[str, int], str], Any]) -> Served:
     found, ids = _list(asked), asked.body
     if found.processing not in _STATIC:
         raise Refusal(400, "VALIDATION_ERROR", "The list is not a MANUAL or SNAPSHOT list")
-    known = [id for id in ids if id in asked.portal.rows["contacts"]]
+    known = [one for one in ids if one in asked.portal.rows["contacts"]]
     before = set(found.members)
-    for id in known:
-        change(found.members, id)
+    for one in known:
+        change(found.members, one)
     asked.record(operation, list=found.id, ids=known)
     return Served(
         {
             "recordsIdsAdded": sorted(set(found.members) - before),
             "recordIdsRemoved": sorted(before - set(found.members)),
-            "recordIdsMissing": [id for id in ids if id not in known],
+            "recordIdsMissing": [one for one in ids if one not in known],
         }
     )
 

@@ -1,0 +1,220 @@
+"""What happens to deals and tickets, and whose they are: the first contact that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from pydantic import Field
+
+from hub import ActionContext, Delivery, Page
+from hub.events import Json
+from hub_hubspot.client import Record, first_associated, read_records
+from hub_hubspot.connector import CONTACTS_READ, DEALS_READ, TICKETS, hubspot
+from hub_hubspot.reading import SEARCH_OVERLAP_S, found_since, is_since, past_records
+from hub_hubspot.triggers.changes import (
+    TOPIC,
+    Change,
+    Person,
+    at,
+    contact_properties,
+    fact,
+    identity,
+    of_contact,
+    told,
+)
+
+DEAL_PROPERTIES = {
+    "deal_name": "dealname",
+    "pipeline": "pipeline",
+    "amount": "amount",
+    "deal_owner_id": "hubspot_owner_id",
+}
+TICKET_PROPERTIES = {
+    "subject": "subject",
+    "pipeline": "hs_pipeline",
+    "stage": "hs_pipeline_stage",
+    "ticket_owner_id": "hubspot_owner_id",
+}
+# Pages that carry the past of a property hold fewer records. (public connectors, read 2026-11-22)
+_WITH_HISTORY = 50
+
+
+class DealStageChanged(Person, Change):
+    """A deal is in a new stage, by its internal id. Person and names are filled in."""
+
+    deal_id: str = Field(alias="objectId")
+    stage: str = Field(alias="propertyValue")
+    deal_name: str | None = None
+    pipeline: str | None = None
+    amount: str | None = None
+    """In the deal's own currency, as HubSpot writes it."""
+    deal_owner_id: str | None = None
+
+
+class TicketCreated(Person, Change):
+    """A new ticket. Person, subject, pipeline and stage are filled in."""
+
+    ticket_id: str = Field(alias="objectId")
+    subject: str | None = None
+    pipeline: str | None = None
+    stage: str | None = None
+    ticket_owner_id: str | None = None
+
+
+class TicketChanged(TicketCreated):
+    """A property of a ticket has a new value; `hs_pipeline_stage` is its stage."""
+
+    property_name: str = Field(alias="propertyName")
+    property_value: str = Field("", alias="propertyValue")
+
+
+T = TypeVar("T", bound=TicketCreated)
+
+
+def _stage_fact(deal: DealStageChanged) -> str:
+    return f"{deal.deal_id}:{deal.stage}:{at(deal.occurred_at)}"
+
+
+def _ticket_fact(ticket: TicketChanged) -> str:
+    return fact(ticket.portal_id, ticket.ticket_id, ticket.property_name, ticket.property_value, at(ticket.occurred_at))
+
+
+# -- declared ----------------------------------------------------------------------------------------------------------
+
+
+@hubspot.trigger(
+    "deal_stage_changed",
+    title="Deal stage changed",
+    topic=TOPIC,
+    payload=DealStageChanged,
+    sample="deal_stage_changed.json",
+    fact=_stage_fact,
+    subject=identity,
+    occurred_at=lambda deal: deal.occurred_at,
+    account=lambda deal: deal.portal_id,
+    correlate=("deal_id", "contact_id"),
+    scopes=[DEALS_READ, CONTACTS_READ],
+)
+def deal_stage_changed(delivery: Delivery) -> Iterable[DealStageChanged]:
+    """A deal has moved to another stage."""
+    changes = told(delivery, "deal", "propertyChange")
+    return [DealStageChanged.model_validate(event) for event in changes if event.get("propertyName") == "dealstage"]
+
+
+@hubspot.trigger(
+    "ticket_created",
+    title="Ticket created",
+    topic=TOPIC,
+    payload=TicketCreated,
+    sample="ticket_created.json",
+    fact=lambda ticket: ticket.ticket_id,
+    subject=identity,
+    occurred_at=lambda ticket: ticket.occurred_at,
+    account=lambda ticket: ticket.portal_id,
+    correlate=("ticket_id", "contact_id"),
+    provides="ticket.opened",
+    scopes=[TICKETS, CONTACTS_READ],
+)
+def ticket_created(delivery: Delivery) -> Iterable[TicketCreated]:
+    """A ticket was created."""
+    return [TicketCreated.model_validate(event) for event in told(delivery, "ticket", "creation")]
+
+
+@hubspot.trigger(
+    "ticket_changed",
+    title="Ticket changed",
+    topic=TOPIC,
+    payload=TicketChanged,
+    sample="ticket_changed.json",
+    fact=_ticket_fact,
+    subject=identity,
+    occurred_at=lambda ticket: ticket.occurred_at,
+    account=lambda ticket: ticket.portal_id,
+    correlate=("ticket_id", "contact_id", "property_name"),
+    scopes=[TICKETS, CONTACTS_READ],
+)
+def ticket_changed(delivery: Delivery) -> Iterable[TicketChanged]:
+    """A property of a ticket has a new value."""
+    return [TicketChanged.model_validate(event) for event in told(delivery, "ticket", "propertyChange")]
+
+
+# -- filled in ---------------------------------------------------------------------------------------------------------
+
+
+@deal_stage_changed.enrich
+async def fill_in_deals(ctx: ActionContext, deals: Sequence[DealStageChanged]) -> Sequence[DealStageChanged]:
+    """Names, amounts and the first contact of each deal as they are now; the stage stays what it became then."""
+    known = await _known(ctx, "deals", [deal.deal_id for deal in deals], DEAL_PROPERTIES)
+    return [deal.model_copy(update=known.get(deal.deal_id, {})) for deal in deals]
+
+
+async def fill_in_tickets(ctx: ActionContext, tickets: Sequence[T]) -> Sequence[T]:
+    """Subject, stage and the first contact of each ticket as they are now."""
+    known = await _known(ctx, "tickets", [ticket.ticket_id for ticket in tickets], TICKET_PROPERTIES)
+    return [ticket.model_copy(update=known.get(ticket.ticket_id, {})) for ticket in tickets]
+
+
+ticket_created.enrich(fill_in_tickets)
+ticket_changed.enrich(fill_in_tickets)
+
+
+async def _known(
+    ctx: ActionContext, kind: str, ids: Sequence[str], names: Mapping[str, str]
+) -> dict[str, dict[str, Json]]:
+    """By id what is known of records and their first contacts, in three calls."""
+    records = await read_records(ctx, kind, ids, list(names.values()))
+    people = await people_of(ctx, kind, [record.id for record in records])
+    return {record.id: {**_fields(record, names), **people.get(record.id, {})} for record in records}
+
+
+def _fields(record: Record, names: Mapping[str, str]) -> dict[str, Json]:
+    return {name: record.properties.get(property_) for name, property_ in names.items()}
+
+
+async def people_of(ctx: ActionContext, kind: str, ids: Sequence[str]) -> dict[str, dict[str, Json]]:
+    """By record what is known of its first contact; those without one are left out."""
+    if not ids:
+        return {}
+    owners = await first_associated(ctx, kind, ids, "contacts")
+    contacts = await read_records(ctx, "contacts", owners.values(), contact_properties(ctx.settings))
+    found = {contact.id: of_contact(contact, ctx.settings) for contact in contacts}
+    return {record: found[contact] for record, contact in owners.items() if contact in found}
+
+
+# -- asked for ---------------------------------------------------------------------------------------------------------
+
+
+@hubspot.poll("ticket_created", every_s=600, overlap_s=SEARCH_OVERLAP_S)
+async def recent_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[TicketCreated]]:
+    """Tickets that no webhook told of: of those changed lately the ones that are new."""
+    names = list(TICKET_PROPERTIES.values())
+    async for records in found_since(ctx, "tickets", "hs_lastmodifieddate", names, since_ms):
+        new = [record for record in records if is_since(record, since_ms)]
+        people = await people_of(ctx, "tickets", [record.id for record in new])
+        yield Page([_ticket(ctx, record, people.get(record.id, {})) for record in new], "")
+
+
+def _ticket(ctx: ActionContext, record: Record, person: Mapping[str, Json]) -> TicketCreated:
+    known = {**_fields(record, TICKET_PROPERTIES), **person}
+    known |= {"portal_id": ctx.account, "objectId": record.id, "occurred_at": record.created_at}
+    return TicketCreated.model_validate(known)
+
+
+@hubspot.history("deal_stage_changed")
+async def past_stages(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[DealStageChanged]]:
+    """Every stage that each deal came into since, as HubSpot remembers it."""
+    wanted = {"properties": list(DEAL_PROPERTIES.values()), "propertiesWithHistory": ["dealstage"]}
+    async for page in past_records(ctx, "deals", wanted, cursor, limit=_WITH_HISTORY):
+        people = await people_of(ctx, "deals", [record.id for record in page.items])
+        made = [stage for record in page.items for stage in _stages(ctx, record, people.get(record.id, {}), since_ms)]
+        yield Page(made, page.cursor)
+
+
+def _stages(
+    ctx: ActionContext, record: Record, person: Mapping[str, Json], since_ms: int
+) -> Iterable[DealStageChanged]:
+    known = {**_fields(record, DEAL_PROPERTIES), **person, "portal_id": ctx.account, "objectId": record.id}
+    for past in record.properties_with_history.get("dealstage", ()):
+        if past.value and past.timestamp.timestamp() * 1000 >= since_ms:
+            yield DealStageChanged.model_validate({**known, "propertyValue": past.value, "occurred_at": past.timestamp})
