@@ -59,6 +59,16 @@ def test_what_a_connector_does_not_have_is_not_asked() -> None:
     assert "test_an_action_runs_against_the_sandbox" in left
 
 
+def test_a_trigger_that_comes_by_a_poll_alone_is_asked_for_its_sample_and_not_for_calls() -> None:
+    connector = parcel.make()
+    parcel.add_trigger(connector, topic=())
+    suite = parcel.suite(connector)
+    suite.test_the_sample_of_a_trigger_parses("sent")
+    suite.test_a_field_that_nobody_knows_is_ignored("sent")
+    left = {name for name in dir(type(suite)) if name.startswith("test_") and getattr(type(suite), name)}
+    assert not [name for name in left if name.startswith("test_a_call_")]
+
+
 # -- what is declared --------------------------------------------------------------------------------------------------
 
 

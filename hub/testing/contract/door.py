@@ -88,16 +88,17 @@ class _Sender:
         """The events of the call. Raises what parsing raises."""
         connector, request = self.suite.connector, self.request()
         account = connector.account(sandbox_fields(connector, self.suite.settings))
-        topic = connector.webhook.topic(request) if connector.webhook else next(iter(self.trigger.topics), "")
-        if connector.webhook and self.trigger.topics:
+        called = connector.webhook if self.trigger.topics else None
+        topic = called.topic(request) if called else next(iter(self.trigger.topics), "")
+        if called:
             assert topic in self.trigger.topics, (
                 f"the call of {self.trigger.type} has the topic {topic or '(none)'}, and the trigger takes "
                 f"{', '.join(self.trigger.topics)}: mend the fixture, `sign` or the trigger's `topic`"
             )
         delivery = Delivery(request, connector.name, connector.name, account, topic, request.received_at_ms)
-        if connector.webhook:
+        if called:
             return connector.parse(delivery) or []
-        # Without a webhook a sample is what the poll's pages hold: one item, as JSON.
+        # Of a trigger that comes by no call a sample is what its poll's pages hold: one item, as JSON.
         assert self.trigger.parse is not None, "only triggers that parse are asked"
         return [self.trigger.event(payload, 0) for payload in self.trigger.parse(delivery)]
 
@@ -222,7 +223,7 @@ async def prove_missing_secret(suite: Contract) -> None:
     """Without any of the secrets configured every call is refused, also a signed one."""
     connector = suite.connector
     assert connector.webhook is not None, "only connectors with a webhook are asked"
-    sender = _sender(suite, next(name for name, t in connector.triggers.items() if t.parse is not None))
+    sender = _sender(suite, next(name for name, t in connector.triggers.items() if t.parse is not None and t.topics))
     async with hub_of(connector, suite.settings, suite.extra) as (hub, _):
         connection = await hub.connections.by_name(connector.name)
         fields = await hub.connections.fields(connection)
