@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from hub.testing.sandbox import SandboxServer
 from hub_hubspot import hubspot
 from hub_hubspot.sandbox import HubspotSandbox
 from hub_hubspot.sandbox.portal import ListOf
@@ -15,6 +14,7 @@ from hub_hubspot.webhook import SIGNATURE_V3, TIMESTAMP, sign_v3
 from hub.clock import Clock
 from hub.testing.context import sandbox_context
 from hub.testing.contract import Call, Contract
+from hub.testing.sandbox import SandboxServer
 
 PORTAL = "62515"
 FORM = "f0000000-0000-4000-8000-000000000000"
