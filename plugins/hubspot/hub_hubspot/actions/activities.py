@@ -37,7 +37,7 @@ class TaskInput(Input):
     due_in: str = Field("1d", pattern=r"^[0-9]+[smhdw]$", description="How long from now: 2h, 1d")
     priority: Literal["NONE", "LOW", "MEDIUM", "HIGH"] = "NONE"
     type: Literal["TODO", "CALL", "EMAIL"] = "TODO"
-    owner: Annotated[str | None, Chosen("owners")] = Field(None, pattern=r"^[0-9]+$", description="An owner's id")
+    owner: Annotated[str | None, Chosen("owners")] = None
 
 
 class TaskOutput(BaseModel):

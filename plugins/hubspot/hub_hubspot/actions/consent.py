@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from hub import ActionContext, Chosen, Effect
 from hub.events import Json
-from hub_hubspot.actions.fields import Email, Input
+from hub_hubspot.actions.fields import Email, Input, number
 from hub_hubspot.client import Answer, read
 from hub_hubspot.connector import PREFERENCES, hubspot
 from hub_hubspot.paths import path
@@ -29,7 +29,7 @@ class SubscriptionInput(Input):
     """A subscription type of an address. Accounts that keep to data privacy rules want a legal basis."""
 
     email: Email
-    subscription: Annotated[str, Chosen("subscription_types"), Field(pattern=r"^[0-9]+$")]
+    subscription: Annotated[str, Chosen("subscription_types")]
     status: Literal["SUBSCRIBED", "UNSUBSCRIBED", "NOT_SPECIFIED"]
     legal_basis: LegalBasis | None = None
     legal_basis_explanation: str | None = None
@@ -64,7 +64,7 @@ class _StatusAnswer(Answer):
 async def set_subscription(ctx: ActionContext, input: SubscriptionInput) -> SubscriptionOutput:
     """Subscribe an address to a type of e-mail, or unsubscribe it."""
     asked: dict[str, Json] = {
-        "subscriptionId": int(input.subscription),
+        "subscriptionId": number("subscription", input.subscription),
         "statusState": input.status,
         "channel": "EMAIL",
     }

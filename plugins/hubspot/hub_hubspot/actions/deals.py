@@ -16,7 +16,7 @@ from hub_hubspot.connector import CONTACTS_READ, DEALS_WRITE, hubspot
 _DEAL_TO_CONTACT = 3
 
 Amount = Annotated[str | None, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", description="In the deal's currency: 49.90")]
-OwnerId = Annotated[str | None, Chosen("owners"), Field(pattern=r"^[0-9]+$", description="An owner's id")]
+OwnerId = Annotated[str | None, Chosen("owners")]
 
 
 class DealInput(Input):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from hub import ActionContext, Chosen, ConsentSignal, ConsentState, Effect, Message, RateLimited, Rejected, SkipStep
 from hub.events import Json
-from hub_hubspot.actions.fields import Email, Input, Properties, texts
+from hub_hubspot.actions.fields import Email, Input, Properties, number, texts
 from hub_hubspot.client import Answer, read
 from hub_hubspot.connector import MARKETING_EMAIL, TRANSACTIONAL_EMAIL, hubspot
 from hub_hubspot.paths import path
@@ -18,7 +18,7 @@ class EmailInput(Input):
     """An e-mail of HubSpot to an address. A marketing one makes the person a marketing contact, which HubSpot bills."""
 
     to: Email
-    email_id: Annotated[str, Chosen("emails"), Field(pattern=r"^[0-9]+$")]
+    email_id: Annotated[str, Chosen("emails")]
     kind: Literal["marketing", "transactional"] = "marketing"
     from_address: str | None = Field(None, description="Another sender than the e-mail's own: Team <team@example.test>")
     reply_to: Email | None = None
@@ -85,7 +85,7 @@ async def send_email(ctx: ActionContext, input: EmailInput) -> EmailOutput:
         message["from"] = input.from_address
     if input.reply_to:
         message["replyTo"] = [input.reply_to]
-    asked: dict[str, Json] = {"emailId": int(input.email_id), "message": message}
+    asked: dict[str, Json] = {"emailId": number("email_id", input.email_id), "message": message}
     if input.contact_properties:
         asked["contactProperties"] = texts(input.contact_properties)
     if input.custom_properties:

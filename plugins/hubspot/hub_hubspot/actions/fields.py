@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hub import Rejected
+
 Value = str | bool | int | float | None
 
 
@@ -35,6 +37,13 @@ def texts(properties: Mapping[str, Value], **named: str | None) -> dict[str, str
     """Values as HubSpot takes them, which is as text; named ones win. None leaves a property as it is."""
     every: dict[str, Value] = {**properties, **{name: value for name, value in named.items() if value is not None}}
     return {name: _text(value) for name, value in every.items() if value is not None}
+
+
+def number(field: str, text: str) -> int:
+    """An id that HubSpot takes as a number. Raises Rejected for anything else, such as a label that nobody resolved."""
+    if not (text.isascii() and text.isdecimal()):
+        raise Rejected(f"`{field}` is no id of HubSpot: write the number, or a label that `hub recipes plan` resolves")
+    return int(text)
 
 
 def _text(value: Value) -> str:

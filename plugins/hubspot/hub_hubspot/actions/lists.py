@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
@@ -17,7 +18,7 @@ from hub_hubspot.paths import path
 class MemberInput(Input):
     """A contact and a list; HubSpot fills lists that are no static ones by itself, and refuses these."""
 
-    list_id: Annotated[str, Chosen("static_lists"), Field(pattern=r"^[0-9]+$")]
+    list_id: Annotated[str, Chosen("static_lists"), Field(min_length=1)]
     contact: Contact
 
 
@@ -55,7 +56,7 @@ def _declare(name: str, title: str, way: Literal["add", "remove"], done: Callabl
         ids = await client.contact_ids(ctx, [member.contact for member in inputs])
         list_id, updated = inputs[0].list_id, _Updated()
         if ids:
-            rest = f"/{list_id}/memberships/{way}"
+            rest = f"/{quote(list_id, safe='')}/memberships/{way}"
             answer = await ctx.http.request(
                 "PUT", path(ctx.settings, "lists", rest), json=sorted(dict.fromkeys(ids.values()))
             )

@@ -23,7 +23,7 @@ class TicketInput(Input):
     subject: str = Field(min_length=1, max_length=250)
     pipeline: Annotated[str, Chosen("ticket_pipelines")] = "0"
     stage: Annotated[str, Chosen("ticket_stages", within=("pipeline",))] = "1"
-    owner: Annotated[str | None, Chosen("owners")] = Field(None, pattern=r"^[0-9]+$", description="An owner's id")
+    owner: Annotated[str | None, Chosen("owners")] = None
     properties: Properties = Field(default_factory=dict)
 
 

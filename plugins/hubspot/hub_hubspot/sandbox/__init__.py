@@ -59,7 +59,8 @@ class HubspotSandbox(Sandbox):
 
     def routes(self) -> Iterable[web.RouteDef]:
         served = [
-            web.route(method, path, partial(self._serve, handler))
+            # HubSpot takes each address with a slash at its end, too.
+            web.route(method, path + "{slash:/?}", partial(self._serve, handler))
             for method, path, handler in (*crm.routes(), *marketing.routes())
         ]
         by_hand: dict[str, Callable[..., Awaitable[Fields]]] = {
@@ -83,7 +84,7 @@ class HubspotSandbox(Sandbox):
     async def _serve(self, handler: crm.Handler, request: web.Request) -> web.Response:
         try:
             portal = self._authorised(request)
-            limited = self._limit(portal, is_search=request.path.endswith("/search"))
+            limited = self._limit(portal, is_search=request.path.rstrip("/").endswith("/search"))
             if limited is not None:
                 self.refused += 1
                 return limited
@@ -102,17 +103,18 @@ class HubspotSandbox(Sandbox):
             "X-HubSpot-RateLimit-Interval-Milliseconds": str(_CALLS_MS),
         }
         return web.json_response(
-            served.body, status=served.status, headers={} if request.path.endswith("/search") else headers
+            served.body, status=served.status, headers={} if request.path.rstrip("/").endswith("/search") else headers
         )
 
     def _authorised(self, request: web.Request) -> Portal:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme == "Bearer":
-            for portal in self.portals.values():
-                if same(token, self.secret(portal.id, "access_token")):
+            for account, portal in {"": self.portal(PORTALS[0]), **self.portals}.items():
+                # A connection that nobody authorised in the browser has no account: it is the first one's.
+                if same(token, self.secret(account, "access_token")):
                     return portal
-            if (account := self.oauth.account_of(token)) is not None:
-                return self.portal(account)
+            if (authorised := self.oauth.account_of(token)) is not None:
+                return self.portal(authorised)
         raise Refusal(401, "INVALID_AUTHENTICATION", "Authentication credentials not found or no longer valid")
 
     def _limit(self, portal: Portal, *, is_search: bool) -> web.Response | None:
