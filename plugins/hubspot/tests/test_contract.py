@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
 from hub_hubspot import hubspot
 from hub_hubspot.sandbox import HubspotSandbox
 from hub_hubspot.sandbox.portal import ListOf
 from hub_hubspot.triggers.lists import recent_leaves
 from hub_hubspot.webhook import SIGNATURE_V3, TIMESTAMP, sign_v3
 
+from hub import ChoiceQuery, Delivery, InboundRequest
 from hub.clock import Clock
 from hub.testing.context import sandbox_context
 from hub.testing.contract import Call, Contract
@@ -38,7 +41,7 @@ class TestHubspot(Contract):
         "add_to_list": {"list_id": "31", "contact": BOB},
         "remove_from_list": {"list_id": "31", "contact": BOB},
         "set_subscription": {"email": "bob@example.test", "subscription": "7104", "status": "UNSUBSCRIBED"},
-        "send_email": {"to": "bob@example.test", "email_id": "4126643121"},
+        "send_email": {"to": "ada@example.test", "email_id": "4126643121"},
         "send_event": {"contact": BOB, "event": "order_shipped", "properties": {"carrier": "Post"}},
     }
 
@@ -82,3 +85,44 @@ async def _prove_leaving(suite: TestHubspot) -> None:
     assert first.items == []
     assert len(found[0]) == 1
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
+async def test_everything_that_is_known_of_the_api_is_asked_for_in_every_version(version: str, witness: Any) -> None:
+    """Account, actions, look-ups, enrichments, polls, histories and choices: none asks for what is not known, none is forgotten."""
+    suite, sandbox = TestHubspot(), HubspotSandbox(Clock())
+    await suite.prepare(sandbox)
+    sandbox.limits = False
+    settings = {**suite.settings, "api_version": version}
+    async with (
+        SandboxServer({"hubspot": sandbox}) as server,
+        sandbox_context(hubspot, server.url, settings) as ctx,
+    ):
+        assert hubspot.whoami
+        assert (await hubspot.whoami(ctx)).id == PORTAL
+        for name, action in hubspot.actions.items():
+            for more in _OTHER_WAYS.get(name, [{}]):
+                given = action.input.model_validate({**suite.inputs[name], **more})
+                await action.run(ctx, given)
+                if action.lookup_:
+                    assert await action.lookup_(ctx, given) is not None
+        for trigger in hubspot.triggers.values():
+            if trigger.enrich_:
+                sample = (suite.folder() / str(trigger.sample)).read_bytes()
+                request = InboundRequest("POST", "https://hub.example.test/in", {}, sample)
+                made = trigger.parse(Delivery(request, "hubspot", "crm", PORTAL, "events", 0)) if trigger.parse else ()
+                await trigger.enrich_(ctx, list(made))
+        sandbox.portal(PORTAL).lists["31"].members[BOB] = sandbox.clock.now_ms()
+        for read in (*hubspot.polls.values(), *hubspot.histories.values()):
+            assert [page async for page in read.fetch(ctx, None, 0)]
+        for choose in hubspot.choices.values():
+            await choose(ctx, ChoiceQuery(within={}))
+    for asked in witness.requests:
+        witness.check(asked)
+    assert witness.operations == {f"{one['method']} {one['path']}" for one in witness.facts["operations"]}
+
+
+_OTHER_WAYS: Mapping[str, list[dict[str, str]]] = {
+    "assign_owner": [{}, {"record": "10002", "kind": "deals"}, {"record": "10003", "kind": "tickets"}],
+    "send_email": [{"kind": "marketing"}, {"kind": "transactional"}],
+}

@@ -78,6 +78,16 @@ async def test_more_forms_than_a_page_are_all_asked(portal: Portal, context: Con
     assert (found.submission_id, found.email, found.page_url) == ("last", None, None)
 
 
+async def test_a_watched_form_that_is_not_there_is_said(
+    context: ContextMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = f"{7:036}"
+    async with context({"watched_forms": f"{gone},f0000000-0000-4000-8000-000000000000"}) as ctx:
+        with caplog.at_level(logging.WARNING):
+            assert await polled(ctx, "form_submitted") == []
+    assert [record.__dict__["forms"] for record in caplog.records] == [[gone]]
+
+
 async def test_the_past_of_forms_goes_on_at_any_page(portal: Portal, context: ContextMaker) -> None:
     for form in range(2):
         for number in range(120):
@@ -213,6 +223,13 @@ async def test_lists_that_are_gone_or_too_large_are_left_out_and_said(
             [page] = [page async for page in lists.recent_leaves.fetch(ctx, None, 0)]
     assert set(lists.remembered(page.cursor)) == {"33"}
     assert {record.__dict__["list"] for record in caplog.records} == {"31", "404"}
+
+
+@pytest.mark.parametrize("name", ["list_joined", "list_left"])
+async def test_where_no_list_is_watched_that_is_said(name: str, context: ContextMaker) -> None:
+    async with context() as ctx:
+        with pytest.raises(Rejected, match="watched_lists"):
+            await polled(ctx, name)
 
 
 async def test_a_list_that_is_no_longer_watched_is_forgotten(portal: Portal, context: ContextMaker) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
@@ -18,6 +19,8 @@ from hub_hubspot.connector import FORMS, hubspot
 from hub_hubspot.paths import path
 from hub_hubspot.reading import ENDED
 from hub_hubspot.triggers.changes import Moment, Payload, named
+
+logger = logging.getLogger(__name__)
 
 # All four types; without them HubSpot tells of its own forms only. (airbytehq/airbyte#49140)
 _ALL_TYPES = "all"
@@ -140,10 +143,17 @@ async def forms(ctx: ActionContext) -> AsyncIterator[Form]:
     """The forms that are watched: those of the setting, else all whose submissions can be asked for."""
     watched = set(named(ctx.settings, "watched_forms"))
     query = {"limit": str(_FORMS_AT_ONCE), "formTypes": _ALL_TYPES}
+    found = set()
     async for page in paged(ctx, path(ctx.settings, "forms"), query, _FormPage):
         for form in page.results:
             if form.form_type != _UNASKED and (not watched or form.id in watched):
+                found.add(form.id)
                 yield form
+    if missing := sorted(watched - found):
+        logger.warning(
+            "watched forms are not there",
+            extra={"what": "forms_left_out", "connection_id": ctx.connection_id, "forms": missing},
+        )
 
 
 def _submissions(ctx: ActionContext, form: str, after: str | None = None) -> AsyncIterator[_SubmissionPage]:
