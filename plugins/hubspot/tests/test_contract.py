@@ -52,9 +52,9 @@ class TestHubspot(Contract):
         ticket = portal.make("tickets", {"subject": "Broken", "hs_pipeline_stage": "1"}, now_ms)
         portal.join("tickets", ticket.id, "contacts", bob.id)
         portal.lists["31"] = ListOf("31", "Newsletter", members={bob.id: now_ms})
-        await sandbox._submission(portal, email="bob@example.test")
+        await sandbox.submission(portal, email="bob@example.test")
         for type_ in ("OPEN", "CLICK", "BOUNCE", "SPAMREPORT"):
-            await sandbox._email_event(portal, type_, "bob@example.test")
+            await sandbox.email_event(portal, type_, "bob@example.test")
 
     def test_a_poll_finds_the_same_facts_again(self, poll: str) -> None:
         """Who left a list is told by comparison with an earlier poll, so that one poll alone finds nobody."""

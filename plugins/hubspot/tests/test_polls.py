@@ -120,7 +120,7 @@ async def test_each_kind_of_e_mail_event_is_its_own_trigger(
     trigger: str, type_: str, reason: str | None, sandbox: HubspotSandbox, portal: Portal, context: ContextMaker
 ) -> None:
     for one in ("OPEN", "CLICK", "BOUNCE", "SPAMREPORT", "DELIVERED", "DEFERRED"):
-        await sandbox._email_event(portal, one, "ada@example.test", sentBy={"id": "sent-1", "created": 1})
+        await sandbox.email_event(portal, one, "ada@example.test", sentBy={"id": "sent-1", "created": 1})
     async with context() as ctx:
         [found] = await polled(ctx, trigger)
     event = hubspot.triggers[trigger].event(found, 0)
@@ -132,8 +132,8 @@ async def test_each_kind_of_e_mail_event_is_its_own_trigger(
 async def test_bounces_block_nobody_where_the_setting_says_so(
     sandbox: HubspotSandbox, portal: Portal, context: ContextMaker
 ) -> None:
-    await sandbox._email_event(portal, "BOUNCE", "ada@example.test")
-    await sandbox._email_event(portal, "SPAMREPORT", "ada@example.test")
+    await sandbox.email_event(portal, "BOUNCE", "ada@example.test")
+    await sandbox.email_event(portal, "SPAMREPORT", "ada@example.test")
     async with context({"bounces_block": "no"}) as ctx:
         [bounced] = await polled(ctx, "email_bounced")
         [reported] = await polled(ctx, "email_reported")
@@ -144,7 +144,7 @@ async def test_e_mail_events_are_read_to_the_last_page(
     sandbox: HubspotSandbox, portal: Portal, context: ContextMaker
 ) -> None:
     for number in range(2500):
-        await sandbox._email_event(portal, "OPEN", f"p{number}@example.test")
+        await sandbox.email_event(portal, "OPEN", f"p{number}@example.test")
     async with context() as ctx:
         found = await polled(ctx, "email_opened")
     assert len({one.event_id for one in found}) == 2500

@@ -10,7 +10,7 @@ from hub import ActionContext, Chosen, ConsentSignal, ConsentState, Effect, Mess
 from hub.events import Json
 from hub_hubspot.actions.fields import Email, Input, Properties, number, texts
 from hub_hubspot.client import Answer, read
-from hub_hubspot.connector import MARKETING_EMAIL, TRANSACTIONAL_EMAIL, hubspot
+from hub_hubspot.connector import MARKETING_EMAIL, hubspot
 from hub_hubspot.paths import path
 
 
@@ -76,7 +76,8 @@ _THROTTLED_S = 60.0
     effect=Effect.KEYED,
     message=Message(channel="email", to=lambda email: email.to),
     provides="email.send",
-    scopes=[MARKETING_EMAIL, TRANSACTIONAL_EMAIL],
+    # Transactional ones want `transactional-email` instead.
+    scopes=[MARKETING_EMAIL],
 )
 async def send_email(ctx: ActionContext, input: EmailInput) -> EmailOutput:
     """Send one e-mail; HubSpot sends at most one for each `sendId`, which is the step's own key."""

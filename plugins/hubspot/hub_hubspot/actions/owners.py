@@ -11,7 +11,7 @@ from hub import ActionContext, Chosen, Effect, NotFound
 from hub_hubspot import client
 from hub_hubspot.actions.fields import Contact, Input
 from hub_hubspot.choices import Owner, owners
-from hub_hubspot.connector import CONTACTS_WRITE, DEALS_WRITE, OWNERS_READ, TICKETS, hubspot
+from hub_hubspot.connector import CONTACTS_WRITE, OWNERS_READ, hubspot
 
 
 class AssignInput(Input):
@@ -44,7 +44,8 @@ class AssignOutput(BaseModel):
     output=AssignOutput,
     effect=Effect.IDEMPOTENT,
     provides="crm.assign",
-    scopes=[OWNERS_READ, CONTACTS_WRITE, DEALS_WRITE, TICKETS],
+    # Deals and tickets want the scope of theirs besides.
+    scopes=[OWNERS_READ, CONTACTS_WRITE],
     cost=2,
 )
 async def assign_owner(ctx: ActionContext, input: AssignInput) -> AssignOutput:

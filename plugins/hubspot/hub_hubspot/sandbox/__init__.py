@@ -19,7 +19,7 @@ from hub.testing.oauth import OAuthServer
 from hub.testing.sandbox import Sandbox
 from hub_hubspot.sandbox import crm, marketing, telling
 from hub_hubspot.sandbox.portal import Fields, ListOf, Portal, Refusal, Row
-from hub_hubspot.sandbox.serving import Asked, Served
+from hub_hubspot.sandbox.serving import Asked
 
 PORTALS = ("62515", "70001")
 _CALLS, _CALLS_MS = 100, 10_000
@@ -54,7 +54,7 @@ class HubspotSandbox(Sandbox):
     def portal(self, id: str) -> Portal:
         """The account of that id, opened if need be with owners, lists, a form, an e-mail and a subscription type."""
         if id not in self.portals:
-            self.portals[id] = _furnished(id, self.clock.now_ms())
+            self.portals[id] = _furnished(id)
         return self.portals[id]
 
     def routes(self) -> Iterable[web.RouteDef]:
@@ -65,13 +65,13 @@ class HubspotSandbox(Sandbox):
         ]
         by_hand: dict[str, Callable[..., Awaitable[Fields]]] = {
             "portal": self._open,
-            "contact": self._contact,
+            "contact": self.contact,
             "ticket": partial(self._record, "tickets"),
             "deal": partial(self._record, "deals"),
-            "delete": self._delete,
-            "submission": self._submission,
-            "email_event": self._email_event,
-            "workflow": self._workflow,
+            "delete": self.delete,
+            "submission": self.submission,
+            "email_event": self.email_event,
+            "workflow": self.workflow,
         }
         return [
             *self.oauth.routes(),
@@ -243,7 +243,7 @@ class HubspotSandbox(Sandbox):
     async def _open(self, portal: Portal) -> Fields:
         return {"portal_id": portal.id}
 
-    async def _contact(self, portal: Portal, **properties: str) -> Fields:
+    async def contact(self, portal: Portal, **properties: str) -> Fields:
         """Somebody is put in, or the one with this `email` is changed."""
         return await self._record("contacts", portal, **properties)
 
@@ -251,7 +251,7 @@ class HubspotSandbox(Sandbox):
         now, named, contact = self.clock.now_ms(), fields.pop("id", None), fields.pop("contact_id", None)
         row = portal.rows[kind].get(str(named)) if named else None
         if kind == "contacts" and row is None and fields.get("email"):
-            row = portal._by("contacts", "email", fields["email"])
+            row = portal.holder("contacts", "email", fields["email"])
         if row is None:
             row = portal.make(kind, fields, now)
             self._tell(portal, [self._creation(portal, kind, row, "CRM_UI")])
@@ -261,7 +261,7 @@ class HubspotSandbox(Sandbox):
             portal.join(kind, row.id, "contacts", str(contact))
         return portal.shown(kind, row, fields)
 
-    async def _delete(self, portal: Portal, id: str, privacy: bool = False) -> Fields:
+    async def delete(self, portal: Portal, id: str, privacy: bool = False) -> Fields:
         """A contact is deleted; for privacy, HubSpot tells of it in both ways."""
         portal.find("contacts", str(id))
         del portal.rows["contacts"][str(id)]
@@ -271,7 +271,7 @@ class HubspotSandbox(Sandbox):
         self._tell(portal, [self.event(portal.id, type_, objectId=int(id), changeFlag="DELETED") for type_ in types])
         return {"id": id}
 
-    async def _submission(self, portal: Portal, form: str | None = None, **values: str | list[str]) -> Fields:
+    async def submission(self, portal: Portal, form: str | None = None, **values: str | list[str]) -> Fields:
         """Somebody fills in a form; without `form` it is the first."""
         form = form or portal.forms[0]["id"]
         pairs = [(n, one) for n, value in values.items() for one in (value if isinstance(value, list) else [value])]
@@ -284,7 +284,7 @@ class HubspotSandbox(Sandbox):
         portal.submissions.setdefault(form, []).append(made)
         return made
 
-    async def _email_event(self, portal: Portal, type: str, recipient: str, **more: Any) -> Fields:
+    async def email_event(self, portal: Portal, type: str, recipient: str, **more: Any) -> Fields:
         """Something became of an e-mail: `type` is `OPEN`, `CLICK`, `BOUNCE`, `SPAMREPORT`, …"""
         made = {
             "id": f"e0000000-0000-4000-8000-{portal.next_id():>012}",
@@ -299,7 +299,7 @@ class HubspotSandbox(Sandbox):
         portal.email_events.append(made)
         return made
 
-    async def _workflow(self, portal: Portal, **body: Any) -> Fields:
+    async def workflow(self, portal: Portal, **body: Any) -> Fields:
         """A workflow sends a webhook: one object, signed by version 2."""
         address = self.addresses[portal.id]
         return {"status": await self.tell(address, body, portal=portal.id, versions=["v2"])}
@@ -316,7 +316,7 @@ def _throttled(policy: str) -> web.Response:
     return web.json_response(body, status=429)
 
 
-def _furnished(id: str, now_ms: int) -> Portal:
+def _furnished(id: str) -> Portal:
     portal = Portal(id)
     teams = [{"id": "9", "name": "Sales", "primary": True}]
     for number, name in enumerate(("Ayşe", "Ben", "Chloé"), start=1):
@@ -345,4 +345,4 @@ def _furnished(id: str, now_ms: int) -> Portal:
     return portal
 
 
-__all__ = ["HubspotSandbox", "Portal", "Served"]
+__all__ = ["HubspotSandbox", "Portal"]

@@ -116,12 +116,13 @@ class Portal:
 
     def find(self, kind: str, name: str, by: str | None = None) -> Row:
         """A record by its id or a unique property. Raises Refusal."""
-        row = self.rows[kind].get(name) if by is None else self._by(kind, by, name)
+        row = self.rows[kind].get(name) if by is None else self.holder(kind, by, name)
         if row is None:
             raise Refusal(404, "OBJECT_NOT_FOUND", f"Object not found. objectId: {name}")
         return row
 
-    def _by(self, kind: str, property_: str, value: str) -> Row | None:
+    def holder(self, kind: str, property_: str, value: str) -> Row | None:
+        """The record whose property has this value, in any case; a contact's further addresses count as well."""
         wanted = value.lower()
         for row in self.rows[kind].values():
             extra = row.properties.get("hs_additional_emails", "").split(";") if property_ == "email" else []
@@ -137,7 +138,7 @@ class Portal:
             missing = ["email"]
         if missing:
             raise _invalid(f"required properties are missing: {missing}", missing, "MISSING_REQUIRED_PROPERTY")
-        if kind == "contacts" and (taken := self._by(kind, "email", properties.get("email", ""))):
+        if kind == "contacts" and (taken := self.holder(kind, "email", properties.get("email", ""))):
             raise Refusal(409, "CONFLICT", f"Contact already exists. Existing ID: {taken.id}")
         row = Row(self.next_id(), now_ms, now_ms)
         self.rows[kind][row.id] = row
