@@ -272,7 +272,7 @@ class Ingest:
     ) -> Incoming:
         """What will be stored of a verified call. What cannot be read is kept as it came, with the reason."""
         now_ms = self._clock.now_ms()
-        app_id = owner.id if isinstance(owner, App) else None
+        app_id = owner.id if isinstance(owner, App) else owner.app_id
         found = (
             owner
             if isinstance(owner, Connection)
@@ -323,9 +323,11 @@ class Ingest:
 
     def _new_event(self, connector: Connector, event: Event, found: Connection | None, app_id: str | None) -> NewEvent:
         if event.account is not None and (found is None or event.account != found.account):
-            found = self._connections.of_account(connector.name, event.account, app_id)
+            # Whoever knows the secret of one account says nothing for another; those of an app share its secret.
+            found = self._connections.of_account(connector.name, event.account, app_id) if app_id else None
         if found is None:
-            return NewEvent(event, "", "", stage="unconnected", note="nobody connected this account")
+            note = "nobody connected this account" + ("" if app_id else " under an app that this address is of")
+            return NewEvent(event, "", "", stage="unconnected", note=note)
         trigger = connector.triggers[event.type.partition(".")[2]]
         return NewEvent(event, found.id, found.name, stage="enrich" if trigger.enrich_ else "route")
 

@@ -192,7 +192,9 @@ async def _claim_facts(c: Connection, fresh: Sequence[Incoming]) -> set[str]:
 
 
 def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
-    return (new.connection_id or delivery.scope, f"fact:{new.event.type}:{new.event.fact_id}")
+    # Of accounts that nobody connected, several may have a fact of one name.
+    scope = new.connection_id or f"{delivery.scope}|{new.event.account or ''}"
+    return (scope, f"fact:{new.event.type}:{new.event.fact_id}")
 
 
 async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: set[str]) -> None:

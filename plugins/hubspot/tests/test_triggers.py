@@ -256,15 +256,6 @@ async def place() -> AsyncIterator[Place]:
         yield Place(hub, sandbox)
 
 
-async def test_a_hundred_events_of_several_accounts_find_their_connections(place: Place) -> None:
-    await place.hub.connections.add("hubspot", "other", {"portal_id": OTHER}, sandbox=True)
-    events = [event("contact.creation", n, portal=(PORTAL, OTHER, "1")[n % 3]) for n in range(100)]
-    assert await place.send(events) == 200
-    made = await place.events()
-    found = [one["connection"] or one["stage"] for one in made]
-    assert {name: found.count(name) for name in set(found)} == {"hubspot": 34, "other": 33, "unconnected": 33}
-
-
 async def test_a_delivery_that_comes_again_reordered_and_doubled_makes_no_second_event(place: Place) -> None:
     events = [event("contact.creation", n) for n in range(5)]
     assert await place.send(events) == 200
@@ -273,20 +264,22 @@ async def test_a_delivery_that_comes_again_reordered_and_doubled_makes_no_second
     assert len(await place.events()) == 5
 
 
-async def test_an_app_serves_all_its_accounts_at_one_address(place: Place) -> None:
+async def test_a_hundred_events_of_several_accounts_find_their_connections(place: Place) -> None:
+    # given an app with two accounts, and one that stands alone
     connections = place.hub.connections
     app = await connections.add_app("hubspot", "ours", {"client_id": "c-1", "client_secret": "app-secret"})
-    token = sandbox_secret("hubspot", OTHER, "access_token")
-    connector, kind, _ = await connections.prepared("hubspot", "app-one", {}, sandbox=True, auth="oauth2", app="ours")
-    await connections.insert(
-        connector, kind, "app-one", OTHER, {"api_version": "2026-03", "access_token": token}, sandbox=True, app="ours"
-    )
-    address = connections.inbound_url(app)
-    assert address
-    body = telling.written([event("contact.creation", 1, portal=OTHER), event("contact.creation", 2, portal=PORTAL)])
-    sent = telling.Delivery(address, body, ("v1", "v3"), OTHER, True)
+    for name, portal in (("app-one", OTHER), ("app-two", "90210")):
+        token = sandbox_secret("hubspot", portal, "access_token")
+        connector, kind, _ = await connections.prepared("hubspot", name, {}, sandbox=True, auth="oauth2", app="ours")
+        values = {"api_version": "2026-03", "access_token": token}
+        await connections.insert(connector, kind, name, portal, values, sandbox=True, app="ours")
+
+    # when HubSpot calls the app's address about these, and about one that nobody connected
+    portals = (OTHER, "90210", PORTAL, "1")
+    body = telling.written([event("contact.creation", n, portal=portals[n % 4]) for n in range(100)])
+    sent = telling.Delivery(connections.inbound_url(app), body, ("v1", "v3"), OTHER, True)
     headers = telling.headers(sent, "app-secret", place.hub.clock.now_ms())
-    await place.hub.ingest.receive(
+    reply = await place.hub.ingest.receive(
         "hubspot",
         app.inbound_key,
         method="POST",
@@ -294,9 +287,18 @@ async def test_an_app_serves_all_its_accounts_at_one_address(place: Place) -> No
         headers={name.lower(): value for name, value in headers.items()},
         body=body,
     )
-    made = {one["connection"] or one["stage"] for one in await place.events()}
-    # The first account has a connection of its own, which is not this app's.
-    assert made == {"app-one", "unconnected"}
+
+    # then each account's go to its connection, and those of others to none
+    assert reply.status == 200
+    found = [one["connection"] or one["stage"] for one in await place.events()]
+    assert {name: found.count(name) for name in set(found)} == {"app-one": 25, "app-two": 25, "unconnected": 50}
+
+
+async def test_who_knows_one_account_s_secret_says_nothing_for_another(place: Place) -> None:
+    await place.hub.connections.add("hubspot", "other", {"portal_id": OTHER}, sandbox=True)
+    assert await place.send([event("contact.creation", n, portal=(PORTAL, OTHER)[n]) for n in range(2)]) == 200
+    assert {one["connection"] or one["stage"] for one in await place.events()} == {"hubspot", "unconnected"}
+
 
 
 async def test_events_are_filled_in_before_recipes_see_them() -> None:
