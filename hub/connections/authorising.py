@@ -274,6 +274,7 @@ class Authorising:
         got = await self._book.tokens.exchange(name, connector, kind, values, asked, sandbox=sandbox)
         kept = {k: v for k, v in values.items() if k not in {"client_id", "client_secret"}} | dict(got.secrets)
         whose = await self._book.whose(connector, kind, name, {**values, **kept}, sandbox=sandbox)
+        kept |= whose.fields
         wanted: list[str] = from_json(row["scopes"])
         # A vendor that does not say what it granted granted what was asked for (RFC 6749 § 5.1).
         granted = got.scopes if got.scopes is not None else frozenset(wanted)

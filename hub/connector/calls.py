@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
@@ -76,6 +76,8 @@ class Account:
     title: str
     zone: str | None = None
     currency: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """What is learnt when it is authorised in the browser and calls need from then on, such as its data centre: settings."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from hub.cli import app
 from hub.cli.checkup_store import in_database
 from hub.clock import Clock
 from hub.connections.authorising import Authorising, Begun
+from hub.connector import Account
 from hub.errors import AuthExpired, ConfigError
 from hub.plugins import load_plugins
 from hub.process import open_hub
@@ -363,6 +364,23 @@ async def test_nobody_waits_for_ever_for_a_plugin_that_fails_or_a_process_that_d
     place.hub.clock.offset_ms += 600_001
     # then it is over for who waits
     assert (await place.state(left))[0] == "expired"
+
+
+async def test_what_is_learnt_of_the_account_is_kept_with_its_settings(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def somewhere(ctx: Any) -> Account:
+        return Account(id="main", title="A club", fields={"region": "eu7"})
+
+    monkeypatch.setattr("tests.club.club.whoami", somewhere)
+    await place.connected()
+    connection = await place.hub.connections.by_name("club")
+    assert (await place.hub.connections.context(connection)).settings == {"region": "eu7"}
+    # and learnt anew when it is authorised again
+    _, begun = await place.call("POST", "/api/v1/connections/club/authorise", {})
+    async with browser() as person:
+        assert (await person.through(begun))[0] == 200
+    assert (await place.hub.connections.by_name("club")).settings == {"region": "eu7"}
 
 
 async def test_the_account_must_be_the_same_when_it_is_authorised_again(place: Place) -> None:
