@@ -129,11 +129,11 @@ class Ingest:
             url = f"{self._public_url}{path}{f'?{query}' if query else ''}"
             request = InboundRequest(method, url, headers, body, self._clock.now_ms())
             secrets = await self._secrets(owner)
-            if not secrets:
-                raise SignatureError(f"no secret is configured; it needs one of {', '.join(webhook.secrets)}")
-            greeting = webhook.handshake(request, secrets)
+            greeting = webhook.handshake(request, secrets) if secrets or webhook.greets_first else None
             if greeting is not None:
                 return greeting
+            if not secrets:
+                raise SignatureError(f"no secret is configured; it needs one of {', '.join(webhook.secrets)}")
             webhook.verify(request, secrets)
         except IngressError as error:
             self._refuse(connector_name, key, error, headers, len(body))

@@ -62,6 +62,8 @@ class Webhook:
     """
 
     secrets: tuple[str, ...] = ()
+    greets_first: bool = False
+    """The vendor tries the address before it tells the secret: `handshake` is then asked also while there is none."""
 
     def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
         """Raise SignatureError (or StaleError) unless the vendor made this call.

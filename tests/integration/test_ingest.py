@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from hub.connector import Reply
 from hub.errors import StoreUnavailable
 from hub.ingest import Refused
 from hub.store import deliveries, views
 from hub.store.pools import PostgresPool
-from tests.acme import signed
+from tests.acme import acme, signed
 
 SIGN_UP = {"id": "s-1", "email": "Ada@Example.com", "phone": "+14155550100", "first_name": "Ada"}
 
@@ -149,6 +150,27 @@ async def test_without_a_configured_secret_every_call_is_refused(running: Callab
         await it.hub.connections.add("acme", "bare", {"account": "bare", "token": "t"})
         with pytest.raises(Refused, match="no secret is configured"):
             await it.deliver("signed_up", SIGN_UP, connection="bare", secret="")
+
+
+@pytest.mark.parametrize(("greets_first", "answered"), [(True, 200), (False, 401)])
+async def test_a_vendor_that_tries_the_address_before_it_tells_the_secret_is_answered(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, greets_first: bool, answered: int
+) -> None:
+    webhook = acme.webhook
+    assert webhook is not None
+    monkeypatch.setattr(webhook, "greets_first", greets_first)
+    monkeypatch.setattr(webhook, "handshake", lambda call, secrets: Reply() if call.method == "HEAD" else None)
+    async with running(sqlite_url, work=False) as it:
+        bare = await it.hub.connections.add("acme", "bare", {"account": "bare", "token": "t"})
+        call = {"query": "", "headers": {}, "body": b""}
+        try:
+            status = (await it.hub.ingest.receive("acme", bare.inbound_key, method="HEAD", **call)).status
+        except Refused:
+            status = 401
+        assert status == answered
+        with pytest.raises(Refused, match="no secret is configured"):
+            await it.hub.ingest.receive("acme", bare.inbound_key, method="POST", **call)
+        assert await _deliveries(it) == []
 
 
 @pytest.mark.parametrize(
