@@ -1,0 +1,9 @@
+"""Mailchimp Marketing: audiences and their members, campaigns and their reports, carts and orders."""
+
+from __future__ import annotations
+
+# Importing these declares triggers, polls, actions and choices on the connector.
+from hub_mailchimp.marketing import activity, campaigns, carts, choices, members, polls, triggers
+from hub_mailchimp.marketing.connector import mailchimp
+
+__all__ = ["activity", "campaigns", "carts", "choices", "mailchimp", "members", "polls", "triggers"]

@@ -1,0 +1,101 @@
+"""What a recipe's author may choose from: audiences, segments, tags, merge fields, templates, stores.
+
+Steps of customer journeys cannot be listed. (Swagger 3.0.55 has only their trigger.)
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from hub import ActionContext, Choice, ChoicePage, ChoiceQuery, Rejected
+from hub_mailchimp.marketing.client import PAGE_SIZE, Answer, read_json
+from hub_mailchimp.marketing.connector import mailchimp
+
+
+class _Named(Answer):
+    id: int | str
+    name: str = ""
+    type: str = ""
+
+
+class _Field(Answer):
+    tag: str
+    name: str = ""
+    type: str = ""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+async def _page(
+    ctx: ActionContext, query: ChoiceQuery, path: str, name: str, model: type[A], params: dict[str, str] | None = None
+) -> tuple[list[A], str | None]:
+    """One page of a collection, and the offset of the next."""
+    offset = int(query.cursor or "0")
+    asked = {
+        **(params or {}),
+        "exclude_fields": f"_links,{name}._links",
+        "count": str(PAGE_SIZE),
+        "offset": str(offset),
+    }
+    answer = (await ctx.http.request("GET", path, params=asked)).json()
+    found = [read_json(model, one) for one in answer[name]]
+    return found, str(offset + PAGE_SIZE) if len(found) == PAGE_SIZE else None
+
+
+def _audience(query: ChoiceQuery) -> str:
+    audience = query.within.get("list_id", "")
+    if not audience:
+        raise Rejected("choose the audience first (list_id)")
+    return audience
+
+
+def _fits(label: str, query: ChoiceQuery) -> bool:
+    return query.search.lower() in label.lower()
+
+
+def _named(found: list[_Named], query: ChoiceQuery, cursor: str | None) -> ChoicePage:
+    return ChoicePage([Choice(str(o.id), o.name, o.type) for o in found if _fits(o.name, query)], cursor)
+
+
+@mailchimp.choose("lists")
+async def lists(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """The audiences of the account."""
+    found, cursor = await _page(ctx, query, "/lists", "lists", _Named)
+    return _named(found, query, cursor)
+
+
+@mailchimp.choose("segments")
+async def segments(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """The segments of an audience; tags are among them, as static ones."""
+    found, cursor = await _page(ctx, query, f"/lists/{_audience(query)}/segments", "segments", _Named)
+    return _named(found, query, cursor)
+
+
+@mailchimp.choose("tags")
+async def tags(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """The tags of an audience; actions take their names. Mailchimp's own search finds only how names begin."""
+    answer = (await ctx.http.request("GET", f"/lists/{_audience(query)}/tag-search")).json()
+    found = [read_json(_Named, one) for one in answer["tags"]]
+    return ChoicePage([Choice(one.name, one.name) for one in found if _fits(one.name, query)])
+
+
+@mailchimp.choose("merge_fields")
+async def merge_fields(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """The merge fields of an audience, by their tags."""
+    found, cursor = await _page(ctx, query, f"/lists/{_audience(query)}/merge-fields", "merge_fields", _Field)
+    return ChoicePage([Choice(o.tag, o.name, o.type) for o in found if _fits(f"{o.tag} {o.name}", query)], cursor)
+
+
+@mailchimp.choose("templates")
+async def templates(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """The account's own templates."""
+    found, cursor = await _page(ctx, query, "/templates", "templates", _Named, {"type": "user"})
+    return _named(found, query, cursor)
+
+
+@mailchimp.choose("stores")
+async def stores(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """The e-commerce stores of the account."""
+    found, cursor = await _page(ctx, query, "/ecommerce/stores", "stores", _Named)
+    return _named(found, query, cursor)

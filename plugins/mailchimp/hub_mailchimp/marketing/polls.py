@@ -1,0 +1,141 @@
+"""Members that changed while no webhook told: the polls of joining, leaving, changing and bouncing off, and the past.
+
+A poll cannot see what a member was before, so that who joined is told from who changed by the time of the opt-in. Nor can
+it see who changed them: what the hub itself does comes back as news, which is why only leaving is looked for by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, Field
+
+from hub import ActionContext, Json, Page
+from hub_mailchimp.marketing.client import Answer, audiences, pages, rfc3339
+from hub_mailchimp.marketing.connector import mailchimp
+from hub_mailchimp.marketing.triggers import Cleaned, Leaver, MaybeMoment, Member, Moment, member_fields
+
+# Webhooks are repeated for about 75 minutes; what they bring late is known by then, or found here.
+_EVERY_S, _OVERLAP_S = 900, 600
+# Joining changes a member too. A change so soon after it is no other.
+_SAME_CHANGE_S = 60
+
+P = TypeVar("P", bound=BaseModel)
+
+
+class _Found(Answer):
+    list_id: str
+    email_address: str
+    status: str
+    merge_fields: Mapping[str, Json] = {}
+    joined_at: MaybeMoment = Field(None, alias="timestamp_opt")
+    last_changed: Moment
+
+    def fields(self, at: Json) -> dict[str, Json]:
+        """As fields of `Member`."""
+        return member_fields(self.list_id, self.email_address, dict(self.merge_fields), at)
+
+
+async def _changed(
+    ctx: ActionContext, since_ms: int, status: str, make: Callable[[_Found], Iterable[P]], cursor: str = ""
+) -> AsyncIterator[Page[P]]:
+    """Members of a status that changed since, audience by audience; the cursor names the last audience that is done."""
+    # Both ends count whole seconds; what changes within the running one is left to the next time.
+    until = rfc3339(ctx.now_ms - 1000)
+    params = {
+        "status": status,
+        "since_last_changed": rfc3339(since_ms),
+        "before_last_changed": until,
+        "sort_field": "last_changed",
+        "sort_dir": "ASC",
+    }
+    if status == "unsubscribed":
+        # Who left long ago and changes now does not leave again.
+        params["unsubscribed_since"] = params["since_last_changed"]
+    known = sorted(await audiences(ctx))
+    for audience in known[known.index(cursor) + 1 if cursor in known else 0 :]:
+        async for found in pages(ctx, f"/lists/{audience}/members", "members", _Found, params):
+            yield Page([made for one in found for made in make(one)], cursor)
+        cursor = audience
+        yield Page([], cursor)
+
+
+def _joined(since_ms: int) -> Callable[[_Found], Iterable[Member]]:
+    def make(found: _Found) -> Iterable[Member]:
+        if found.joined_at is not None and found.joined_at.timestamp() * 1000 > since_ms:
+            yield Member.model_validate(found.fields(found.joined_at))
+
+    return make
+
+
+def _updated(found: _Found) -> Iterable[Member]:
+    joined_at = found.joined_at
+    if joined_at is None or abs((found.last_changed - joined_at).total_seconds()) > _SAME_CHANGE_S:
+        yield Member.model_validate(found.fields(found.last_changed))
+
+
+def _left(found: _Found) -> Iterable[Leaver]:
+    # What Mailchimp calls the reason here is a sentence of the person's, or of whoever took them out.
+    yield Leaver.model_validate(found.fields(found.last_changed))
+
+
+def _cleaned(found: _Found) -> Iterable[Cleaned]:
+    yield Cleaned.model_validate(found.fields(found.last_changed))
+
+
+def _is_asked(ctx: ActionContext, *, leaving: bool) -> bool:
+    return ctx.settings.get("member_poll", "leaving") in (("leaving", "all") if leaving else ("all",))
+
+
+@mailchimp.poll("member_subscribed", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
+async def joined_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Member]]:
+    """Members who joined since."""
+    if _is_asked(ctx, leaving=False):
+        async for page in _changed(ctx, since_ms, "subscribed", _joined(since_ms)):
+            yield page
+
+
+@mailchimp.poll("member_updated", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
+async def updated_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Member]]:
+    """Members who changed since, other than by joining."""
+    if _is_asked(ctx, leaving=False):
+        async for page in _changed(ctx, since_ms, "subscribed", _updated):
+            yield page
+
+
+@mailchimp.poll("member_unsubscribed", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
+async def left_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Leaver]]:
+    """Members who left since."""
+    if _is_asked(ctx, leaving=True):
+        async for page in _changed(ctx, since_ms, "unsubscribed", _left):
+            yield page
+
+
+@mailchimp.poll("member_cleaned", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
+async def cleaned_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Cleaned]]:
+    """Addresses that were taken out of use since."""
+    if _is_asked(ctx, leaving=True):
+        async for page in _changed(ctx, since_ms, "cleaned", _cleaned):
+            yield page
+
+
+@mailchimp.history("member_subscribed")
+async def joined_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Member]]:
+    """Members who joined since and are still there."""
+    async for page in _changed(ctx, since_ms, "subscribed", _joined(since_ms), cursor or ""):
+        yield page
+
+
+@mailchimp.history("member_unsubscribed")
+async def left_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Leaver]]:
+    """Members who left since and did not come back."""
+    async for page in _changed(ctx, since_ms, "unsubscribed", _left, cursor or ""):
+        yield page
+
+
+@mailchimp.history("member_cleaned")
+async def cleaned_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Cleaned]]:
+    """Addresses that were taken out of use since."""
+    async for page in _changed(ctx, since_ms, "cleaned", _cleaned, cursor or ""):
+        yield page
