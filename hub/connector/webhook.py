@@ -42,7 +42,8 @@ class InboundRequest:
                 self.body.decode(), keep_blank_values=True, strict_parsing=bool(self.body), max_num_fields=1000
             )
         except ValueError as error:
-            raise PayloadError(f"the form body cannot be read: {error}") from error
+            # Without the error's own words, which repeat the body: it is shown where bodies are not.
+            raise PayloadError("the form body cannot be read: it is no form, or has more than 1000 fields") from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import Hmac, InboundRequest, SignatureError, StaleError
+from hub import Hmac, InboundRequest, PayloadError, SignatureError, StaleError
 from hub.connector import Delivery
 
 PLAIN = Hmac(header="X-Signature", encoding="hex", prefix="sha256=", secret=("new", "old"))
@@ -85,3 +85,10 @@ def test_the_headers_of_a_signed_call_are_what_the_webhook_reads() -> None:
     request = InboundRequest("POST", "https://hub.example.com/x", headers, b"{}", NOW_MS)
     webhook.verify(request, {"s": "key"})
     assert (webhook.topic(request), webhook.account(request), webhook.delivery_id(request)) == ("paid", "main", "d-1")
+
+
+@pytest.mark.parametrize("body", [b"secret@example.com", b"a=" + b"\xff", b"&".join([b"a=1"] * 1001)])
+def test_a_form_that_cannot_be_read_is_not_repeated_in_the_reason(body: bytes) -> None:
+    with pytest.raises(PayloadError, match="is no form") as caught:
+        _ = _request(body).form
+    assert "secret" not in str(caught.value)
