@@ -21,9 +21,7 @@ CART = {
     "customer_id": "c-7",
     "email": "ada@example.test",
     "total": "59.80 EUR",
-    "lines": [
-        {"line_id": "1", "product_id": "p-1", "product_variant_id": "v-1", "quantity": 2, "price": "29.90 EUR"}
-    ],
+    "lines": [{"line_id": "1", "product_id": "p-1", "product_variant_id": "v-1", "quantity": 2, "price": "29.90 EUR"}],
 }
 
 
