@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 # Importing these declares triggers, polls, actions and choices on the connector.
-from hub_mailchimp.marketing import activity, campaigns, carts, choices, members, polls, triggers
+from hub_mailchimp.marketing import activity, campaigns, carts, choices, events, leaving, members, polls, triggers
 from hub_mailchimp.marketing.connector import mailchimp
 
-__all__ = ["activity", "campaigns", "carts", "choices", "mailchimp", "members", "polls", "triggers"]
+__all__ = [
+    "activity",
+    "campaigns",
+    "carts",
+    "choices",
+    "events",
+    "leaving",
+    "mailchimp",
+    "members",
+    "polls",
+    "triggers",
+]

@@ -8,12 +8,10 @@ Automattic/jetpack#21153.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,31 +29,20 @@ from hub import (
     ConsentSignal,
     ConsentState,
     Effect,
-    Identity,
     Json,
-    NotFound,
     Rejected,
-    RetryableError,
     SkipStep,
 )
 from hub_mailchimp.marketing.client import (
     COMPLIANCE,
     Answer,
-    Audience,
-    everything,
     member_id,
-    pages,
     read,
 )
 from hub_mailchimp.marketing.connector import mailchimp
-from hub_mailchimp.marketing.triggers import Moment
 
 BATCH_SIZE = 500
 """The most members of one call. (Marketing API, `POST /lists/{id}`)"""
-RUN = "hub_run"
-"""The property of an event that names the effect it came of."""
-# How long an event may take to appear in the list. Nothing is documented; calls themselves are given up after 20 s.
-APPEARS_WITHIN_MS = 60_000
 _SKIP_VALIDATION = {"skip_merge_validation": "true"}
 
 
@@ -78,11 +65,15 @@ MergeValue = StrictStr | StrictInt | StrictFloat | dict[str, StrictStr]
 NewStatus = Literal["subscribed", "pending", "unsubscribed", "transactional"]
 
 
-class _Input(BaseModel):
+class Input(BaseModel):
+    """What every input has in common."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Whose(_Input):
+class Whose(Input):
+    """One person in one audience."""
+
     list_id: ListId = Field(description="The audience")
     email: Email
 
@@ -92,7 +83,9 @@ class _Whose(_Input):
         return f"/lists/{self.list_id}/members/{member_id(self.email)}"
 
 
-class _Member(Answer):
+class Found(Answer):
+    """A member, as Mailchimp shows them."""
+
     id: str
     email_address: str
     status: str
@@ -107,7 +100,8 @@ class MemberOutput(BaseModel):
     status: str
 
 
-def _output(input: _Whose, status: str) -> MemberOutput:
+def output_of(input: Whose, status: str) -> MemberOutput:
+    """A member with the status that they have now."""
     return MemberOutput(list_id=input.list_id, email=input.email, member_id=member_id(input.email), status=status)
 
 
@@ -121,7 +115,7 @@ def _left(email: str) -> SkipStep:
 # -- upsert ------------------------------------------------------------------------------------------------------------
 
 
-class UpsertInput(_Whose):
+class UpsertInput(Whose):
     """Who is to be in the audience. What is not given stays as it is."""
 
     merge_fields: dict[MergeTag, MergeValue] = Field(default={}, description="By tag: {FNAME: Ada}")
@@ -153,12 +147,12 @@ async def upsert_member(ctx: ActionContext, input: UpsertInput) -> MemberOutput:
         if refused.code == COMPLIANCE:
             raise _left(input.email) from refused
         raise
-    return _output(input, read(_Member, answer).status)
+    return output_of(input, read(Found, answer).status)
 
 
 @upsert_member.simulate
 def _pretend_upsert(input: UpsertInput, now_ms: int) -> MemberOutput:
-    return _output(input, input.status_if_new)
+    return output_of(input, input.status_if_new)
 
 
 @upsert_member.describe
@@ -188,7 +182,7 @@ class _AddError(Answer):
 
 
 class _Added(Answer):
-    new_members: Sequence[_Member] = ()
+    new_members: Sequence[Found] = ()
     errors: Sequence[_AddError] = ()
 
 
@@ -224,10 +218,20 @@ def _outcome(input: AddInput, added: set[str], errors: Mapping[str, str]) -> Add
     return AddOutput(list_id=input.list_id, email=input.email, member_id=id_, outcome=outcome)
 
 
+@add_members.simulate
+def _pretend_added(input: AddInput, now_ms: int) -> AddOutput:
+    return AddOutput(list_id=input.list_id, email=input.email, member_id=member_id(input.email), outcome="added")
+
+
+@add_members.describe
+def _describe_add(input: AddInput) -> str:
+    return f"add {input.email} to audience {input.list_id} as {input.status_if_new}, unless they are there"
+
+
 # -- fields and tags ---------------------------------------------------------------------------------------------------
 
 
-class FieldsInput(_Whose):
+class FieldsInput(Whose):
     merge_fields: dict[MergeTag, MergeValue] = Field(min_length=1, description="By tag: {FNAME: Ada}")
 
 
@@ -242,12 +246,12 @@ async def update_merge_fields(ctx: ActionContext, input: FieldsInput) -> MemberO
     """Change merge fields of a member. Raises NotFound when the person is not in the audience."""
     body: Json = {"merge_fields": input.merge_fields}
     answer = await ctx.http.request("PATCH", input.path, params=_SKIP_VALIDATION, json=body)
-    return _output(input, read(_Member, answer).status)
+    return output_of(input, read(Found, answer).status)
 
 
 @update_merge_fields.simulate
 def _pretend_fields(input: FieldsInput, now_ms: int) -> MemberOutput:
-    return _output(input, "subscribed")
+    return output_of(input, "subscribed")
 
 
 @update_merge_fields.describe
@@ -255,7 +259,7 @@ def _describe_fields(input: FieldsInput) -> str:
     return f"set {', '.join(input.merge_fields)} of {input.email} in audience {input.list_id}"
 
 
-class TagsInput(_Whose):
+class TagsInput(Whose):
     tags: list[Tag] = Field(min_length=1, max_length=100)
     quietly: bool = Field(False, description="Start none of Mailchimp's own automations")
 
@@ -302,202 +306,3 @@ def _describe_add_tags(input: TagsInput) -> str:
 @remove_tags.describe
 def _describe_remove_tags(input: TagsInput) -> str:
     return f"take the tags {', '.join(input.tags)} off {input.email} in audience {input.list_id}"
-
-
-# -- leaving -----------------------------------------------------------------------------------------------------------
-
-
-class LeaveInput(_Whose):
-    """Who is to leave the audience."""
-
-
-@mailchimp.action(
-    "unsubscribe_member",
-    title="Unsubscribe a member",
-    input=LeaveInput,
-    output=MemberOutput,
-    effect=Effect.IDEMPOTENT,
-    provides="email.unsubscribe",
-)
-async def unsubscribe_member(ctx: ActionContext, input: LeaveInput) -> MemberOutput:
-    """Unsubscribe a member; skipped when the person is not in the audience."""
-    try:
-        answer = await ctx.http.request("PATCH", input.path, json={"status": "unsubscribed"})
-    except NotFound as error:
-        raise SkipStep("already_done", "this person is not in the audience") from error
-    return _output(input, read(_Member, answer).status)
-
-
-@unsubscribe_member.simulate
-def _pretend_unsubscribed(input: LeaveInput, now_ms: int) -> MemberOutput:
-    return _output(input, "unsubscribed")
-
-
-@unsubscribe_member.describe
-def _describe_unsubscribe(input: LeaveInput) -> str:
-    return f"unsubscribe {input.email} from audience {input.list_id}"
-
-
-@mailchimp.action(
-    "archive_member",
-    title="Archive a member",
-    input=LeaveInput,
-    output=MemberOutput,
-    effect=Effect.IDEMPOTENT,
-    provides="audience.remove",
-)
-async def archive_member(ctx: ActionContext, input: LeaveInput) -> MemberOutput:
-    """Take a member out of the audience; they can be added again. Nothing is deleted."""
-    try:
-        await ctx.http.request("DELETE", input.path)
-    except (NotFound, Rejected) as refused:
-        # Who is archived already is refused, with 404 or 405 by different reports: look.
-        if refused.status not in (404, 405):
-            raise
-        try:
-            member = read(_Member, await ctx.http.request("GET", input.path))
-        except NotFound:
-            raise SkipStep("already_done", "this person is not in the audience") from refused
-        if member.status != "archived":
-            raise refused from None
-    return _output(input, "archived")
-
-
-@archive_member.simulate
-def _pretend_archived(input: LeaveInput, now_ms: int) -> MemberOutput:
-    return _output(input, "archived")
-
-
-@archive_member.describe
-def _describe_archive(input: LeaveInput) -> str:
-    return f"archive {input.email} in audience {input.list_id}"
-
-
-@mailchimp.forget
-async def forget(ctx: ActionContext, person: Identity) -> None:
-    """Unsubscribe a person from every audience of the account, also those that the connection is not about.
-
-    They stay there as unsubscribed, so that no later import writes to them. Deleting for good is left to people: Mailchimp
-    never takes such an address again.
-    """
-    if not person.email:
-        return
-    for audience in await everything(ctx, "/lists", "lists", Audience, {"email": person.email}):
-        try:
-            await ctx.http.request(
-                "PATCH", f"/lists/{audience.id}/members/{member_id(person.email)}", json={"status": "unsubscribed"}
-            )
-        except NotFound:
-            continue  # they left meanwhile
-        except Rejected as refused:
-            # Of who bounced or complained the status is Mailchimp's own; nothing is sent to them.
-            if refused.code != COMPLIANCE:
-                raise
-
-
-# -- events and journeys -----------------------------------------------------------------------------------------------
-
-
-class EventInput(_Whose):
-    name: str = Field(min_length=2, max_length=30, description="What kind of event: cart_abandoned")
-    properties: dict[str, str] = Field(default={}, description="More about it, as texts")
-    occurred_at: AwareDatetime | None = Field(None, description="When; without it: when it is sent")
-    quietly: bool = Field(False, description="Start none of Mailchimp's own automations")
-
-
-class EventOutput(BaseModel):
-    list_id: str
-    email: str
-    name: str
-
-
-class _Event(Answer):
-    name: str = ""
-    occurred_at: Moment
-    properties: Mapping[str, Json] | Sequence[Json] = {}
-    """An empty list stands for no properties at vendors that are written in PHP; nothing is documented."""
-
-    @property
-    def run(self) -> Json:
-        """The effect it came of."""
-        return self.properties.get(RUN) if isinstance(self.properties, Mapping) else None
-
-
-@mailchimp.action(
-    "add_event", title="Add an event to a member", input=EventInput, output=EventOutput, effect=Effect.RECONCILABLE
-)
-async def add_event(ctx: ActionContext, input: EventInput) -> EventOutput:
-    """Add an event to a member, by which Mailchimp's own automations can start."""
-    body: Json = {
-        "name": input.name,
-        "properties": {**input.properties, RUN: ctx.reference},
-        "is_syncing": input.quietly,
-        "occurred_at": _occurred_at(ctx, input).isoformat(),
-    }
-    await ctx.http.request("POST", f"{input.path}/events", json=body)
-    return _event(input, 0)
-
-
-@add_event.lookup
-async def added_before(ctx: ActionContext, input: EventInput) -> EventOutput | None:
-    """The event that an earlier call added, by our reference in its properties."""
-    try:
-        async for found in pages(ctx, f"{input.path}/events", "events", _Event):
-            if any(one.name == input.name and one.run == ctx.reference for one in found):
-                return _event(input, 0)
-    except NotFound:
-        return None  # nobody of that name could have got an event
-    wait_ms = ctx.intended_at_ms + APPEARS_WITHIN_MS - ctx.now_ms
-    if wait_ms > 0:
-        raise RetryableError("too early to say that Mailchimp has no such event", retry_after_s=wait_ms / 1000)
-    return None
-
-
-@add_event.simulate
-def _event(input: EventInput, now_ms: int) -> EventOutput:
-    return EventOutput(list_id=input.list_id, email=input.email, name=input.name)
-
-
-@add_event.describe
-def _describe_event(input: EventInput) -> str:
-    return f"add the event {input.name} to {input.email} in audience {input.list_id}"
-
-
-def _occurred_at(ctx: ActionContext, input: EventInput) -> datetime:
-    """When it happened: of an event without a time when the first attempt was made, the same at each repeat."""
-    at_ms = ctx.intended_at_ms or ctx.now_ms
-    return input.occurred_at or datetime.fromtimestamp(at_ms // 1000, UTC)
-
-
-class JourneyInput(_Input):
-    """A step of a journey that begins with "Customer Journeys API"; both ids stand in its settings at Mailchimp."""
-
-    journey_id: int = Field(gt=0)
-    step_id: int = Field(gt=0)
-    email: Email = Field(description="Must be in the journey's audience")
-
-
-class JourneyOutput(BaseModel):
-    journey_id: int
-    step_id: int
-    email: str
-
-
-@mailchimp.action(
-    "start_journey_step", title="Start a step of a customer journey", input=JourneyInput, output=JourneyOutput
-)
-async def start_journey_step(ctx: ActionContext, input: JourneyInput) -> JourneyOutput:
-    """Start a step of a customer journey for a person. Whether it was started cannot be looked up: at most once."""
-    path = f"/customer-journeys/journeys/{input.journey_id}/steps/{input.step_id}/actions/trigger"
-    await ctx.http.request("POST", path, json={"email_address": input.email})
-    return _started(input, 0)
-
-
-@start_journey_step.simulate
-def _started(input: JourneyInput, now_ms: int) -> JourneyOutput:
-    return JourneyOutput(journey_id=input.journey_id, step_id=input.step_id, email=input.email)
-
-
-@start_journey_step.describe
-def _describe_journey(input: JourneyInput) -> str:
-    return f"start step {input.step_id} of journey {input.journey_id} for {input.email}"
