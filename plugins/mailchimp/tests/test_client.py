@@ -153,6 +153,12 @@ def test_a_problem_of_marketing_is_told_by_its_title_and_without_the_person(
     assert "ada@" not in str(found)
 
 
+def test_a_title_that_nobody_knows_is_not_passed_on() -> None:
+    found = meaning(mailchimp, answer(400, problem("ada@example.test is bad", 400)))
+    assert isinstance(found, Rejected)
+    assert (found.code, found.request_id) == (None, "i-1")
+
+
 @pytest.mark.parametrize(
     ("status", "error"), [(403, RateLimited), (429, RateLimited), (404, NotFound), (502, OutcomeUnknown)]
 )

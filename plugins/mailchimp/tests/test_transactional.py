@@ -410,4 +410,4 @@ def test_what_cannot_be_read_is_said_without_the_person(delivered: Delivered, ev
 
 def test_the_sandbox_seals_as_the_vectors_do() -> None:
     for vector in facts("signatures")["transactional"]:
-        assert seal(vector["webhook_key"], vector["url"], vector["form"]["mandrill_events"]) == vector["expected"]
+        assert seal(vector["webhook_key"], vector["url"], vector["form"]) == vector["expected"]

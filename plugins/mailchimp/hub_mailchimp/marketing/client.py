@@ -184,7 +184,7 @@ def classify(response: Response) -> ConnectorError | None:
         return None
     title, instance = str(problem.get("title", "")), problem.get("instance")
     kind, sentence = _SENTENCES.get(title) or _by_status(response.status, problem)
-    return kind(sentence, code=title or None, request_id=str(instance) if instance else None)
+    return kind(sentence, code=title if title in _SENTENCES else None, request_id=str(instance) if instance else None)
 
 
 def _problem(response: Response) -> Mapping[str, Json]:

@@ -147,7 +147,8 @@ class MailchimpSandbox(Sandbox):
 
     async def _metadata(self, request: web.Request) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        account = self.oauth.account_of(token) if scheme == "OAuth" else None
+        generated = (name for name in self.accounts if token == self.secret(name, "access_token"))
+        account = next(generated, None) or self.oauth.account_of(token) if scheme == "OAuth" else None
         if account is None:
             return web.json_response({"error": "invalid_token"})
         endpoint = f"https://{DATA_CENTRE}.api.mailchimp.com"

@@ -10,7 +10,7 @@ import hmac
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import date
 from typing import Any
 from urllib.parse import urlencode
@@ -252,8 +252,9 @@ class MandrillSandbox(Sandbox):
 
     async def _post(self, url: str, events: str, key: str) -> int:
         """One call, again when it was not taken."""
-        body = urlencode({"mandrill_events": events}).encode()
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Mandrill-Signature": seal(key, url, events)}
+        form = {"mandrill_events": events}
+        body = urlencode(form).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Mandrill-Signature": seal(key, url, form)}
         status = 0
         for _ in range(1 + REPEATS):
             status = await self.post(url, body, headers)
@@ -268,9 +269,10 @@ class MandrillSandbox(Sandbox):
             return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
 
 
-def seal(key: str, url: str, events: str) -> str:
-    """The signature of a call whose form has the one field that there is."""
-    code = hmac.HMAC(key.encode(), digestmod=hashlib.sha1)
-    for part in (url, "mandrill_events", events):
-        code.update(part.encode())
+def seal(key: str, url: str, form: Mapping[str, str]) -> str:
+    """The signature of a call with these fields."""
+    code = hmac.HMAC(key.encode(), url.encode(), hashlib.sha1)
+    for name in sorted(form):
+        code.update(name.encode())
+        code.update(form[name].encode())
     return b64encode(code.digest()).decode()
