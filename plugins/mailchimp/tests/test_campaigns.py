@@ -111,6 +111,16 @@ async def test_what_the_checklist_names_is_said_and_nothing_is_sent(
     assert sent(marketing) == []
 
 
+async def test_a_name_that_nobody_looked_up_is_refused_before_anything_is_made(
+    marketing: MailchimpSandbox, mail: ContextMaker
+) -> None:
+    async with mail() as ctx:
+        with pytest.raises(Rejected, match="segment_id"):
+            await send_campaign.run(ctx, campaign(segment_id="Regulars"))
+    assert marketing.account("main").campaigns == {}
+    assert campaign(segment_id=9000).segment_id == "9000"
+
+
 @pytest.mark.parametrize("wrong", [{"html": None}, {"template_id": 7}, {"reply_to": "team"}, {"subject": ""}])
 def test_a_campaign_has_one_content_and_an_address_for_answers(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

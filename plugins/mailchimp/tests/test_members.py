@@ -102,7 +102,7 @@ async def test_an_address_that_mailchimp_takes_for_fake_is_rejected_without_nami
     [
         {"email": "nobody"},
         {"email": "a b@example.test"},
-        {"list_id": "../lists/x"},
+        {"list_id": ""},
         {"merge_fields": {"FNAME": True}},
         {"merge_fields": {"FNAME": None}},
         {"merge_fields": {"first name": "Ada"}},
@@ -113,6 +113,13 @@ async def test_an_address_that_mailchimp_takes_for_fake_is_rejected_without_nami
 def test_what_mailchimp_would_refuse_or_nobody_may_say_is_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         UpsertInput.model_validate({"list_id": DEFAULT_LIST, "email": ADA, **wrong})
+
+
+@pytest.mark.parametrize(("list_id", "error"), [("..", Rejected), ("../lists", NotFound), ("a/b?c#d", NotFound)])
+async def test_an_id_leads_to_no_other_place(mail: ContextMaker, list_id: str, error: type[Exception]) -> None:
+    async with mail() as ctx:
+        with pytest.raises(error):
+            await upsert_member.run(ctx, UpsertInput(list_id=list_id, email=ADA))
 
 
 # -- many at once ------------------------------------------------------------------------------------------------------
@@ -187,6 +194,8 @@ async def test_unsubscribing_who_is_not_there_is_done_already(marketing: Mailchi
         await marketing.subscribe(ADA)
         for _ in range(2):
             assert (await unsubscribe_member.run(ctx, LEAVE)).status == "unsubscribed"
+    # a change that changes nothing would be found as news
+    assert [entry.operation for entry in marketing.log] == ["update_member"]
 
 
 async def test_archiving_twice_is_as_good_as_once_and_nobody_is_skipped(
@@ -218,6 +227,7 @@ async def test_a_person_is_unsubscribed_from_every_audience_also_from_those_that
         await forget(ctx, Identity(email="nobody@example.test"))
     assert [lists[name].members[hashed(ADA)]["status"] for name in (DEFAULT_LIST, "bb22")] == ["unsubscribed"] * 2
     assert lists["cc33"].members == {}
+    assert [entry.operation for entry in marketing.log] == ["update_member", "update_member"]
 
 
 # -- events and journeys -----------------------------------------------------------------------------------------------

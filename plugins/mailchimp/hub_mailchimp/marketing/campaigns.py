@@ -25,10 +25,10 @@ _DRAFT = "save"
 class CampaignInput(BaseModel):
     """A campaign: its content is either `html` or a template. Without a segment the whole audience gets it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     list_id: ListId = Field(description="The audience")
-    segment_id: Annotated[int | None, Chosen("segments", ("list_id",))] = Field(
+    segment_id: Annotated[str | None, Chosen("segments", ("list_id",))] = Field(
         None, description="A saved segment or tag"
     )
     subject: str = Field(min_length=1, max_length=998)
@@ -37,7 +37,7 @@ class CampaignInput(BaseModel):
     from_name: str = Field(min_length=1)
     reply_to: Email
     html: str | None = None
-    template_id: Annotated[int | None, Chosen("templates")] = None
+    template_id: Annotated[str | None, Chosen("templates")] = None
     sections: dict[str, str] = Field(default={}, description="What fills the template's regions, by their names")
 
     @model_validator(mode="after")
@@ -144,7 +144,7 @@ async def _find(ctx: ActionContext) -> _Campaign | None:
 def _campaign(ctx: ActionContext, input: CampaignInput) -> Json:
     recipients: dict[str, Json] = {"list_id": input.list_id}
     if input.segment_id is not None:
-        recipients["segment_opts"] = {"saved_segment_id": input.segment_id}
+        recipients["segment_opts"] = {"saved_segment_id": _number(input.segment_id, "segment_id")}
     settings = {
         "subject_line": input.subject,
         "title": f"{input.title} {_mark(ctx)}",
@@ -159,4 +159,11 @@ def _campaign(ctx: ActionContext, input: CampaignInput) -> Json:
 def _content(input: CampaignInput) -> Json:
     if input.html is not None:
         return {"html": input.html}
-    return {"template": {"id": input.template_id, "sections": dict(input.sections)}}
+    return {"template": {"id": _number(input.template_id, "template_id"), "sections": dict(input.sections)}}
+
+
+def _number(id: str | None, field: str) -> int:
+    """An id as the number that Mailchimp wants. Raises Rejected for a name that nobody looked up."""
+    if id is None or not id.isdecimal():
+        raise Rejected(f"{field} is no number; write the id that Mailchimp shows")
+    return int(id)

@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, Self
-from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hub import ActionContext, Chosen, Delivery, Effect, Identity, Json, Money, NotFound, Page, Rejected
-from hub_mailchimp.marketing.client import Answer, everything, pages, read
+from hub_mailchimp.marketing.client import Answer, everything, pages, part, read
 from hub_mailchimp.marketing.connector import mailchimp
 from hub_mailchimp.marketing.triggers import Moment, Text
 
@@ -130,7 +129,7 @@ async def carts_lately(ctx: ActionContext, cursor: str | None, since_ms: int) ->
     for store in await everything(ctx, "/ecommerce/stores", "stores", _Store):
         if chosen and store.list_id not in chosen:
             continue
-        async for found in pages(ctx, f"/ecommerce/stores/{store.id}/carts", "carts", _Found):
+        async for found in pages(ctx, f"/ecommerce/stores/{part(store.id)}/carts", "carts", _Found):
             yield Page([_cart(store.id, one) for one in found if one.updated_at.timestamp() * 1000 > since_ms], "")
 
 
@@ -155,9 +154,9 @@ cart_abandoned = mailchimp.quiet_trigger(
 @cart_abandoned.confirm
 async def still_abandoned(ctx: ActionContext, cart: Cart) -> bool:
     """Whether the cart is still there, unchanged, and its buyer has ordered nothing since: shops delete what was bought."""
-    store = f"/ecommerce/stores/{quote(cart.store_id, safe='')}"
+    store = f"/ecommerce/stores/{part(cart.store_id)}"
     try:
-        found = read(_Found, await ctx.http.request("GET", f"{store}/carts/{quote(cart.cart_id, safe='')}"))
+        found = read(_Found, await ctx.http.request("GET", f"{store}/carts/{part(cart.cart_id)}"))
     except NotFound:
         return False
     if found.updated_at != cart.updated_at:
@@ -195,7 +194,7 @@ class Line(_Input):
 
 
 class _Basket(_Input):
-    store_id: Annotated[ShopId, Chosen("stores")]
+    store_id: Annotated[str, Field(min_length=1), Chosen("stores")]
     customer_id: ShopId = Field(description="The shop's id of the customer")
     email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
     first_name: str | None = None
@@ -292,7 +291,7 @@ def _number(money: Money) -> float:
 async def upsert_cart(ctx: ActionContext, input: CartInput) -> PutThere:
     """Put a cart into a store, or change the one of this id."""
     body = {**_basket(input, input.cart_id), **_given({"checkout_url": input.checkout_url})}
-    await _put(ctx, f"/ecommerce/stores/{input.store_id}/carts", input.cart_id, body)
+    await _put(ctx, f"/ecommerce/stores/{part(input.store_id)}/carts", input.cart_id, body)
     return PutThere(store_id=input.store_id, id=input.cart_id)
 
 
@@ -314,7 +313,7 @@ async def upsert_order(ctx: ActionContext, input: OrderInput) -> PutThere:
         "fulfillment_status": input.fulfillment_status,
         "processed_at_foreign": input.processed_at.isoformat() if input.processed_at else None,
     }
-    store = f"/ecommerce/stores/{input.store_id}"
+    store = f"/ecommerce/stores/{part(input.store_id)}"
     await _put(ctx, f"{store}/orders", input.order_id, {**_basket(input, input.order_id), **_given(more)})
     if input.cart_id:
         with suppress(NotFound):  # it may have been taken away before

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from hub import ActionContext, Choice, ChoicePage, ChoiceQuery, Rejected
-from hub_mailchimp.marketing.client import PAGE_SIZE, Answer, read_json
+from hub_mailchimp.marketing.client import PAGE_SIZE, Answer, part, read_json
 from hub_mailchimp.marketing.connector import mailchimp
 
 
@@ -44,10 +44,11 @@ async def _page(
 
 
 def _audience(query: ChoiceQuery) -> str:
+    """The audience that the choices depend on, as a part of a path."""
     audience = query.within.get("list_id", "")
     if not audience:
         raise Rejected("choose the audience first (list_id)")
-    return audience
+    return part(audience)
 
 
 def _fits(label: str, query: ChoiceQuery) -> bool:

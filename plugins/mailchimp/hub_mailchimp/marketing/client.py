@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -57,6 +58,13 @@ def data_centre(fields: Mapping[str, str]) -> str:
 def member_id(email: str) -> str:
     """A member's id in any audience: the MD5 of the trimmed, lower-case address."""
     return hashlib.md5(email.strip().lower().encode(), usedforsecurity=False).hexdigest()
+
+
+def part(id: str) -> str:
+    """An id as a part of a path. Raises Rejected for what would lead to another place."""
+    if id in ("", ".", ".."):
+        raise Rejected("an id is empty or made of dots; write the id, or the name that Mailchimp shows")
+    return quote(id, safe="")
 
 
 def rfc3339(moment_ms: float) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hub import ActionContext, Effect, Identity, NotFound, Rejected, SkipStep
-from hub_mailchimp.marketing.client import COMPLIANCE, Audience, everything, member_id, read
+from hub_mailchimp.marketing.client import Audience, everything, member_id, part, read
 from hub_mailchimp.marketing.connector import mailchimp
 from hub_mailchimp.marketing.members import Found, MemberOutput, Whose, output_of
+
+_WRITTEN_TO = ("subscribed", "pending", "transactional")
 
 
 class LeaveInput(Whose):
@@ -23,10 +27,20 @@ class LeaveInput(Whose):
 async def unsubscribe_member(ctx: ActionContext, input: LeaveInput) -> MemberOutput:
     """Unsubscribe a member; skipped when the person is not in the audience."""
     try:
-        answer = await ctx.http.request("PATCH", input.path, json={"status": "unsubscribed"})
+        return output_of(input, await _unsubscribed(ctx, input.path))
     except NotFound as error:
         raise SkipStep("already_done", "this person is not in the audience") from error
-    return output_of(input, read(Found, answer).status)
+
+
+async def _unsubscribed(ctx: ActionContext, path: str) -> str:
+    """The status of a member who is written to no more. Raises NotFound.
+
+    Who left before is not touched: a change that changes nothing may look as if they had left again.
+    """
+    member = read(Found, await ctx.http.request("GET", path))
+    if member.status not in _WRITTEN_TO:
+        return member.status
+    return read(Found, await ctx.http.request("PATCH", path, json={"status": "unsubscribed"})).status
 
 
 @unsubscribe_member.simulate
@@ -84,13 +98,5 @@ async def forget(ctx: ActionContext, person: Identity) -> None:
     if not person.email:
         return
     for audience in await everything(ctx, "/lists", "lists", Audience, {"email": person.email}):
-        try:
-            await ctx.http.request(
-                "PATCH", f"/lists/{audience.id}/members/{member_id(person.email)}", json={"status": "unsubscribed"}
-            )
-        except NotFound:
-            continue  # they left meanwhile
-        except Rejected as refused:
-            # Of who bounced or complained the status is Mailchimp's own; nothing is sent to them.
-            if refused.code != COMPLIANCE:
-                raise
+        with suppress(NotFound):  # they may have left meanwhile
+            await _unsubscribed(ctx, f"/lists/{part(audience.id)}/members/{member_id(person.email)}")

@@ -37,6 +37,7 @@ from hub_mailchimp.marketing.client import (
     COMPLIANCE,
     Answer,
     member_id,
+    part,
     read,
 )
 from hub_mailchimp.marketing.connector import mailchimp
@@ -54,7 +55,7 @@ def _address(text: str) -> str:
     return email
 
 
-ListId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]+$"), Chosen("lists")]
+ListId = Annotated[str, StringConstraints(min_length=1), Chosen("lists")]
 Email = Annotated[str, AfterValidator(_address)]
 Tag = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Chosen("tags", ("list_id",))
@@ -80,7 +81,7 @@ class Whose(Input):
     @property
     def path(self) -> str:
         """Where the member is."""
-        return f"/lists/{self.list_id}/members/{member_id(self.email)}"
+        return f"/lists/{part(self.list_id)}/members/{member_id(self.email)}"
 
 
 class Found(Answer):
@@ -202,7 +203,7 @@ async def add_members(ctx: ActionContext, inputs: Sequence[AddInput]) -> Sequenc
     unique = {member_id(one.email): one for one in inputs}
     wanted = [{"email_address": i.email, "status": i.status_if_new, **_details(i)} for i in unique.values()]
     body: Json = {"members": wanted, "update_existing": False}
-    answer = await ctx.http.request("POST", f"/lists/{inputs[0].list_id}", params=_SKIP_VALIDATION, json=body)
+    answer = await ctx.http.request("POST", f"/lists/{part(inputs[0].list_id)}", params=_SKIP_VALIDATION, json=body)
     made = read(_Added, answer)
     added = {member_id(member.email_address) for member in made.new_members}
     errors = {member_id(error.email_address): error.error_code for error in made.errors}
