@@ -1,0 +1,142 @@
+"""Facebook Ads as the hub sees it: how to authorise, where calls go, how Meta's calls are recognised, how fast one may call."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from hub import Concurrency, Connector, Field, Rate, StaticToken
+from hub_facebook_ads.client import CALLS, CALLS_PER_HOUR, throttle, whoami
+from hub_facebook_ads.errors import classify
+from hub_facebook_ads.subscriptions import PageSubscriptions
+from hub_facebook_ads.webhook import FacebookWebhook
+
+
+def appsecret_proof(app_secret: str, access_token: str) -> str:
+    """What shows that a call comes from whoever holds the app's secret; bound to the token."""
+    return hmac.new(app_secret.encode(), access_token.encode(), hashlib.sha256).hexdigest()
+
+
+def _bearer(fields: Mapping[str, str]) -> Mapping[str, str]:
+    # Rather than the parameter `access_token`, which would stand in the logs of everything in between.
+    return {"Authorization": f"Bearer {fields['access_token']}"}
+
+
+def _proof(fields: Mapping[str, str]) -> Mapping[str, str]:
+    # Without its own copy of the secret, as under an app of the hub, a connection can make no proof.
+    secret = fields.get("app_secret")
+    return {"appsecret_proof": appsecret_proof(secret, fields["access_token"])} if secret else {}
+
+
+_PAGE_ID = r"[0-9]{1,20}"
+
+facebook_ads = Connector(
+    name="facebook_ads",
+    title="Facebook Ads",
+    hosts=["graph.facebook.com"],
+    base_url=lambda fields: f"https://graph.facebook.com/{fields['api_version']}",
+    # Leads come for a Page, so that a connection with one is found by it.
+    account=lambda fields: fields.get("page_id") or fields.get("ad_account_id", ""),
+    auth=[
+        StaticToken(
+            name="page",
+            headers=_bearer,
+            params=_proof,
+            fields=(
+                Field(
+                    name="access_token",
+                    title="Page access token",
+                    secret=True,
+                    help="Of a system user, or made from a long-lived user token; short-lived tokens stop after hours.",
+                ),
+                Field(name="page_id", title="Page id", pattern=_PAGE_ID, help="Page settings > Page transparency."),
+                Field(
+                    name="app_id",
+                    title="App id",
+                    required=False,
+                    pattern=_PAGE_ID,
+                    help="Lets the hub subscribe the Page to the app's webhooks: App Dashboard > Settings > Basic.",
+                ),
+            ),
+        ),
+        StaticToken(
+            name="system_user",
+            headers=_bearer,
+            params=_proof,
+            fields=(
+                Field(
+                    name="access_token",
+                    title="System user access token",
+                    secret=True,
+                    help="Business settings > System users > Generate token; one that never expires.",
+                ),
+                Field(
+                    name="ad_account_id",
+                    title="Ad account id",
+                    pattern=r"act_[0-9]{1,20}",
+                    help="With its act_, as in the address of the Ads Manager.",
+                ),
+                Field(
+                    name="page_id",
+                    title="Page id",
+                    required=False,
+                    pattern=_PAGE_ID,
+                    help="Only when leads of a Page are to come through this connection, too.",
+                ),
+            ),
+        ),
+    ],
+    fields=[
+        Field(
+            name="app_secret",
+            title="App secret",
+            secret=True,
+            help="App Dashboard > Settings > Basic. It proves calls (appsecret_proof) and signs webhooks.",
+        ),
+        Field(
+            name="verify_token",
+            title="Verify token",
+            secret=True,
+            required=False,
+            help="Any long random text; type the same into the app's webhook settings at Meta.",
+        ),
+        Field(
+            name="api_version",
+            title="Graph API version",
+            pattern=r"v(2[5-9]|[3-9][0-9])\.[0-9]",
+            default="v26.0",
+            help="Such as v26.0.",
+        ),
+        Field(
+            name="consent_checkboxes",
+            title="Consent checkboxes of lead forms",
+            required=False,
+            pattern=r"([^=\s]+=(email|sms|whatsapp)(:[a-z0-9_-]+)?)(\s+[^=\s]+=(email|sms|whatsapp)(:[a-z0-9_-]+)?)*",
+            help="What a ticked box allows, by its key: optin_1=email optin_2=sms:offers (channel, and a purpose).",
+        ),
+        Field(
+            name="audience_problem_codes",
+            title="Audience states that are problems",
+            pattern=r"[0-9]{1,6}(\s+[0-9]{1,6})*",
+            default="471",
+            help="Codes of an audience's operation_status; 471 is a flagged audience.",
+        ),
+        Field(
+            name="test_event_code",
+            title="Test event code",
+            required=False,
+            pattern=r"[A-Za-z0-9_-]{1,64}",
+            help="Shows conversion events under Test events; they are counted all the same, so remove it afterwards.",
+        ),
+    ],
+    webhook=FacebookWebhook(),
+    # Of all of Meta's allowances the smallest that does not grow with use: ads management at standard access.
+    # (dev.fb "Marketing API rate limits", read 2026-08)
+    budgets=[Rate(CALLS_PER_HOUR, per_s=CALLS_PER_HOUR / 3600, name=CALLS), Concurrency(10)],
+    classify=classify,
+    throttle=throttle,
+    subscriptions=PageSubscriptions(),
+    whoami=whoami,
+    sandbox="hub_facebook_ads.sandbox:FacebookSandbox",
+)
