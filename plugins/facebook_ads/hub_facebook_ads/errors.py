@@ -31,8 +31,6 @@ _THROTTLED_S = 60.0
 _BLOCKED_S = 3600.0
 _UPDATING_S = 600.0
 
-TOO_OLD = "2804003"
-
 
 class _Error(BaseModel):
     """The body's `error`. Its `message` is left alone: it repeats what was sent."""
@@ -67,8 +65,14 @@ _FLAGGED = _operator(
 )
 _RECONNECT = "then give the connection a new token: `hub connections reauthorise NAME`"
 
+# Told as codes in one source and as subcodes in another.
+_GONE = {
+    1487301: _Meaning(NotFound, "the audience is not shared with this ad account: share it, or choose another"),
+    1487366: _Meaning(NotFound, "the audience was deleted: choose another"),
+}
 # Looked at before the codes alone: a subcode says more.
 _BY_SUBCODE = {
+    **_GONE,
     33: _Meaning(
         NotFound, "there is no such object, or the token may not see it: check the id and the token's permissions"
     ),
@@ -79,8 +83,6 @@ _BY_SUBCODE = {
     1713228: _FLAGGED,
     1713230: _FLAGGED,
     1713231: _FLAGGED,
-    1487301: _Meaning(NotFound, "the audience is not shared with this ad account: share it, or choose another"),
-    1487366: _Meaning(NotFound, "the audience was deleted: choose another"),
     1870050: _operator(
         "the ad account does not belong to the business of the token: link them in the Business settings"
     ),
@@ -92,6 +94,7 @@ _BY_SUBCODE = {
     2804003: _Meaning(Rejected, "an event is older than Meta takes (7 days, in a shop 62)"),
 }
 _BY_CODE = {
+    **_GONE,
     3: _operator("the app lacks a capability that this needs: ask for it in the App Dashboard"),
     10: _operator("the app or the token lacks a permission that this needs: see the plugin's README"),
     102: _Meaning(AuthExpired, f"the session has ended: make a new token at Meta, {_RECONNECT}"),
@@ -108,6 +111,7 @@ _BY_CODE = {
     2655: _operator("the marketing messaging terms are not accepted: accept them in the Business settings"),
     **dict.fromkeys(range(200, 300), _operator("a permission is missing: see those in the plugin's README")),
 }
+_INVALID = 100
 _RATES = {4, 17, 32, 613, *range(80000, 80015)}
 # Whether anything was done before it broke is not said, so it may have been.
 _BROKEN = {1, 2, 5000, 21009}
@@ -149,13 +153,13 @@ def _error(told: _Error, response: Response) -> ConnectorError | None:
     if told.code in _RATES:
         wait_s = regained_after_s(response.headers) or _THROTTLED_S
         return RateLimited(f"Meta asks for fewer calls ({told.name})", retry_after_s=wait_s)
-    known = _BY_SUBCODE.get(told.error_subcode) or _BY_SUBCODE.get(told.code)
+    known = _BY_SUBCODE.get(told.error_subcode)
     if known is None and (told.is_transient or told.code in _BROKEN):
         return OutcomeUnknown(f"Meta had a passing fault ({told.name})")
     known = known or _BY_CODE.get(told.code)
     if known is not None:
         return _made(known, told)
-    if response.status >= 500:
+    if response.status >= 500 and told.code != _INVALID:
         return OutcomeUnknown(f"Meta answered {response.status} ({told.name})")
     return Rejected(f"Meta refused the call ({told.name}){_details(told)}")
 

@@ -29,14 +29,59 @@ _UK_POSTCODE = re.compile(r"([a-z]{1,2}[0-9][a-z0-9]?)([0-9])[a-z]{2}")
 _ZIP_PLUS_4 = re.compile(r"([0-9]{5})-?[0-9]{4}")
 _US_STATES = dict(
     pair.split(":")
-    for pair in (
-        "alabama:al alaska:ak arizona:az arkansas:ar california:ca colorado:co connecticut:ct delaware:de florida:fl "
-        "georgia:ga hawaii:hi idaho:id illinois:il indiana:in iowa:ia kansas:ks kentucky:ky louisiana:la maine:me "
-        "maryland:md massachusetts:ma michigan:mi minnesota:mn mississippi:ms missouri:mo montana:mt nebraska:ne "
-        "nevada:nv newhampshire:nh newjersey:nj newmexico:nm newyork:ny northcarolina:nc northdakota:nd ohio:oh "
-        "oklahoma:ok oregon:or pennsylvania:pa rhodeisland:ri southcarolina:sc southdakota:sd tennessee:tn texas:tx "
-        "utah:ut vermont:vt virginia:va washington:wa westvirginia:wv wisconsin:wi wyoming:wy districtofcolumbia:dc"
-    ).split()
+    for pair in [
+        "alabama:al",
+        "alaska:ak",
+        "arizona:az",
+        "arkansas:ar",
+        "california:ca",
+        "colorado:co",
+        "connecticut:ct",
+        "delaware:de",
+        "florida:fl",
+        "georgia:ga",
+        "hawaii:hi",
+        "idaho:id",
+        "illinois:il",
+        "indiana:in",
+        "iowa:ia",
+        "kansas:ks",
+        "kentucky:ky",
+        "louisiana:la",
+        "maine:me",
+        "maryland:md",
+        "massachusetts:ma",
+        "michigan:mi",
+        "minnesota:mn",
+        "mississippi:ms",
+        "missouri:mo",
+        "montana:mt",
+        "nebraska:ne",
+        "nevada:nv",
+        "newhampshire:nh",
+        "newjersey:nj",
+        "newmexico:nm",
+        "newyork:ny",
+        "northcarolina:nc",
+        "northdakota:nd",
+        "ohio:oh",
+        "oklahoma:ok",
+        "oregon:or",
+        "pennsylvania:pa",
+        "rhodeisland:ri",
+        "southcarolina:sc",
+        "southdakota:sd",
+        "tennessee:tn",
+        "texas:tx",
+        "utah:ut",
+        "vermont:vt",
+        "virginia:va",
+        "washington:wa",
+        "westvirginia:wv",
+        "wisconsin:wi",
+        "wyoming:wy",
+        "districtofcolumbia:dc",
+    ]
 )
 
 

@@ -17,7 +17,7 @@ _ELSEWHERE = "app:"
 class _SubscribedApp(Node):
     """An app that is told of a Page; without fields in the answer it counts as one that is told of nothing."""
 
-    subscribed_fields: list[str] = []
+    subscribed_fields: tuple[str, ...] = ()
 
 
 class PageSubscriptions(Subscriptions):

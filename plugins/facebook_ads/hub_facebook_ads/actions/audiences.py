@@ -148,8 +148,12 @@ def _mark(ctx: ActionContext) -> str:
 
 
 @create_audience.simulate
+def _pretend_audience(input: NewAudience, now_ms: int) -> Audience:
+    return Audience(audience_id="0", name=input.name)
+
+
 @create_lookalike.simulate
-def _pretend(input: NewAudience | Lookalike, now_ms: int) -> Audience:
+def _pretend_lookalike(input: Lookalike, now_ms: int) -> Audience:
     return Audience(audience_id="0", name=input.name)
 
 

@@ -76,8 +76,10 @@ class ConversionEvent(Identifiers):
     lead_id: str | None = Field(None, description="Of a lead form: {{ trigger.leadgen_id }}")
     value: Annotated[Money, BeforeValidator(_money)] | None = Field(None, description="60.00 USD")
     order_id: str | None = None
-    contents: list[Content] = []
-    custom: dict[str, str | int | float | bool] = Field({}, description="More of custom_data, as Meta names it")
+    contents: tuple[Content, ...] = ()
+    custom: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="More of custom_data, as Meta names it"
+    )
     limited_data_use: bool = False
 
     @model_validator(mode="after")

@@ -85,7 +85,7 @@ class FacebookSandbox(Sandbox):
     async def deliver(self, address: str | None, page: str, leads: Sequence[str], *, entries: int = 1) -> int:
         """Send the webhook of some leads in one call, with so many entries; also a second time, and in any order."""
         of = self.business(page=page)
-        changes = [_change(page, of.leads[id]) for id in leads]
+        changes = [_change(page, of.leads[lead]) for lead in leads]
         parts = [changes[at::entries] for at in range(entries)]
         now_s = self.clock.now_ms() // 1000
         body = {"object": "page", "entry": [{"id": page, "time": now_s, "changes": part} for part in parts if part]}

@@ -45,9 +45,8 @@ class Business:
 
     def audience(self, name: str, **fields: Any) -> Fields:
         """Make an audience."""
-        id = str(fields.get("id") or self.next_id())
-        self.audiences[id] = {
-            "id": id,
+        made = str(fields.get("id") or self.next_id())
+        self.audiences[made] = {
             "name": name,
             "subtype": "CUSTOM",
             "description": "",
@@ -55,10 +54,10 @@ class Business:
             "approximate_count_lower_bound": -1,
             "approximate_count_upper_bound": -1,
             **fields,
+            "id": made,
         }
-        self.audiences[id]["id"] = id
-        self.members.setdefault(id, [])
-        return self.audiences[id]
+        self.members.setdefault(made, [])
+        return self.audiences[made]
 
     def add(self, audience: str, people: list[frozenset[tuple[str, str]]]) -> None:
         """Put people in; who shares a value with somebody there is that person."""
@@ -84,10 +83,10 @@ class Business:
         form = str(fields.get("form_id") or next(iter(self.forms), "") or self.form()["id"])
         if form not in self.forms:
             self.form(id=form)
-        id = str(fields.get("id") or self.next_id())
+        made = str(fields.get("id") or self.next_id())
         answers = fields.get("answers") or {"email": "jane@example.com", "full_name": "Jane Doe"}
-        self.leads[id] = {
-            "id": id,
+        self.leads[made] = {
+            "id": made,
             "created_time": int(fields.get("created_time") or now_s),
             "form_id": form,
             "platform": "fb",
@@ -99,13 +98,13 @@ class Business:
                 for key, ticked in (fields.get("ticked") or {}).items()
             ],
         }
-        return self.leads[id]
+        return self.leads[made]
 
     def form(self, **fields: Any) -> Fields:
         """A form of the Page."""
-        id = str(fields.get("id") or self.next_id())
-        self.forms[id] = {"name": f"Form {id}", "status": "ACTIVE", **fields, "id": id}
-        return self.forms[id]
+        made = str(fields.get("id") or self.next_id())
+        self.forms[made] = {"name": f"Form {made}", "status": "ACTIVE", **fields, "id": made}
+        return self.forms[made]
 
 
 def opened(ad_account: str, page: str, account: str, first_id: int) -> Business:

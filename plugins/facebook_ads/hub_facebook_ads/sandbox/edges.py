@@ -119,8 +119,9 @@ class Graph:
         return True
 
     def session(self, node: str) -> Fields:
-        id = int(self._asked.get("session_id") or 0)
-        found = [one for (audience, number), one in self._of.sessions.items() if audience == node and id in {0, number}]
+        wanted = int(self._asked.get("session_id") or 0)
+        sessions = self._of.sessions.items()
+        found = [one for (audience, number), one in sessions if audience == node and wanted in {0, number}]
         return {"data": found}
 
     # -- audiences -----------------------------------------------------------------------------------------------------
@@ -189,7 +190,8 @@ class Graph:
             raise GraphError(1, "An unknown error occurred", subcode=99, status=500)
         if any(not isinstance(row, list) or len(row) != len(schema) for row in data):
             raise invalid("payload: each row needs a value for each key of the schema", "payload")
-        rows, bad = [], {}
+        rows: list[list[tuple[str, str]]] = []
+        bad: dict[str, str] = {}
         for row in data:
             pairs = [(key, cell) for key, cell in zip(schema, row, strict=True) if isinstance(cell, str) and cell]
             wrong = {
@@ -201,18 +203,18 @@ class Graph:
 
     def _received(self, node: str, count: int, bad: dict[str, str]) -> Fields:
         session = self._asked.get("session") or {}
-        id = session.get("session_id", 0)
-        if session and not (isinstance(id, int) and 0 < id < 2**63 and session.get("batch_seq", 0) >= 1):
+        number = session.get("session_id", 0)
+        if session and not (isinstance(number, int) and 0 < number < 2**63 and session.get("batch_seq", 0) >= 1):
             raise invalid("session: session_id and batch_seq must be positive", "session")
-        self._of.sessions[node, id] = {
-            "session_id": str(id),
+        self._of.sessions[node, number] = {
+            "session_id": str(number),
             "stage": "preprocessing" if not session.get("last_batch_flag") else "uploading",
             "num_received": str(count),
             "num_invalid_entries": str(len(bad)),
         }
         return {
             "audience_id": node,
-            "session_id": str(id),
+            "session_id": str(number),
             "num_received": count,
             "num_invalid_entries": len(bad),
             "invalid_entry_samples": bad,
@@ -260,7 +262,7 @@ class Graph:
         return self._change(self._of.ad_sets[node])
 
     def _change(self, node: Fields) -> Fields:
-        wanted = {
+        wanted: Fields = {
             name: str(self._asked[name])
             for name in ("status", "daily_budget", "lifetime_budget")
             if name in self._asked
@@ -270,7 +272,7 @@ class Graph:
         for name in ("daily_budget", "lifetime_budget"):
             if name in wanted and not wanted[name].isdecimal():
                 raise invalid(f"{name} must be a whole number", name)
-        node |= wanted
+        node.update(wanted)
         self._record("change", self._of.account, id=node["id"], **wanted)
         return {"success": True}
 

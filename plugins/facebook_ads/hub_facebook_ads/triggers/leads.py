@@ -124,8 +124,8 @@ class _GraphLead(Node):
     is_organic: bool = False
     partner_name: str | None = None
     retailer_item_id: str | None = None
-    field_data: list[_Answered] = []
-    custom_disclaimer_responses: list[_Box] = []
+    field_data: tuple[_Answered, ...] = ()
+    custom_disclaimer_responses: tuple[_Box, ...] = ()
 
     def of_page(self, page_id: str, settings: Mapping[str, str]) -> Lead:
         """The payload, with what the ticked boxes allow."""
@@ -234,7 +234,7 @@ async def _read_together(ctx: ActionContext, form: str, leads: Sequence[Lead]) -
         found |= {lead.id: lead for lead in page}
         if after is None or wanted <= found.keys():
             break
-    return {id: lead for id, lead in found.items() if id in wanted}
+    return {lead.id: lead for lead in found.values() if lead.id in wanted}
 
 
 async def _read_alone(ctx: ActionContext, lead: Lead) -> _GraphLead | None:
