@@ -14,8 +14,8 @@ from hub import ActionContext, Json
 from hub_facebook_ads.client import call
 from hub_facebook_ads.matching import KEYS
 
-# Meta takes 10,000; large bodies have failed, and thirteen columns of hashes at this size are below two megabytes.
-MOST_ROWS = 2000
+# Meta takes 10,000, and large bodies have failed; with all columns so many rows are just below a megabyte.
+MOST_ROWS = 1000
 LIMITED = "DATA_PROCESSING_OPTIONS"
 _LDU = "LDU"
 

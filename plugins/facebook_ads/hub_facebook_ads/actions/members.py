@@ -13,7 +13,7 @@ from hub_facebook_ads.matching import Identifiers, cells, identifies
 from hub_facebook_ads.upload import MOST_ROWS, Uploaded, upload
 
 _LINGER_S = 30.0
-# Two megabytes take their time.
+# A megabyte takes its time.
 _TIMEOUT_S = 40.0
 
 

@@ -36,7 +36,7 @@ class FacebookSandbox(Sandbox):
     More faults: `usage` (percent, told in the headers of each answer), `wait_minutes` (told with a throttling),
     `version_ends` (each answer warns that the version nears its end), `web_page_next` (that many answers are an outage's
     web page), `failure_next` (that many answers are 200 with `success: false`), `error_codes` (code and subcode of the next
-    answers), `proof_required`.
+    answers, None for one that is good), `proof_required`.
     """
 
     connector = "facebook_ads"
@@ -53,12 +53,13 @@ class FacebookSandbox(Sandbox):
         self.version_ends = False
         self.web_page_next = 0
         self.failure_next = 0
-        self.error_codes: list[tuple[int, int]] = []
+        self.error_codes: list[tuple[int, int] | None] = []
         self.proof_required = True
 
     def routes(self) -> Iterable[web.RouteDef]:
         return [
-            web.route("*", r"/{version:v\d+\.\d+}/{node}", self._graph),
+            # Meta's own library ends the address of a node with a slash.
+            web.route("*", r"/{version:v\d+\.\d+}/{node}{end:/?}", self._graph),
             web.route("*", r"/{version:v\d+\.\d+}/{node}/{edge}", self._graph),
             web.post("/_sandbox/business", self._business_by_hand),
             web.post("/_sandbox/lead", self._lead_by_hand),
@@ -122,8 +123,8 @@ class FacebookSandbox(Sandbox):
 
     async def _graph(self, request: web.Request) -> web.Response:
         try:
-            if self.error_codes:
-                code, subcode = self.error_codes.pop(0)
+            if self.error_codes and (told := self.error_codes.pop(0)):
+                code, subcode = told
                 raise GraphError(code, "Told to fail", subcode=subcode, status=500 if code in {1, 2} else 400)
             if self.web_page_next > 0:
                 self.web_page_next -= 1

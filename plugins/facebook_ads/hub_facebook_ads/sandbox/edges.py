@@ -277,7 +277,8 @@ class Graph:
         return {"success": True}
 
     def subscribe(self, node: str) -> Fields:
-        fields = str(self._needed("subscribed_fields")).split(",")
+        wanted = self._needed("subscribed_fields")
+        fields = wanted if isinstance(wanted, list) else str(wanted).split(",")
         self._of.subscribed[APP_ID] = fields
         self._record("subscribe", self._of.account, page=node, fields=fields)
         return {"success": True}
