@@ -106,7 +106,7 @@ class Batches:
         await self._set_aside(claim, connection)
         async with self._store.write() as c:
             frozen = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
-        effects = frozen.effects
+        effects = sorted(frozen.effects, key=lambda e: (e.request.get("queued_at_ms", 0), e.key))
         if frozen.begun and action.effect is Effect.AT_MOST_ONCE:
             lost = OutcomeUnknown("the answer was lost and this action must not be repeated")
             await self._settle(claim, action, effects, [lost] * len(effects))
@@ -186,9 +186,11 @@ class Batches:
     ) -> Sequence[_Answer]:
         """One call for all of them; per effect its output or error."""
         assert action.run_batch is not None, "an action with a batch has a batch call"
-        inputs = [action.input.model_validate(e.request["input"]) for e in effects]
+        actions = [self._plugins.catalogue.action(e.action) or action for e in effects]
+        inputs = [one.input.model_validate(e.request["input"]) for one, e in zip(actions, effects, strict=True)]
         if self._rehearsal:
-            return [action.rehearse(input_, self._clock.now_ms()) for input_ in inputs]
+            now_ms = self._clock.now_ms()
+            return [one.rehearse(input_, now_ms) for one, input_ in zip(actions, inputs, strict=True)]
         key = "batch:" + effects[0].token
         context = await self._connections.context(
             connection,
@@ -251,12 +253,12 @@ class Batches:
         results = [_result(e, answer, now_ms) for e, answer in zip(effects, answers, strict=True)]
         await self._commit(claim, action, effects, results, now_ms)
         for result in results:
-            self._metrics.effect(action.type, action.effect.value, result.outcome)
+            self._metrics.effect(result.action, action.effect.value, result.outcome)
         told = [
             self._plugins.notify(
                 "hub_after_effect",
                 limit_s=self._hook_limit_s,
-                action=action.type,
+                action=result.action,
                 run_id=effect.run_id,
                 outcome=result.outcome,
             )

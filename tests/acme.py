@@ -256,11 +256,28 @@ class Member(BaseModel):
     timeout_s=2,
 )
 async def add_members(ctx: ActionContext, inputs: Sequence[Member]) -> Sequence[Noted | ConnectorError]:
-    """Add people to an audience, many in one call."""
-    people = [i.email for i in inputs]
+    """Add people to an audience, many in one call; and take those out that come along."""
+    people = [f"-{i.email}" if isinstance(i, Leaver) else i.email for i in inputs]
     answer = await ctx.http.request("POST", "/members", json={"audience": inputs[0].audience, "people": people})
     refused = set(answer.json()["refused"])
     return [Rejected(f"{ctx.connection} refused it") if p in refused else Noted(key=p) for p in people]
+
+
+class Leaver(Member):
+    """Somebody who leaves a list."""
+
+
+@acme.batch_action(
+    "remove_members",
+    input=Leaver,
+    output=Noted,
+    batch=Batch(size=3, linger_s=10, group_by=lambda i: i.audience, together="add_members"),
+    effect=Effect.IDEMPOTENT,
+    timeout_s=2,
+)
+async def remove_members(ctx: ActionContext, inputs: Sequence[Leaver]) -> Sequence[Noted | ConnectorError]:
+    """Take people out of an audience, in the calls of `add_members`."""
+    return await add_members.run_batch(ctx, inputs) if add_members.run_batch else []
 
 
 async def whoami(ctx: ActionContext) -> Account:

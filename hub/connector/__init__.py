@@ -315,6 +315,10 @@ class Connector:
         """
         if effect is Effect.RECONCILABLE:
             raise PluginError(self.name, f"the batch action {name} cannot be reconcilable; make it idempotent or keyed")
+        if batch.together and (batch.together not in self.actions or self.actions[batch.together].batch is None):
+            raise PluginError(
+                self.name, f"{name} goes together with {batch.together}: declare that as a batch action before it"
+            )
 
         def declare(run_batch: RunBatch[I, O]) -> Action[I, O]:
             async def run_one(ctx: ActionContext, input: I) -> O:

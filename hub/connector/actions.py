@@ -45,6 +45,9 @@ class Batch(Generic[I]):
     size: int
     linger_s: float
     group_by: Callable[[I], str]
+    together: str | None = None
+    """A batch action of the connector, declared before and batched alike, whose calls take these inputs along in the order
+    in which both were queued: adding somebody and removing them must not overtake each other. Its function gets both."""
 
 
 Run = Callable[[ActionContext, I], Awaitable[O]]
@@ -86,6 +89,11 @@ class Action(Generic[I, O]):
     def type(self) -> str:
         """The action's full name: `connector.name`."""
         return f"{self.connector}.{self.name}"
+
+    @property
+    def called_by(self) -> str:
+        """The full name of the action whose calls its inputs go with: its own, unless its batch goes with another's."""
+        return f"{self.connector}.{self.batch.together}" if self.batch and self.batch.together else self.type
 
     def lookup(self, function: Lookup[I, O]) -> Lookup[I, O]:
         """Decorator: how to find out, after a lost answer, whether the effect happened."""

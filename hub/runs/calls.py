@@ -118,7 +118,8 @@ class Calls:
         change = self._writer.change(
             hand, decision, status="waiting", reason="waiting for its batch", due_ms=NEVER_MS - 1
         )
-        queued = replace(effect, state="queued", batch=f"{connection.name}|{action.type}|{group}")
+        request = {**effect.request, "queued_at_ms": now_ms}
+        queued = replace(effect, state="queued", batch=f"{connection.name}|{action.called_by}|{group}", request=request)
         await self._writer.commit(
             hand,
             replace(change, intent=queued, linger=(now_ms + int(action.batch.linger_s * 1000), action.batch.size)),

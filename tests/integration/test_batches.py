@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from hub import Effect
+from hub import Batch, Effect
 from hub.clock import parse_duration_ms
-from tests.acme import acme
+from hub.errors import PluginError
+from tests.acme import Member, Noted, acme
 
 JOIN = """
 recipe: join
@@ -148,3 +149,48 @@ async def _until_left(it: Any, so: Callable[[Any], bool]) -> None:
             if row is not None and row["owner"] is None and so(row):
                 return
             await asyncio.sleep(0.02)
+
+
+LEAVE = """
+recipe: leave
+on: {event: acme.clicked}
+steps:
+  - {wait: 5s}
+  - {do: acme.remove_members, with: {audience: vip, email: "{{ trigger.email }}"}}
+"""
+
+
+async def test_what_goes_together_goes_in_the_order_in_which_it_was_queued(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        # given a run that began before the others, and gets to its step after them
+        await it.publish(JOIN)
+        await it.publish(LEAVE)
+        await it.deliver("clicked", {"id": "1", "email": "a@example.com"})
+        await it.advance(1000)
+        await _join(it, "a")
+
+        # when
+        await it.advance(60_000)
+
+        # then
+        assert _calls(it) == [["a@example.com", "-a@example.com"]]
+        assert {r["status"] for r in await it.runs()} == {"done"}
+        async with it.hub.store.read() as c:
+            done = await c.all("select action, state from effect where batch is not null order by action")
+        assert [tuple(row.values()) for row in done] == [
+            ("acme.add_members", "done"),
+            ("acme.remove_members", "done"),
+        ]
+
+
+def test_what_goes_together_is_declared_after_what_it_goes_with() -> None:
+    for missing in ("nobody", "put_note"):
+        with pytest.raises(PluginError, match=missing):
+            acme.batch_action(
+                "too_early",
+                input=Member,
+                output=Noted,
+                batch=Batch(size=3, linger_s=1, group_by=lambda i: i.audience, together=missing),
+            )
