@@ -29,7 +29,7 @@ def _proof(fields: Mapping[str, str]) -> Mapping[str, str]:
     return {"appsecret_proof": appsecret_proof(secret, fields["access_token"])} if secret else {}
 
 
-_PAGE_ID = r"[0-9]{1,20}"
+_ID = r"[0-9]{1,20}"
 
 facebook_ads = Connector(
     name="facebook_ads",
@@ -50,14 +50,7 @@ facebook_ads = Connector(
                     secret=True,
                     help="Of a system user, or made from a long-lived user token; short-lived tokens stop after hours.",
                 ),
-                Field(name="page_id", title="Page id", pattern=_PAGE_ID, help="Page settings > Page transparency."),
-                Field(
-                    name="app_id",
-                    title="App id",
-                    required=False,
-                    pattern=_PAGE_ID,
-                    help="Lets the hub subscribe the Page to the app's webhooks: App Dashboard > Settings > Basic.",
-                ),
+                Field(name="page_id", title="Page id", pattern=_ID, help="Page settings > Page transparency."),
             ),
         ),
         StaticToken(
@@ -81,7 +74,7 @@ facebook_ads = Connector(
                     name="page_id",
                     title="Page id",
                     required=False,
-                    pattern=_PAGE_ID,
+                    pattern=_ID,
                     help="Only when leads of a Page are to come through this connection, too.",
                 ),
             ),
@@ -100,6 +93,13 @@ facebook_ads = Connector(
             secret=True,
             required=False,
             help="Any long random text; type the same into the app's webhook settings at Meta.",
+        ),
+        Field(
+            name="app_id",
+            title="App id",
+            required=False,
+            pattern=_ID,
+            help="Lets the hub subscribe the Page to the app's webhooks, with a Page's token: Settings > Basic.",
         ),
         Field(
             name="api_version",

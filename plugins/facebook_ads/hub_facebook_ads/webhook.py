@@ -58,7 +58,7 @@ class FacebookWebhook(Webhook):
         if "leadgen" in fields:
             return "leadgen"
         body = _json(request.body)
-        kind = str(body.get("object")) if isinstance(body, dict) else "unknown"
+        kind = str(body.get("object") or "unknown") if isinstance(body, dict) else "unknown"
         return f"{kind}.{fields[0]}" if fields else kind
 
 

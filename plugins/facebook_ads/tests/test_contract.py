@@ -8,7 +8,7 @@ from typing import Any
 
 from hub.testing.contract import Call, Contract
 from hub_facebook_ads import facebook_ads
-from hub_facebook_ads.sandbox import FacebookSandbox
+from hub_facebook_ads.sandbox import APP_ID, FacebookSandbox
 from hub_facebook_ads.webhook import SIGNATURE_HEADER, sign
 
 PAGE, AD_ACCOUNT, AUDIENCE = "119440231087027", "act_111", "23850000000000"
@@ -29,7 +29,9 @@ def _event() -> dict[str, Any]:
 
 class TestFacebookAds(Contract):
     connector = facebook_ads
-    settings = {"ad_account_id": AD_ACCOUNT, "page_id": PAGE}
+    settings = {"ad_account_id": AD_ACCOUNT, "page_id": PAGE, "app_id": APP_ID}
+    # A Page has one list of fields for each app, and nothing in it says where the app is called.
+    elsewhere = False
     inputs = {
         "add_to_audience": MEMBER,
         "remove_from_audience": MEMBER,

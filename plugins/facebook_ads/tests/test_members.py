@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import Identity, OutcomeUnknown, PermanentError, RateLimited, Rejected
+from hub import AuthExpired, Identity, OutcomeUnknown, PermanentError, RateLimited, Rejected
 from hub.testing.contract.stage import hub_of, starter, webhook
 from hub_facebook_ads import facebook_ads
-from hub_facebook_ads.actions.members import Member, Membership, add_to_audience, remove_from_audience
+from hub_facebook_ads.actions.members import FormerMember, Member, Membership, add_to_audience, remove_from_audience
 from hub_facebook_ads.matching import Identifiers, cells
 from hub_facebook_ads.sandbox import FacebookSandbox
 from hub_facebook_ads.sandbox.business import Business
@@ -28,6 +28,10 @@ def audience(business: Business) -> str:
 
 def member(**fields: Any) -> Member:
     return Member(audience_id=AUDIENCE, **fields)
+
+
+def former(**fields: Any) -> FormerMember:
+    return FormerMember(audience_id=AUDIENCE, **fields)
 
 
 def many(count: int) -> list[Member]:
@@ -155,9 +159,64 @@ async def test_limited_data_use_is_sent(ctx: Any, sandbox: FacebookSandbox) -> N
 async def test_who_was_added_is_removed_by_any_of_their_keys(ctx: Any, business: Business) -> None:
     await add_to_audience.run(ctx, member(email="jane@example.com", external_id="crm-1"))
     await add_to_audience.run(ctx, member(email="john@example.com"))
-    await remove_from_audience.run(ctx, member(external_id="crm-1"))
-    await remove_from_audience.run(ctx, member(email="nobody-there@example.com"))
+    await remove_from_audience.run(ctx, former(external_id="crm-1"))
+    await remove_from_audience.run(ctx, former(email="nobody-there@example.com"))
     assert [dict(one) for one in business.members[AUDIENCE]] == [cells(Identifiers(email="john@example.com"))]
+
+
+JANE, JOHN = {"email": "jane@example.com"}, {"email": "john@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "there"),
+    [
+        ([member(**JANE), former(**JANE)], set()),
+        ([former(**JANE), member(**JANE)], {"jane"}),
+        ([member(**JANE), former(**JANE), member(**JANE)], {"jane"}),
+        ([member(**JANE, phone="+14155550100"), former(phone="+14155550100")], set()),
+        ([former(**JOHN), member(**JANE), member(**JOHN), former(**JANE)], {"john"}),
+        (
+            [member(**JANE, first_name="Jo", last_name="Doe"), former(**JOHN, first_name="Jo", last_name="Doe")],
+            {"jane"},
+        ),
+    ],
+)
+async def test_of_one_person_in_one_batch_the_last_word_counts(
+    ctx: Any, business: Business, sandbox: FacebookSandbox, batch: list[Member], there: set[str]
+) -> None:
+    # given
+    await add_to_audience.run(ctx, member(**JOHN, external_id="crm-2"))
+    await remove_from_audience.run(ctx, former(**JOHN))
+    before = len(sandbox.asked)
+
+    # when
+    assert add_to_audience.run_batch
+    answers = await add_to_audience.run_batch(ctx, batch)
+
+    # then
+    emails = {dict(one)["EMAIL"] for one in business.members[AUDIENCE]}
+    assert emails == {cells(Identifiers(email=f"{name}@example.com"))["EMAIL"] for name in there}
+    assert {type(answer) for answer in answers} == {Membership}
+    assert len(sandbox.asked) - before <= 2
+
+
+async def test_who_is_overtaken_is_told_so(ctx: Any) -> None:
+    assert add_to_audience.run_batch
+    added, removed = await add_to_audience.run_batch(ctx, [member(**JANE), former(**JANE)])
+    assert isinstance(added, Membership)
+    assert isinstance(removed, Membership)
+    assert (added.overtaken, added.session_id, removed.overtaken) == (True, "", False)
+
+
+async def test_a_refusal_of_those_who_are_added_keeps_nobody_in(ctx: Any, sandbox: FacebookSandbox) -> None:
+    assert add_to_audience.run_batch
+    sandbox.error_codes = [(2650, 0)]
+    added, removed = await add_to_audience.run_batch(ctx, [member(**JANE), former(**JOHN)])
+    assert isinstance(added, PermanentError)
+    assert isinstance(removed, Membership)
+    sandbox.error_codes = [(190, 463)]
+    with pytest.raises(AuthExpired):
+        await add_to_audience.run_batch(ctx, [member(**JANE), former(**JOHN)])
 
 
 async def test_a_flagged_audience_is_the_operator_s_business(ctx: Any, business: Business) -> None:
@@ -178,7 +237,7 @@ async def test_a_throttling_and_a_passing_fault_are_for_the_whole_batch(ctx: Any
 def test_what_would_be_done_names_no_person() -> None:
     jane = member(email="jane@example.com", external_id="crm-1")
     assert add_to_audience.dry_run(jane) == f"add a person to audience {AUDIENCE} by EXTERN_ID, EMAIL"
-    assert remove_from_audience.dry_run(member()) == (
+    assert remove_from_audience.dry_run(former()) == (
         f"remove a person from audience {AUDIENCE} by nothing that identifies them"
     )
 
@@ -220,6 +279,40 @@ async def test_many_runs_share_one_call() -> None:
         # then
         calls = [entry for entry in sandbox.log if entry.operation == "add_users"]
         assert [len(entry.data["rows"]) for entry in calls] == [40]
+
+
+_OUT_OF = """
+recipe: out-of
+on: {event: contract.begun}
+steps:
+  - {wait: 5s}
+  - {do: facebook_ads.remove_from_audience, with: {audience_id: "%s", email: "jane1@example.com"}}
+"""
+
+
+async def test_adding_and_removing_share_one_batch_and_keep_their_order() -> None:
+    settings = {"ad_account_id": AD_ACCOUNT, "page_id": PAGE}
+
+    def prepared(sandbox: FacebookSandbox) -> None:
+        sandbox.business(AD_ACCOUNT, PAGE).audience("Customers", id=AUDIENCE)
+
+    async with hub_of(facebook_ads, settings, prepare=prepared, work=True) as (hub, sandbox):
+        # given somebody who is added, and removed before the batch of those who are added is due
+        assert isinstance(sandbox, FacebookSandbox)
+        await hub.library.apply(_RECIPE % AUDIENCE, publish=True)
+        await hub.library.apply(_OUT_OF % AUDIENCE, publish=True)
+        connection = await hub.connections.by_name("contract")
+        secret = (await hub.connections.fields(connection))["webhook_secret"]
+        body = json.dumps({"id": "1"}).encode()
+
+        # when
+        given_ = {"method": "POST", "query": "", "headers": webhook.headers(body, secret), "body": body}
+        await hub.ingest.receive(starter.name, connection.inbound_key, **given_)
+        await hub.time.advance(hub.clock.now_ms() + 600_000, ring=hub.ring)
+
+        # then
+        assert [entry.operation for entry in sandbox.log] == ["remove_users"]
+        assert sandbox.business(AD_ACCOUNT).members[AUDIENCE] == []
 
 
 # -- forgetting --------------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-"""People into and out of audiences: many in one call, each with an outcome of its own."""
+"""People into and out of audiences: many in one call, in the order in which they came, each with an outcome of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from hub import ActionContext, Batch, Chosen, ConnectorError, Effect, Rejected
+from hub import ActionContext, AuthExpired, Batch, Chosen, ConnectorError, Effect, PermanentError, Rejected
 from hub_facebook_ads.connector import facebook_ads
 from hub_facebook_ads.matching import Identifiers, cells, identifies
 from hub_facebook_ads.upload import MOST_ROWS, Uploaded, upload
@@ -18,24 +18,26 @@ _TIMEOUT_S = 40.0
 
 
 class Member(Identifiers):
-    """A person, and the audience they are to be in or out of."""
+    """A person, and the audience they are to be in."""
 
     audience_id: Annotated[str, Chosen("audiences"), Field(pattern=r"^[0-9]{1,20}$", description="The audience")]
     limited_data_use: bool = Field(False, description="California and the like: Meta may use it in a limited way only")
+
+
+class FormerMember(Member):
+    """A person, and the audience they are to be out of."""
 
 
 class Membership(BaseModel):
     """What Meta took. It shows within a day, and whether the person was recognised is never told."""
 
     audience_id: str
-    session_id: str
-    """Of the upload that the person went with."""
+    session_id: str = ""
+    """Of the upload that the person went with; empty where none was needed."""
     keys: list[str]
     """What the person could be recognised by: `EMAIL`, `PHONE`, …"""
-
-
-def _audience(member: Member) -> str:
-    return member.audience_id
+    overtaken: bool = False
+    """Whether the same batch held the opposite for this person, later: then that is what was done."""
 
 
 @facebook_ads.batch_action(
@@ -43,56 +45,95 @@ def _audience(member: Member) -> str:
     title="Add a person to an audience",
     input=Member,
     output=Membership,
-    batch=Batch(size=MOST_ROWS, linger_s=_LINGER_S, group_by=_audience),
+    batch=Batch(size=MOST_ROWS, linger_s=_LINGER_S, group_by=lambda member: member.audience_id),
     effect=Effect.IDEMPOTENT,
     provides="audience.add",
     timeout_s=_TIMEOUT_S,
 )
 async def add_to_audience(ctx: ActionContext, members: Sequence[Member]) -> Sequence[Membership | ConnectorError]:
     """Add people to an audience. Ask for their consent to advertising first: this is no message, and nothing else does."""
-    return await _changed(ctx, "POST", members)
+    return await _changed(ctx, members)
 
 
 @facebook_ads.batch_action(
     "remove_from_audience",
     title="Remove a person from an audience",
-    input=Member,
+    input=FormerMember,
     output=Membership,
-    batch=Batch(size=MOST_ROWS, linger_s=_LINGER_S, group_by=_audience),
+    # One batch for an audience, so that nobody who left is added after all.
+    batch=Batch(
+        size=MOST_ROWS, linger_s=_LINGER_S, group_by=lambda member: member.audience_id, together="add_to_audience"
+    ),
     effect=Effect.IDEMPOTENT,
     provides="audience.remove",
     timeout_s=_TIMEOUT_S,
 )
-async def remove_from_audience(ctx: ActionContext, members: Sequence[Member]) -> Sequence[Membership | ConnectorError]:
+async def remove_from_audience(
+    ctx: ActionContext, members: Sequence[FormerMember]
+) -> Sequence[Membership | ConnectorError]:
     """Remove people from an audience; who is not in it is no error."""
-    return await _changed(ctx, "DELETE", members)
+    return await _changed(ctx, members)
 
 
-async def _changed(ctx: ActionContext, method: str, members: Sequence[Member]) -> list[Membership | ConnectorError]:
-    """One call for all that can be somebody; the others fail alone, for one empty row can spoil a whole upload."""
+async def _changed(ctx: ActionContext, members: Sequence[Member]) -> list[Membership | ConnectorError]:
+    """One call for all that are added and one for all that are removed, of whom nobody is in both.
+
+    Who cannot be anybody fails alone, for one empty row can spoil a whole upload.
+    """
     rows = [cells(member) for member in members]
-    sent = [at for at, row in enumerate(rows) if identifies(row)]
-    if not sent:
-        return [_nobody() for _ in members]
-    audience_id = members[0].audience_id
-    answer = await upload(
-        ctx,
-        method,
-        f"/{audience_id}/users",
-        [rows[at] for at in sent],
-        limited=[members[at].limited_data_use for at in sent],
-    )
-    taken = set(sent)
-    return [
-        _outcome(audience_id, list(row), answer, frozenset(row.values())) if at in taken else _nobody()
-        for at, row in enumerate(rows)
-    ]
+    outcomes: dict[int, Membership | ConnectorError] = {}
+    for at, row in enumerate(rows):
+        if not identifies(row):
+            outcomes[at] = _nobody()
+    for at in _overtaken(members, rows, (at for at in range(len(rows)) if at not in outcomes)):
+        outcomes[at] = Membership(audience_id=members[at].audience_id, keys=list(rows[at]), overtaken=True)
+    for method in ("POST", "DELETE"):
+        places = [at for at in range(len(rows)) if at not in outcomes and _method(members[at]) == method]
+        if places:
+            outcomes |= await _uploaded(ctx, method, members, rows, places)
+    return [outcomes[at] for at in range(len(rows))]
 
 
-def _outcome(audience_id: str, keys: list[str], answer: Uploaded, row: frozenset[str]) -> Membership | ConnectorError:
-    if row & answer.invalid_cells:
+def _method(member: Member) -> str:
+    return "DELETE" if isinstance(member, FormerMember) else "POST"
+
+
+def _overtaken(members: Sequence[Member], rows: Sequence[dict[str, str]], places: Iterable[int]) -> list[int]:
+    """Those whose person the same batch holds again, later, for the opposite: whoever shares a value is the same."""
+    later: dict[str, set[tuple[str, str]]] = {"POST": set(), "DELETE": set()}
+    opposite = {"POST": "DELETE", "DELETE": "POST"}
+    found = []
+    for at in sorted(places, reverse=True):
+        own = {(key, cell) for key, cell in rows[at].items() if key in _OF_ONE}
+        if not own.isdisjoint(later[opposite[_method(members[at])]]):
+            found.append(at)
+        later[_method(members[at])] |= own
+    return found
+
+
+# What two people do not share, as they may a name or a town.
+_OF_ONE = frozenset({"EXTERN_ID", "EMAIL", "PHONE", "MADID"})
+
+
+async def _uploaded(
+    ctx: ActionContext, method: str, members: Sequence[Member], rows: Sequence[dict[str, str]], places: Sequence[int]
+) -> dict[int, Membership | ConnectorError]:
+    """The outcomes of one call. What Meta refuses for good is refused to all of it, and to nobody else in the batch."""
+    audience_id = members[places[0]].audience_id
+    limited = [members[at].limited_data_use for at in places]
+    try:
+        answer = await upload(ctx, method, f"/{audience_id}/users", [rows[at] for at in places], limited=limited)
+    except AuthExpired:
+        raise  # it waits for a new token, with everybody
+    except PermanentError as refused:
+        return dict.fromkeys(places, refused)
+    return {at: _outcome(audience_id, rows[at], answer) for at in places}
+
+
+def _outcome(audience_id: str, row: dict[str, str], answer: Uploaded) -> Membership | ConnectorError:
+    if not answer.invalid_cells.isdisjoint(row.values()):
         return Rejected("Meta shows one of this person's values as invalid: correct the contact's data")
-    return Membership(audience_id=audience_id, session_id=answer.session_id, keys=keys)
+    return Membership(audience_id=audience_id, session_id=answer.session_id, keys=list(row))
 
 
 def _nobody() -> ConnectorError:
@@ -103,9 +144,13 @@ def _nobody() -> ConnectorError:
 
 
 @add_to_audience.simulate
-@remove_from_audience.simulate
-def _pretend(member: Member, now_ms: int) -> Membership:
+def _pretend_add(member: Member, now_ms: int) -> Membership:
     return Membership(audience_id=member.audience_id, session_id="0", keys=list(cells(member)))
+
+
+@remove_from_audience.simulate
+def _pretend_remove(member: FormerMember, now_ms: int) -> Membership:
+    return _pretend_add(member, now_ms)
 
 
 @add_to_audience.describe
@@ -114,7 +159,7 @@ def _describe_add(member: Member) -> str:
 
 
 @remove_from_audience.describe
-def _describe_remove(member: Member) -> str:
+def _describe_remove(member: FormerMember) -> str:
     return f"remove a person from audience {member.audience_id} by {_by(member)}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 Fields = dict[str, Any]  # a node as the Graph API writes it
 
+_OF_ONE = {"EXTERN_ID", "EMAIL", "PHONE", "MADID"}
 _DEDUPE_MS = 48 * 3_600_000
 MOST_AUDIENCES = 500
 APP_ID = "1000000000000001"
@@ -65,8 +66,8 @@ class Business:
         self.members[audience] += people
 
     def remove(self, audience: str, people: list[frozenset[tuple[str, str]]]) -> None:
-        """Take people out by any value they share."""
-        gone = {pair for person in people for pair in person}
+        """Take people out by any value they share that is one person's alone."""
+        gone = {pair for person in people for pair in person if pair[0] in _OF_ONE}
         self.members[audience] = [one for one in self.members[audience] if gone.isdisjoint(one)]
 
     def counts(self, pixel: str, event: Fields, now_ms: int) -> bool:
