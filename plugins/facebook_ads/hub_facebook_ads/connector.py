@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from hub import Concurrency, Connector, Field, Rate, StaticToken
+from hub import Connector, Field, Rate, StaticToken
 from hub_facebook_ads.client import CALLS, CALLS_PER_HOUR, throttle, whoami
 from hub_facebook_ads.errors import classify
 from hub_facebook_ads.subscriptions import PageSubscriptions
@@ -133,7 +133,7 @@ facebook_ads = Connector(
     webhook=FacebookWebhook(),
     # Of all of Meta's allowances the smallest that does not grow with use: ads management at standard access.
     # (dev.fb "Marketing API rate limits", read 2026-08)
-    budgets=[Rate(CALLS_PER_HOUR, per_s=CALLS_PER_HOUR / 3600, name=CALLS), Concurrency(10)],
+    budgets=[Rate(CALLS_PER_HOUR, per_s=CALLS_PER_HOUR / 3600, name=CALLS)],
     classify=classify,
     throttle=throttle,
     subscriptions=PageSubscriptions(),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
-
-import jiter
 
 from hub import InboundRequest, Json, PayloadError, Reply, SignatureError, Webhook, same
 
@@ -70,6 +69,6 @@ def _entries(body: bytes) -> list[dict[str, Json]]:
 
 def _json(body: bytes) -> Json:
     try:
-        return jiter.from_json(body)
+        return json.loads(body)
     except ValueError as error:
         raise PayloadError(f"the body is no JSON: {error}") from error

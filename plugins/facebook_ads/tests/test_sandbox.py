@@ -22,9 +22,11 @@ from facebook_business.api import FacebookAdsApi
 from facebook_business.exceptions import FacebookRequestError
 from facebook_business.session import FacebookSession
 
+from hub import AuthExpired
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub_facebook_ads import facebook_ads
 from hub_facebook_ads.actions.members import Member, add_to_audience
+from hub_facebook_ads.client import whoami
 from hub_facebook_ads.sandbox import APP_ID, FacebookSandbox
 from hub_facebook_ads.sandbox.business import Business
 
@@ -156,6 +158,25 @@ async def test_the_official_client_understands_a_throttling(official: FacebookAd
         await ask(AdAccount(AD_ACCOUNT, api=official).api_get)
     assert limited.value.api_error_code() == 80003
     assert "x-business-use-case-usage" in {name.lower() for name in limited.value.http_headers()}
+
+
+async def test_an_ad_account_and_its_page_may_be_two_connections(
+    context: Any, sandbox: FacebookSandbox, business: Business, inbox: Any
+) -> None:
+    async with context({"ad_account_id": AD_ACCOUNT}) as ads, context({"page_id": PAGE}) as page:
+        assert (await whoami(ads)).id == AD_ACCOUNT
+        assert (await whoami(page)).id == PAGE
+        assert (await whoami(ads)).id == AD_ACCOUNT
+    assert await sandbox.lead(inbox.url, PAGE) == 200
+
+
+async def test_what_nobody_told_of_is_opened_by_its_own_token(context: Any, sandbox: FacebookSandbox) -> None:
+    async with context({"ad_account_id": "act_5"}) as ads, context({"page_id": "6"}) as page:
+        assert (await whoami(ads)).id == "act_5"
+        assert (await whoami(page)).id == "6"
+    async with context({"ad_account_id": "act_7"}, token="act_8 has another") as stranger:
+        with pytest.raises(AuthExpired):
+            await whoami(stranger)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

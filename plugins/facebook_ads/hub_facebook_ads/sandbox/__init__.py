@@ -98,8 +98,10 @@ class FacebookSandbox(Sandbox):
     async def _send(self, address: str, of: Business, text: str) -> int:
         # Meta escapes what is not ASCII, and the slash, and signs that.
         raw = text.replace("/", "\\/").encode()
-        signature = hmac.new(self.secret(of.account, "app_secret").encode(), raw, hashlib.sha256).hexdigest()
-        old = hmac.new(self.secret(of.account, "app_secret").encode(), raw, hashlib.sha1).hexdigest()
+        # A connection with a Page is found by it, so that its secrets are derived from it.
+        secret = self.secret(of.page["id"], "app_secret").encode()
+        signature = hmac.new(secret, raw, hashlib.sha256).hexdigest()
+        old = hmac.new(secret, raw, hashlib.sha1).hexdigest()
         headers = {
             "Content-Type": "application/json",
             "X-Hub-Signature": f"sha1={old}",
@@ -143,43 +145,36 @@ class FacebookSandbox(Sandbox):
         asked.pop("access_token", None)
         if node == APP_ID:
             return await self._app(request.method, edge, asked, token)
-        of = self._owner(token, node)
-        self._check_proof(of, token, str(asked.pop("appsecret_proof", "")))
+        of, account = self._owner(token, node)
+        self._check_proof(account, token, str(asked.pop("appsecret_proof", "")))
         graph = Graph(of, asked, self.clock.now_ms(), str(request.url), self.record)
         self.asked.append((request.method, graph.kind(node), edge, dict(asked)))
         return graph.answer(request.method, node, edge)
 
-    def _owner(self, token: str, node: str) -> Business:
+    def _owner(self, token: str, node: str) -> tuple[Business, str]:
+        """Whose token it is, and the account of the connection that it was made for."""
         if not any(node in {known.ad_account["id"], known.page["id"]} for known in self.businesses):
             accounts = [node, node.removeprefix("act_")]
             if any(hmac.compare_digest(token, self.secret(account, "access_token")) for account in accounts):
-                self._open(token, node)
+                self.business(*((node, None) if node.startswith("act_") else (None, node)))
         for known in self.businesses:
-            for account in (known.account, known.ad_account["id"], known.page["id"]):
+            for account in _accounts(known):
                 if hmac.compare_digest(token, self.secret(account, "access_token")):
-                    known.account = account
-                    return known
+                    return known, account
         raise GraphError(190, "Invalid OAuth access token - Cannot parse access token", status=401)
 
-    def _open(self, token: str, node: str) -> None:
-        """A node that nobody told of: the token shows that a connection is for it."""
-        if node.startswith("act_"):
-            self.business(node)
-        else:
-            self.business(page=node)
-
-    def _check_proof(self, of: Business, token: str, proof: str) -> None:
+    def _check_proof(self, account: str, token: str, proof: str) -> None:
         if not proof:
             if self.proof_required:
                 raise GraphError(100, "API calls from the server require an appsecret_proof argument")
             return
-        expected = hmac.new(self.secret(of.account, "app_secret").encode(), token.encode(), hashlib.sha256)
+        expected = hmac.new(self.secret(account, "app_secret").encode(), token.encode(), hashlib.sha256)
         if not hmac.compare_digest(proof, expected.hexdigest()):
             raise GraphError(100, "Invalid appsecret_proof provided in the API argument")
 
     async def _app(self, method: str, edge: str | None, asked: Fields, token: str) -> Fields:
         """The app's own subscriptions, with the app's token: `{app id}|{app secret}`."""
-        accounts = [known.account for known in self.businesses]
+        accounts = [account for known in self.businesses for account in _accounts(known)]
         known = {f"{APP_ID}|{self.secret(account, 'app_secret')}" for account in accounts}
         if token not in known or edge != "subscriptions":
             raise GraphError(190, "Invalid OAuth access token signature", status=401)
@@ -239,6 +234,11 @@ class FacebookSandbox(Sandbox):
         lead = {name: value for name, value in fields.items() if name not in _OF_DELIVERY}
         status = await self.lead(fields.get("address"), str(fields["page"]), **lead)
         return web.json_response({"status": status})
+
+
+def _accounts(of: Business) -> tuple[str, str]:
+    """What connections of a business may be found by."""
+    return of.page["id"], of.ad_account["id"]
 
 
 def _change(page: str, lead: Fields) -> Fields:

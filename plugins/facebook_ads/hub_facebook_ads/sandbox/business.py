@@ -19,7 +19,7 @@ class Business:
     """The state of one account. Times are hub milliseconds, given by the caller."""
 
     account: str
-    """What the connection is found by, and its secrets are derived from: the Page if it has one, else the ad account."""
+    """What its connection is most likely found by, for the log: the Page if one was named, else the ad account."""
     ad_account: Fields
     page: Fields
     first_id: int
