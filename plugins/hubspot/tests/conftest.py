@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hub_hubspot import hubspot
-from hub_hubspot.sandbox import HubspotSandbox, Portal
 
 from hub import ActionContext, Delivery, InboundRequest
 from hub.clock import Clock
 from hub.testing.context import sandbox_context
 from hub.testing.sandbox import SandboxServer
+from hub_hubspot import hubspot
+from hub_hubspot.sandbox import HubspotSandbox, Portal
 
 PORTAL = "62515"
 OTHER_PORTAL = "70001"

@@ -8,10 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hub_hubspot import hubspot
-from hub_hubspot.actions import emails, making
-from hub_hubspot.actions.fields import texts
-from hub_hubspot.sandbox import HubspotSandbox, Portal
 from pydantic import ValidationError
 
 from hub import (
@@ -26,6 +22,10 @@ from hub import (
     SkipStep,
 )
 from hub.http import Answer
+from hub_hubspot import hubspot
+from hub_hubspot.actions import emails, making
+from hub_hubspot.actions.fields import texts
+from hub_hubspot.sandbox import HubspotSandbox, Portal
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
 

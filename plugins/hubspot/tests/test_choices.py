@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+
+from hub import ActionContext, Choice, ChoiceQuery, Chosen
 from hub_hubspot import hubspot
 from hub_hubspot.sandbox import Portal
 from hub_hubspot.sandbox.portal import ListOf
-
-from hub import ActionContext, Choice, ChoiceQuery, Chosen
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
 

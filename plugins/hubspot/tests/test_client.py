@@ -10,10 +10,6 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hub_hubspot import hubspot
-from hub_hubspot.client import Record, classify, contact_ids, read, read_records, throttle, whoami
-from hub_hubspot.paths import DEFAULT, ENDS, path
-from hub_hubspot.sandbox import HubspotSandbox, Portal
 
 from hub import (
     Account,
@@ -27,6 +23,10 @@ from hub import (
     VendorUnavailable,
 )
 from hub.http import Answer, error_for
+from hub_hubspot import hubspot
+from hub_hubspot.client import Record, classify, contact_ids, read, read_records, throttle, whoami
+from hub_hubspot.paths import DEFAULT, ENDS, path
+from hub_hubspot.sandbox import HubspotSandbox, Portal
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
 SECRET_WORDS = "ada@example.test is not valid"

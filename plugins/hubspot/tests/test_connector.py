@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
-from hub_hubspot import hub_register_connectors, hubspot
-from hub_hubspot.client import whoami
-from hub_hubspot.sandbox import HubspotSandbox
 
 from hub import Connector, OAuth2, StaticToken
 from hub.connector import Effect
 from hub.errors import AuthExpired
 from hub.testing.contract.stage import hub_of
+from hub_hubspot import hub_register_connectors, hubspot
+from hub_hubspot.client import whoami
+from hub_hubspot.sandbox import HubspotSandbox
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 FIELDS = [*hubspot.fields, *(field for kind in hubspot.auth for field in kind.fields)]

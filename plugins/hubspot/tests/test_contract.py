@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hub_hubspot import hubspot
-from hub_hubspot.sandbox import HubspotSandbox
-from hub_hubspot.sandbox.portal import ListOf
-from hub_hubspot.triggers.lists import recent_leaves
-from hub_hubspot.webhook import SIGNATURE_V3, TIMESTAMP, sign_v3
 
 from hub import ChoiceQuery, Delivery, InboundRequest
 from hub.clock import Clock
 from hub.testing.context import sandbox_context
 from hub.testing.contract import Call, Contract
 from hub.testing.sandbox import SandboxServer
+from hub_hubspot import hubspot
+from hub_hubspot.sandbox import HubspotSandbox
+from hub_hubspot.sandbox.portal import ListOf
+from hub_hubspot.triggers.lists import recent_leaves
+from hub_hubspot.webhook import SIGNATURE_V3, TIMESTAMP, sign_v3
 
 PORTAL = "62515"
 FORM = "f0000000-0000-4000-8000-000000000000"

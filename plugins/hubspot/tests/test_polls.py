@@ -8,13 +8,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+
+from hub import ActionContext, ConsentSignal, ConsentState, Rejected
 from hub_hubspot import hubspot, reading
 from hub_hubspot.reading import ENDED
 from hub_hubspot.sandbox import HubspotSandbox, Portal
 from hub_hubspot.sandbox.portal import ListOf
 from hub_hubspot.triggers import lists
-
-from hub import ActionContext, ConsentSignal, ConsentState, Rejected
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
 NOW, MINUTE = 1_795_170_000_000, 60_000

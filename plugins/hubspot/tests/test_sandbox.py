@@ -11,12 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import hub_hubspot.sandbox as sandbox_package
 import pytest
 from aiohttp import web
-from hub_hubspot import hubspot
-from hub_hubspot.client import read_records, whoami
-from hub_hubspot.sandbox import HubspotSandbox, Portal
 from hubspot import HubSpot
 from hubspot.crm.contacts import (
     BatchInputSimplePublicObjectBatchInputUpsert,
@@ -34,8 +30,12 @@ from hubspot.crm.lists import ListSearchRequest
 from hubspot.marketing.transactional import PublicSingleSendRequestEgg
 from hubspot.utils.signature import Signature
 
+import hub_hubspot.sandbox as sandbox_package
 from hub import ActionContext, RateLimited
 from hub.clock import Clock
+from hub_hubspot import hubspot
+from hub_hubspot.client import read_records, whoami
+from hub_hubspot.sandbox import HubspotSandbox, Portal
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
 Ask = Callable[[Callable[[HubSpot], Any]], Any]

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hub_hubspot import hubspot
-from hub_hubspot.sandbox import HubspotSandbox, Portal, telling
-from hub_hubspot.triggers.contacts import ContactChanged, ContactCreated, fill_in
-from hub_hubspot.triggers.records import DealStageChanged, TicketCreated, fill_in_deals, fill_in_tickets
 
 from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Event, Identity, PayloadError, Privacy
 from hub.connector import sandbox_secret
 from hub.process import Hub
 from hub.store import views
 from hub.testing.contract.stage import hub_of
+from hub_hubspot import hubspot
+from hub_hubspot.sandbox import HubspotSandbox, Portal, telling
+from hub_hubspot.triggers.contacts import ContactChanged, ContactCreated, fill_in
+from hub_hubspot.triggers.records import DealStageChanged, TicketCreated, fill_in_deals, fill_in_tickets
 
 PORTAL, OTHER = "62515", "70001"
 MakeDelivery = Callable[[Any], Delivery]
@@ -298,7 +298,6 @@ async def test_who_knows_one_account_s_secret_says_nothing_for_another(place: Pl
     await place.hub.connections.add("hubspot", "other", {"portal_id": OTHER}, sandbox=True)
     assert await place.send([event("contact.creation", n, portal=(PORTAL, OTHER)[n]) for n in range(2)]) == 200
     assert {one["connection"] or one["stage"] for one in await place.events()} == {"hubspot", "unconnected"}
-
 
 
 async def test_events_are_filled_in_before_recipes_see_them() -> None:

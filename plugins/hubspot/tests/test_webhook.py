@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hubspot.utils.signature import Signature
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub import InboundRequest, SignatureError, StaleError
 from hub_hubspot.sandbox import telling
 from hub_hubspot.webhook import (
     SIGNATURE,
@@ -20,11 +25,6 @@ from hub_hubspot.webhook import (
     sign_v2,
     sign_v3,
 )
-from hubspot.utils.signature import Signature
-from hypothesis import given
-from hypothesis import strategies as st
-
-from hub import InboundRequest, SignatureError, StaleError
 
 VECTORS = json.loads((Path(__file__).parent / "facts" / "signature_vectors.json").read_text())["vectors"]
 SECRET = "made-up-client-secret"
