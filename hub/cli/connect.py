@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import current_settings, local_url, read, with_hub
+from hub.cli import connected
+from hub.cli.entry import current_settings, hub_clock, local_url, open_existing_store, run, with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ apps = typer.Typer(help="Our registrations at vendors, each serving many connect
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
+    connected.add_to(connections)
     app.add_typer(connections, name="connections", rich_help_panel="Connect")
     app.add_typer(apps, name="apps", rich_help_panel="Connect")
 
@@ -129,14 +131,28 @@ def list_connections(as_json: AsJson = False) -> None:
 
     from hub.store import views
 
-    address = current_settings().address
-    rows = read(lambda c: views.list_connections(c, address))
+    settings = current_settings()
+
+    async def look() -> list[shown.Connection]:
+        async with open_existing_store() as store:
+            kept_ms = (await hub_clock(store)).now_ms() - settings.keep_events_days * 24 * 3_600_000
+            async with store.read() as c:
+                return await views.list_connections(c, settings.address, kept_ms=kept_ms)
+
+    rows = run(look())
     columns = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "health": "health"}
     if any(row["health_reason"] for row in rows):
         columns["health_reason"] = "reason"
     show_list(rows, columns, as_json=as_json, empty="no connections yet; add one with `hub connections add`")
     if rows and not as_json:
         show_table(rows, {"name": "name", "webhook_url": "webhook address"})
+        known = [
+            {"name": row["name"], "event": type_, "since_at": since}
+            for row in rows
+            for type_, since in row["known_since"].items()
+        ]
+        if known:
+            show_table(known, {"name": "name", "event": "event", "since_at": "known since (UTC)"})
 
 
 @connections.command("test")
