@@ -220,7 +220,7 @@ class Choosing:
             raise ConfigError(f"which {one.field} is meant depends on {missing[0]}; write {missing[0]} beside it")
         found = await self._read(connection, connector, one)
         matches = _matching(found.items, one.text)
-        if not matches and not found.fresh:
+        if not matches and found.whole and not found.fresh:
             # It may have been made a moment ago.
             found = await self._read(connection, connector, one, fresh=True)
             matches = _matching(found.items, one.text)
@@ -279,7 +279,7 @@ def _matching(items: Sequence[Choice], text: str) -> list[Choice]:
 
 
 def _nothing(one: Written, items: Sequence[Choice]) -> str:
-    labels = {choice.label.casefold(): choice.label for choice in items}
+    labels = {choice.label.casefold(): choice.label for choice in reversed(items)}
     close = [labels[word] for word in difflib.get_close_matches(one.text.casefold(), list(labels), n=3, cutoff=0.5)]
     guess = f"; did you mean {' or '.join(close)}?" if close else ""
     within = "".join(f" --within {name}={value}" for name, value in (one.within or {}).items())
