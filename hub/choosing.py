@@ -196,8 +196,17 @@ class Choosing:
             one = next(one for one in written(pinned, self._catalogue) if one.place == place)
             try:
                 pin = await self._find(one, known)
+            except ConnectorError as error:
+                errors.append(
+                    RecipeError(
+                        f"{one.connection} could not be asked which of its {one.chosen.choices} {one.text} is ({error}); "
+                        "try again, or write an id that was published before",
+                        path="/".join(map(str, place)),
+                    )
+                )
+                continue
             except HubError as error:
-                errors.append(RecipeError(_sentence(one, error), path="/".join(map(str, one.place))))
+                errors.append(RecipeError(str(error), path="/".join(map(str, place))))
                 continue
             at(pinned, one.place[:-1])[one.place[-1]] = pin.id
             found.append(pin)
@@ -234,7 +243,11 @@ class Choosing:
             )
         if not found.whole:
             return replace(pin, unchecked=f"there are more than {_READ_MOST:,} {one.chosen.choices}")
-        raise ConfigError(_nothing(one, found.items))
+        within = "".join(f" --within {name}={value}" for name, value in one.within.items())
+        raise ConfigError(
+            f"{one.connection} has no {one.text} among its {one.chosen.choices}{_near(one.text, found.items)}; "
+            f"`hub connections choices {one.connection} {one.chosen.choices}{within}` lists them"
+        )
 
     async def _read(self, connection: Connection, connector: Connector, one: Written, *, fresh: bool = False) -> _Found:
         """All choices, or the first two thousand and those that the vendor finds by the text."""
@@ -278,21 +291,7 @@ def _matching(items: Sequence[Choice], text: str) -> list[Choice]:
     )
 
 
-def _nothing(one: Written, items: Sequence[Choice]) -> str:
+def _near(text: str, items: Sequence[Choice]) -> str:
     labels = {choice.label.casefold(): choice.label for choice in reversed(items)}
-    close = [labels[word] for word in difflib.get_close_matches(one.text.casefold(), list(labels), n=3, cutoff=0.5)]
-    guess = f"; did you mean {' or '.join(close)}?" if close else ""
-    within = "".join(f" --within {name}={value}" for name, value in (one.within or {}).items())
-    return (
-        f"{one.connection} has no {one.text} among its {one.chosen.choices}{guess}; "
-        f"`hub connections choices {one.connection} {one.chosen.choices}{within}` lists them"
-    )
-
-
-def _sentence(one: Written, error: HubError) -> str:
-    if isinstance(error, ConnectorError):
-        return (
-            f"{one.connection} could not be asked which of its {one.chosen.choices} {one.text} is ({error}); "
-            "try again, or write an id that was published before"
-        )
-    return str(error)
+    close = [labels[word] for word in difflib.get_close_matches(text.casefold(), list(labels), n=3, cutoff=0.5)]
+    return f"; did you mean {' or '.join(close)}?" if close else ""

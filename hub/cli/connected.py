@@ -26,12 +26,12 @@ _DAY_MS = 24 * 3_600_000
 _BACKFILL = {
     "event": "event",
     "state": "state",
-    "since_at": "since (UTC)",
+    "since": "since",
     "pages": "pages",
     "items": "items",
     "new": "new",
-    "oldest_at": "oldest (UTC)",
-    "newest_at": "newest (UTC)",
+    "oldest": "oldest",
+    "newest": "newest",
 }
 
 
@@ -187,10 +187,18 @@ def backfill(
     if as_json:
         print_json(found)
         return
-    show_table(found, _BACKFILL | ({"again_at": "again (UTC)"} if any(one["again_at"] for one in found) else {}))
+    rows = [
+        {**one, "since": _day(one["since_at"]), "oldest": _day(one["oldest_at"]), "newest": _day(one["newest_at"])}
+        for one in found
+    ]
+    show_table(rows, _BACKFILL | ({"again_at": "again (UTC)"} if any(one["again_at"] for one in found) else {}))
     for one in found:
         if one["problem"] and one["state"] != "done":
             say(f"{one['event']}: {one['problem']}", style="yellow")
+
+
+def _day(instant: str | None) -> str | None:
+    return None if instant is None else instant[:10]
 
 
 def _since(hub: Hub, since: str) -> int:

@@ -79,8 +79,8 @@ class _Binding:
                 f"{what} could use {names}; add a line such as connections: {{{what}: {min(candidates)}}}", place
             )
         else:
-            add = f"add one with hub connections add {' or '.join(connectors)}"
-            self._report(f"{what} has no connection{self._lacks(what)}; {add}", place)
+            lacks, every = self._lacks(what), " or ".join(connectors)
+            self._report(f"{what} has no connection{lacks}; add one with hub connections add {every}", place)
         return None
 
     def _lacks(self, what: str, *, only: str | None = None) -> str:
@@ -138,6 +138,6 @@ class _Binding:
         found = sorted(trigger.type for trigger in triggers if self.connections.get(trigger.connector))
         if not found:
             connectors = " or ".join(sorted({trigger.connector for trigger in triggers})) or event.partition(".")[0]
-            add = f"add one with hub connections add {connectors}"
-            self._report(f"{event} has no connection{self._lacks(event)}; {add}", place)
+            lacks = self._lacks(event)
+            self._report(f"{event} has no connection{lacks}; add one with hub connections add {connectors}", place)
         return found
