@@ -144,10 +144,10 @@ async def list_choices(
     choices: str,
     search: Annotated[str, Query(max_length=200, description="Labels that hold this")] = "",
     within: Annotated[
-        list[Annotated[str, Query(max_length=300)]] | None,
-        Query(max_length=10, description="What they depend on: FIELD=ID, as often as needed"),
+        list[Annotated[str, Query(max_length=200)]] | None,
+        Query(max_length=5, description="What they depend on: FIELD=ID, as often as needed"),
     ] = None,
-    cursor: Annotated[str | None, Query(max_length=8000, description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before")] = None,
 ) -> Page[shown.Choice]:
     """What the vendor has of lists, templates, owners and the like, as it pages it; up to five minutes old."""
     given = dict(_pair(one) for one in within or ())
