@@ -291,7 +291,8 @@ class Sources:
         history, name = self._history_of(about), about.connection.name
         connector = self._connections.connector(about.connection.connector)
         assert claim.data is not None, "it is made with what it is to read"
-        progress, until, ended = Progress.of(claim.data), time.monotonic() + _READING_S, True
+        progress, until = Progress.of(claim.data), time.monotonic() + _READING_S
+        again_s: float | None = None
         try:
             context = await self._connections.context(about.connection)
             async with _pages(history.fetch(context, progress.cursor, progress.since_ms)) as pages:
@@ -304,8 +305,8 @@ class Sources:
                             raise _Lost
                         seams.reach("history.commit")
                     seams.reach("history.committed")
-                    if time.monotonic() > until or not await self._may_go_on(name, connector, claim):
-                        ended = False
+                    again_s = 0.0 if time.monotonic() > until else await self._wait_s(name, connector, claim)
+                    if again_s is not None:
                         break
         except _Lost:
             return
@@ -316,20 +317,21 @@ class Sources:
                 await work.remember(c, claim, replace(progress, problem=str(error)).json())
             raise
         async with self._store.write() as c:
-            if not ended:
-                await work.give_back(c, claim, due_ms=self._clock.now_ms())
+            if again_s is not None:
+                await work.give_back(c, claim, due_ms=self._clock.now_ms() + int(again_s * 1000))
             elif await work.finish(c, claim):
                 await histories.finished(c, about.connection.id, about.trigger.type, progress, self._clock.now_ms())
 
-    async def _may_go_on(self, name: str, connector: Connector, claim: Claim) -> bool:
-        """Whether the budget has room for another page now; what it takes of it is taken."""
+    async def _wait_s(self, name: str, connector: Connector, claim: Claim) -> float | None:
+        """Take what another page takes of the budget: None, or seconds until it may be there; whoever waits goes first."""
         if self._rehearsal:
-            return True
-        if await self._limits.take(name, connector, 1, Lane.of(claim.queue).rank, waited=True) is not None:
-            return False
+            return None
+        refused = await self._limits.take(name, connector, 1, Lane.of(claim.queue).rank)
+        if refused is not None:
+            return refused.wait_s
         # The slot of this work is still held.
         self._limits.release(name)
-        return True
+        return None
 
     def _history_of(self, about: _About) -> History[Any]:
         history = self._connections.connector(about.connection.connector).histories.get(about.trigger.name)

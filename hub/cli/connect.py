@@ -17,7 +17,7 @@ from hub.cli.output import AsJson, note, print_json, say, show_list, show_record
 
 if TYPE_CHECKING:
     from hub import shown
-    from hub.connections import App, Connection, Removed
+    from hub.connections import App, Removed
     from hub.connections.authorising import Begun
     from hub.connector import Connector, Field
     from hub.events import Json
@@ -87,6 +87,7 @@ def add_connection(
     values = _values(given, from_env)
 
     async def add(hub: Hub) -> dict[str, Json]:
+        from hub.api.connections import view
         from hub.connections import kind_of
         from hub.connector import OAuth2
 
@@ -108,7 +109,7 @@ def add_connection(
         wanted = [f for f in _fields(found, auth, values) if f.name not in inherited]
         values.update(_ask(wanted, values) if not sandbox else {})
         connection = await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app)
-        return {**_view(hub, connection), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
+        return {**await view(hub, connection.name), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
 
     added = with_hub(add)
     if as_json:
@@ -192,6 +193,7 @@ def reauthorise(
     values = _values(given, from_env)
 
     async def replace(hub: Hub) -> dict[str, Json]:
+        from hub.api.connections import view
         from hub.connector import OAuth2
 
         connection = await hub.connections.by_name(name)
@@ -206,7 +208,7 @@ def reauthorise(
                 raise typer.BadParameter("give the new credentials with --set or --secret-from-env")
         changed = await hub.connections.reauthorise(name, values)
         hub.ring()
-        return _view(hub, changed)
+        return {**await view(hub, changed.name)}
 
     changed = with_hub(replace)
     if as_json:
@@ -304,22 +306,6 @@ async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_js
             raise ConfigError(f"{name} was not connected: {found.detail if found else 'it was taken back'}")
         await asyncio.sleep(1)
     return shown
-
-
-def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
-    """A connection without its secrets, in the words of the API, that was just made or mended."""
-    return {
-        "id": connection.id,
-        "name": connection.name,
-        "connector": connection.connector,
-        "account": connection.account,
-        "mode": connection.mode,
-        "auth": connection.auth,
-        "settings": dict(connection.settings),
-        "health": "ok",
-        "health_reason": None,
-        "webhook_url": hub.connections.inbound_url(connection),
-    }
 
 
 def _ways_in(hub: Hub, connector: Connector, *, sandbox: bool) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 
 from hub import seams
 from hub.clock import rfc3339, to_ms
+from hub.connector import Rate
 from hub.events import ConsentState
 from hub.process import open_hub, working
 from hub.purposes import LedgerEntry, LegalClass, Purpose, permits
 from hub.store import contacts, views
+from tests.depot import depot
 
 DAY_MS = 24 * 3_600_000
 NOW = datetime.now(UTC)
@@ -214,6 +217,22 @@ async def test_what_dies_at_a_page_leaves_its_events_and_its_cursor_together(
         # Then it begins with the first page that is not stored
         assert it.sandbox.asked[2] == f"registered {len(stored)}"
         assert len(await it.rows("select id from event")) == 8
+
+
+async def test_each_page_takes_its_share_of_the_budget(
+    warehouse: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a vendor that takes twenty calls a second
+    monkeypatch.setattr(depot, "budgets", [Rate(limit=2, per_s=20)])
+    async with warehouse(database_url) as it:
+        it.sandbox.page = 1
+        it.sandbox.past["registered"] = _people(12)
+        began = time.monotonic()
+        await _begin(it, only=["registered"])
+        await _until(it, "done")
+        # then twelve pages and the end take as long as that
+        assert time.monotonic() - began >= (13 - 2) / 20 * 0.9
+        assert len(await it.rows("select id from event")) == 12
 
 
 async def test_a_past_that_is_given_up_keeps_what_was_read(warehouse: Callable[..., Any], sqlite_url: str) -> None:
