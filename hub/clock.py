@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from calendar import monthrange
 from datetime import UTC, datetime
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -44,6 +45,32 @@ def parse_duration_ms(text: str) -> int:
         raise ValueError(f"{text!r} is no duration; write a number and a unit, such as 30s, 15m, 24h, 3d or 2w")
     total = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
     return -total if text.strip().startswith("-") else total
+
+
+def parse_since_ms(text: str, now_ms: int) -> int:
+    """An instant in the past: `24mo`, `2y` or `90d` before now, or a date (`2024-11-22`). Raises ValueError."""
+    if found := re.fullmatch(r"\s*(\d{1,4})\s*(mo|y)\s*", text):
+        months = int(found[1]) * (12 if found[2] == "y" else 1)
+        now = to_datetime(now_ms)
+        # Months of a year; a day that the month does not have is its last.
+        whole = now.year * 12 + now.month - 1 - months
+        if whole < 12 * 1970:
+            raise ValueError(f"{text} ago is before 1970; write less")
+        year, month = divmod(whole, 12)
+        day = min(now.day, monthrange(year, month + 1)[1])
+        return to_ms(now.replace(year=year, month=month + 1, day=day))
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text.strip()):
+        since_ms = to_ms(datetime.fromisoformat(text.strip()).replace(tzinfo=UTC))
+    else:
+        try:
+            since_ms = now_ms - parse_duration_ms(text)
+        except ValueError as error:
+            raise ValueError(
+                f"{text!r} says not since when; write 24mo, 2y, 90d or a date such as 2024-11-22"
+            ) from error
+    if not 0 <= since_ms <= now_ms:
+        raise ValueError(f"{text} lies in the future, or before 1970; write an instant between")
+    return since_ms
 
 
 def format_duration(ms: int) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hub import shown
 from hub.catalogue import Catalogue, nearest
+from hub.choosing import Choosing, Pinned
 from hub.clock import Clock, rfc3339
 from hub.connections import Connections
 from hub.documents import text_of
@@ -43,10 +44,22 @@ class Change:
 
 
 class Library:
-    """Recipes and purposes, cached; other processes' changes are seen at the next `refresh`."""
+    """Recipes and purposes, cached; other processes' changes are seen at the next `refresh`.
 
-    def __init__(self, store: Store, catalogue: Catalogue, connections: Connections, clock: Clock) -> None:
+    Without `choosing` nobody is asked for choices, and what is written of them stays as it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        connections: Connections,
+        clock: Clock,
+        *,
+        choosing: Choosing | None = None,
+    ) -> None:
         self._store, self._catalogue, self._connections, self._clock = store, catalogue, connections, clock
+        self.choosing = choosing
         self._generation, self._looked_at = -1, float("-inf")
         self._listeners = Listeners()
         self._programs: dict[tuple[str, int], Program] = {}
@@ -192,8 +205,18 @@ class Library:
                 )
         return Change(name, "paused", row["version"], unchanged=row["state"] == "paused")
 
-    async def _publish(self, recipe: Recipe) -> Change:
+    async def bound(self, recipe: Recipe) -> tuple[Mapping[str, Json], Sequence[Pinned]]:
+        """A recipe's definition as it would be published: a connection for everything, an id for every choice.
+
+        Raises RecipeErrors.
+        """
         bound = bind(recipe.definition, self._catalogue, await self._connections.names())
+        if self.choosing is None:
+            return bound, ()
+        return await self.choosing.pin(bound, await self.published_definition(recipe.name))
+
+    async def _publish(self, recipe: Recipe) -> Change:
+        bound, _ = await self.bound(recipe)
         current = await self.published_definition(recipe.name)
         async with self._store.write() as c:
             row = await c.first("select * from recipe where name = :name", name=recipe.name)

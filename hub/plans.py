@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 
 from hub.catalogue import Catalogue
+from hub.choosing import Pinned
 from hub.connections import Connections
 from hub.documents import at
 from hub.engine import Program
@@ -18,7 +19,7 @@ from hub.events import Json
 from hub.library import Library, scopes_needed
 from hub.outline import step_line
 from hub.purposes import Purpose
-from hub.recipes import Recipe, bind
+from hub.recipes import Recipe
 from hub.recipes.ids import LISTS, Placed, every_step
 from hub.steps import kind_of
 from hub.steps.do import Do
@@ -103,6 +104,8 @@ class RecipePlan:
     fields: Sequence[str] = ()
     """What differs beside steps: on, entry, exit_on, …"""
     bindings: Sequence[Binding] = ()
+    choices: Sequence[Pinned] = ()
+    """What its steps choose at vendors, each with the id that would be published."""
     warnings: Sequence[str] = ()
     missing_scopes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     calls: Sequence[Call] = ()
@@ -147,13 +150,15 @@ class Planner:
         except RecipeErrors as error:
             return RecipePlan(file, file, State.REFUSED, errors=error.errors)
         try:
-            bound = bind(recipe.definition, self._catalogue, await self._connections.names())
+            bound, choices = await self._library.bound(recipe)
         except RecipeErrors as error:
             errors = [RecipeError(e.reason, file=file, line=e.line, path=e.path) for e in error.errors]
             return RecipePlan(recipe.name, file, State.REFUSED, errors=errors)
-        return await self._bound(recipe, bound, file)
+        return await self._bound(recipe, bound, choices, file)
 
-    async def _bound(self, recipe: Recipe, bound: Mapping[str, Json], file: str) -> RecipePlan:
+    async def _bound(
+        self, recipe: Recipe, bound: Mapping[str, Json], choices: Sequence[Pinned], file: str
+    ) -> RecipePlan:
         before = await self._library.published_definition(recipe.name)
         async with self._store.read() as c:
             state, version = await rows.state(c, recipe.name)
@@ -177,7 +182,13 @@ class Planner:
                 for one in every_step(bound)
                 if one.kind == Do.kind
             ],
-            warnings=[*_warnings(bound, self._catalogue), *await self._unhealthy(program)],
+            choices=choices,
+            warnings=[
+                *_warnings(bound, self._catalogue),
+                *_unchecked(choices),
+                *await self._unhealthy(program),
+                *await self._ending(program),
+            ],
             missing_scopes=await self._missing_scopes(program),
             calls=list(_first_calls(bound, self._catalogue)),
         )
@@ -189,6 +200,11 @@ class Planner:
             f"the connection {name} is {health}{f' ({reason})' if reason else ''}: its calls wait"
             for name, (health, reason) in found.items()
         ]
+
+    async def _ending(self, program: Program) -> list[str]:
+        """Versions of vendors' APIs that end soon, of the connections that are used."""
+        found = [await self._connections.ending(name) for name in sorted(_used(program))]
+        return [f"{ending.sentence}: `{ending.mend}`" for ending in found if ending is not None]
 
     async def _missing_scopes(self, program: Program) -> dict[str, list[str]]:
         missing: dict[str, list[str]] = {}
@@ -298,6 +314,8 @@ def _warnings(definition: Mapping[str, Json], catalogue: Catalogue) -> Iterator[
         if kind is not Do:
             continue
         action = catalogue.action(one.raw["action"])
+        if action is not None and (lack := catalogue.connectors[action.connector].lacks.get(one.raw["do"])):
+            yield f"{one.raw['id']} does {one.raw['do']} over {one.raw['connection']}: {lack}"
         messages = messages or (action is not None and action.message is not None)
         if _is_destructive(one.raw["do"]) and "require_sent" not in one.raw and one.place[0] == "steps":
             yield (
@@ -313,6 +331,12 @@ def _warnings(definition: Mapping[str, Json], catalogue: Catalogue) -> Iterator[
             yield f"{one.raw['id']} comes after a wait and may be sent however late; valid_for: 12h bounds it"
     if messages and "entry" not in definition:
         yield "there is no entry rule: every event starts a run, and the same person may be written to again and again"
+
+
+def _unchecked(choices: Sequence[Pinned]) -> Iterator[str]:
+    for one in choices:
+        if one.unchecked is not None:
+            yield f"{one.step} takes {one.written} for an id of its {one.choices} unchecked, as {one.unchecked}"
 
 
 def _is_destructive(name: str) -> bool:

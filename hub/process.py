@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub import __version__, retention, seams
+from hub.backfills import Backfills
 from hub.batches import Batches
 from hub.breaker import Breakers
+from hub.choosing import Choosing
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.connections.authorising import Authorising
@@ -70,6 +72,8 @@ class Hub:
     plugins: Plugins
     connections: Connections
     authorising: Authorising
+    backfills: Backfills
+    choosing: Choosing
     library: Library
     limits: Limits
     pauses: Pauses
@@ -232,7 +236,9 @@ async def _assemble(
         public_url=settings.address,
         noted=limits.noted,
     )
-    library = Library(store, plugins.catalogue, connections, clock)
+    choosing = Choosing(connections, plugins.catalogue, limits)
+    # A rehearsal asks nobody: there a label stays the label.
+    library = Library(store, plugins.catalogue, connections, clock, choosing=None if rehearsal else choosing)
     loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
     metrics = Metrics()
     seen: dict[str, Any] = {"metrics": metrics, "traces": traces}
@@ -299,6 +305,8 @@ async def _assemble(
         plugins=plugins,
         connections=connections,
         authorising=Authorising(store, clock, vault, connections, transport, settings.address),
+        backfills=Backfills(store, connections, plugins.catalogue, clock, ring=ring),
+        choosing=choosing,
         library=library,
         limits=limits,
         pauses=pauses,

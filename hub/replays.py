@@ -19,6 +19,7 @@ _NOT_NOW = {
     "route": "it is about to be routed; a running hub does so at once",
     "enrich": "its vendor has not filled it in yet, so it was never routed; `hub connections test` says whether it can",
     "plugin": "the plugin of its connector is not loaded; it is routed by itself when that is there again",
+    "history": "it is of the past, which `hub connections backfill` has read: it starts nothing",
     "unconnected": "nobody connected its account; add the connection, and have the vendor send it again",
 }
 

@@ -33,6 +33,8 @@ PLACES = {
     "batch.frozen": "a batch's effects are fixed, the request has not left",
     "batch.answered": "a batch's answer was read, its outcomes are not written",
     "batch.settled": "a batch's outcomes are committed",
+    "history.commit": "a page of the past is written with its cursor, their transaction is not committed",
+    "history.committed": "a page of the past is committed, the next one was not asked for",
     "token.answered": "a vendor gave a new token, which is not stored",
 }
 

@@ -79,7 +79,7 @@ class EventLine(TypedDict):
     type: str
     connection: str | None
     contact: str | None
-    stage: Annotated[str, Field(description="enrich, route, routed, quarantined, plugin or unconnected")]
+    stage: Annotated[str, Field(description="enrich, route, routed, quarantined, plugin, unconnected or history")]
     note: str | None
     duplicates: int
     occurred_at: Instant
@@ -251,6 +251,37 @@ class Connection(TypedDict):
     health: Annotated[str, Field(description="ok, resting until its vendor is well, or needs_reauthorisation")]
     health_reason: str | None
     webhook_url: Annotated[str, Field(description="Where the vendor calls; empty without a public URL")]
+    connected_at: Instant
+    known_since: Annotated[
+        dict[str, Instant],
+        Field(
+            description="By event type, where the past was read: since when all that happened is known. Else connected_at"
+        ),
+    ]
+
+
+class Backfill(TypedDict):
+    """How far the past of one event type was read."""
+
+    event: str
+    state: Annotated[str, Field(description="reading, waiting (until again_at), parked, done or never")]
+    since_at: Instant | None
+    pages: int
+    items: int
+    new: Annotated[int, Field(description="How many of the items were not known before")]
+    oldest_at: Annotated[Instant | None, Field(description="When the oldest of the items happened")]
+    newest_at: Annotated[Instant | None, Field(description="When the newest of the items happened")]
+    problem: str | None
+    again_at: Instant | None
+    finished_at: Annotated[Instant | None, Field(description="When a reading came to its end last")]
+
+
+class Choice(TypedDict):
+    """One thing to choose at a vendor; `hint` tells two of one label apart."""
+
+    id: str
+    label: str
+    hint: str
 
 
 class StoredSecret(TypedDict):

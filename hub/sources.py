@@ -1,28 +1,40 @@
-"""Events that do not come through the door: derived after silence, filled in by the vendor, and polled."""
+"""Events that do not come through the door: derived after silence, filled in by the vendor, polled, read of the past."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from hub import seams
 from hub.backoff import MAX_CLAIMS, backoff_s
 from hub.clock import Clock
 from hub.connections import Connection, Connections
-from hub.connector import Poll, Trigger
-from hub.errors import AuthExpired, ConfigError, HubError, OutcomeUnknown, RateLimited, RetryableError
+from hub.connector import Connector, History, Page, Poll, Trigger
+from hub.errors import (
+    AuthExpired,
+    ConfigError,
+    HubError,
+    OutcomeUnknown,
+    PluginError,
+    RateLimited,
+    RetryableError,
+    StoreUnavailable,
+)
 from hub.events import Event
 from hub.limits import Limits
 from hub.metrics import Metrics
 from hub.plugins import Plugins
-from hub.store import events, work
+from hub.store import events, histories, work
 from hub.store.events import Incoming, NewEvent, StoredEvent
+from hub.store.histories import Progress
 from hub.store.lanes import Lane
 from hub.store.session import Connection as Transaction
 from hub.store.session import Store
@@ -31,12 +43,18 @@ from hub.traces import Traces
 
 ENRICH_MOST = 100
 _GIVE_UP_AFTER = 12
+# So long the past is read in one go: longer than a page takes, short enough for everything else to have its turn.
+_READING_S = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class _Unconnected(Exception):
     """The connection or trigger of a piece of work is gone, so the work is too."""
+
+
+class _Lost(Exception):
+    """Somebody else holds this work meanwhile."""
 
 
 class _Missing(Exception):
@@ -52,7 +70,7 @@ class _About:
 
 
 class Sources:
-    """Handles claimed work of the kinds debounce, enrich and poll. `ring` is called after events were stored."""
+    """Handles claimed work of the kinds debounce, enrich, poll and backfill. `ring` is called after events were stored."""
 
     def __init__(
         self,
@@ -70,7 +88,12 @@ class Sources:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
         self._limits, self._ring, self._rehearsal = limits, ring, rehearsal
         self._metrics, self._traces = metrics, traces
-        self._kinds = {"debounce": self._debounce, "enrich": self._enrich, "poll": self._poll}
+        self._kinds = {
+            "debounce": self._debounce,
+            "enrich": self._enrich,
+            "poll": self._poll,
+            histories.KIND: self._read,
+        }
 
     @property
     def kinds(self) -> Collection[str]:
@@ -247,14 +270,7 @@ class Sources:
             state["cursor"] = page.cursor
             made, began_ns = [about.trigger.event(item, self._clock.now_ms()) for item in page.items], time.time_ns()
             async with self._store.write() as c:
-                moved = await c.run(
-                    "update work set data = :data where kind = :kind and ref = :ref and epoch = :epoch",
-                    data=to_json(state).decode(),
-                    kind=claim.kind,
-                    ref=claim.ref,
-                    epoch=claim.epoch,
-                )
-                if not moved:
+                if not await work.remember(c, claim, to_json(state).decode()):
                     return
                 stored = await self._store_events(c, about.connection, made)
             self._traces.delivered(stored, began_ns, connector=about.connection.connector, outcome="polled")
@@ -274,3 +290,87 @@ class Sources:
         new = [NewEvent(event, connection.id, connection.name) for event in made]
         (stored,) = await events.ingest(c, [Incoming(connection.id, None, new, self._clock.now_ms())])
         return stored.event_ids
+
+    # -- the past --------------------------------------------------------------------------------------------------
+
+    async def _read(self, claim: Claim, about: _About) -> None:
+        """Read on in a connection's past, page by page; each page's events and the cursor after it are stored together."""
+        history, name = self._history_of(about), about.connection.name
+        connector = self._connections.connector(about.connection.connector)
+        assert claim.data is not None, "it is made with what it is to read"
+        progress, until = Progress.of(claim.data), time.monotonic() + _READING_S
+        again_s: float | None = None
+        try:
+            context = await self._connections.context(about.connection)
+            async with _pages(history.fetch(context, progress.cursor, progress.since_ms)) as pages:
+                while (found := await _next(pages, about.trigger, progress.since_ms)) is not None:
+                    cursor, made = found
+                    async with self._store.write() as c:
+                        new = await histories.store(c, about.connection.id, name, made, self._clock.now_ms())
+                        progress = progress.after(cursor, made, new)
+                        if not await work.remember(c, claim, progress.json()):
+                            raise _Lost
+                        seams.reach("history.commit")
+                    seams.reach("history.committed")
+                    again_s = 0.0 if time.monotonic() > until else await self._wait_s(name, connector, claim)
+                    if again_s is not None:
+                        break
+        except _Lost:
+            return
+        except StoreUnavailable:
+            raise
+        except HubError as error:
+            async with self._store.write() as c:
+                await work.remember(c, claim, replace(progress, problem=str(error)).json())
+            raise
+        async with self._store.write() as c:
+            if again_s is not None:
+                await work.give_back(c, claim, due_ms=self._clock.now_ms() + int(again_s * 1000))
+            elif await work.finish(c, claim):
+                await histories.finished(c, about.connection.id, about.trigger.type, progress, self._clock.now_ms())
+
+    async def _wait_s(self, name: str, connector: Connector, claim: Claim) -> float | None:
+        """Take what another page takes of the budget: None, or seconds until it may be there; whoever waits goes first."""
+        if self._rehearsal:
+            return None
+        refused = await self._limits.take(name, connector, 1, Lane.of(claim.queue).rank)
+        if refused is not None:
+            return refused.wait_s
+        # The slot of this work is still held.
+        self._limits.release(name)
+        return None
+
+    def _history_of(self, about: _About) -> History[Any]:
+        history = self._connections.connector(about.connection.connector).histories.get(about.trigger.name)
+        if history is None:
+            raise _Unconnected(f"the past of {about.trigger.type} is no longer read")
+        return history
+
+
+@asynccontextmanager
+async def _pages(pages: AsyncIterator[Page[Any]]) -> AsyncIterator[AsyncIterator[Page[Any]]]:
+    """Pages that may be left before their end."""
+    try:
+        yield pages
+    finally:
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()
+
+
+async def _next(
+    pages: AsyncIterator[Page[Any]], trigger: Trigger[Any], since_ms: int
+) -> tuple[str, list[Event]] | None:
+    """The next page's cursor and events, or None at the end.
+
+    What its vendor gives no time is taken for as old as can be: it outweighs nothing that is newer. Raises PluginError for
+    whatever a plugin raises that is no error of the hub's.
+    """
+    try:
+        page = await anext(pages, None)
+        return None if page is None else (page.cursor, [trigger.event(item, since_ms) for item in page.items])
+    except HubError:
+        raise
+    except Exception as error:  # a plugin may raise anything, and its words may repeat somebody's data
+        raise PluginError(
+            trigger.connector, f"the past of {trigger.type} cannot be read ({type(error).__name__}); mend it"
+        ) from error

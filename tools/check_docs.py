@@ -18,7 +18,7 @@ from typing import Any, cast
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, only its own folder is there
 
-from tools.make_docs import command_tree, pages  # noqa: E402
+from tools.make_docs import command_tree, left_over, pages  # noqa: E402
 
 # What a plugin's README answers for, in these words.
 CHECKLIST = ("verified webhook", "dedupe", "error map", "idempotency", "rate limit", "sandbox", "consent")
@@ -101,6 +101,8 @@ def stale(_: Page | None = None) -> Iterator[Problem]:
     for path, text in pages().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             yield path, 1, "this page is generated and out of date; run `python tools/make_docs.py`"
+    for path in left_over():
+        yield path, 1, "there is no such connector in plugins; run `python tools/make_docs.py`"
 
 
 def broken_links(page: Page) -> Iterator[Problem]:

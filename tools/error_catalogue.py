@@ -16,11 +16,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Start": ("cli/running", "cli/serve", "process", "oneprocess", "tracing", "spool", "segments", "worker"),
     "Settings": ("settings", "cli/entry"),
     "Recipes": (
-        "recipes", "steps", "conditions", "documents", "text", "library", "purposes", "shapes", "program", "engine",
+        "recipes", "steps", "conditions", "documents", "text", "library", "choosing", "purposes", "shapes", "program", "engine",
         "events", "rehearsal", "playing", "simulation", "plans", "previews", "drafting", "outline", "samples",
         "cli/recipes", "cli/writing", "cli/simulating", "cli/planning", "cli/previewing",
     ),
-    "Connections": ("connections", "vault", "cli/connect"),
+    "Connections": ("connections", "backfills", "vault", "cli/connect"),
     "Plugins": ("plugins", "guests", "scaffold", "connector", "catalogue", "hookspecs", "cli/plugins", "cli/trying"),
     "Database": ("store", "cli/database"),
     "Webhooks": ("ingest", "api/webhooks"),

@@ -1,6 +1,7 @@
-"""Writes the generated pages: docs/hooks.md, docs/reference.md, docs/settings.md, docs/cli.md and docs/errors.md.
+"""Writes the generated pages: docs/hooks.md, docs/reference.md, docs/settings.md, docs/cli.md, docs/errors.md, docs/connectors.
 
-Run `python tools/make_docs.py` after changing a hook, a name that authors import, a setting, a command or a message; tools/check_docs.py says when it was forgotten.
+Run `python tools/make_docs.py` after changing a hook, a name that authors import, a setting, a command, a message or a connector's
+declarations; tools/check_docs.py says when it was forgotten.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, only its own folder is there
 
+from tools import connector_pages  # noqa: E402
 from tools.error_catalogue import error_classes, messages, said  # noqa: E402
 
 _NOTE = "<!-- Made by tools/make_docs.py from {source}: change that, then run `python tools/make_docs.py`. -->"
@@ -25,8 +27,20 @@ _NOTE = "<!-- Made by tools/make_docs.py from {source}: change that, then run `p
 
 def pages() -> dict[Path, str]:
     """Every generated page: where it stands, and what it must say."""
-    made = {"hooks": _hooks(), "reference": _reference(), "settings": _settings(), "cli": _cli(), "errors": _errors()}
+    made: dict[str, Iterable[str]] = {
+        "hooks": _hooks(),
+        "reference": _reference(),
+        "settings": _settings(),
+        "cli": _cli(),
+        "errors": _errors(),
+    }
+    made |= {f"connectors/{name}": lines for name, lines in connector_pages.pages().items()}
     return {ROOT / "docs" / f"{name}.md": "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
+
+
+def left_over() -> list[Path]:
+    """Pages of connectors that are no longer there."""
+    return sorted(set((ROOT / "docs" / "connectors").glob("*.md")) - set(pages()))
 
 
 # -- hooks -------------------------------------------------------------------------------------------------------------
@@ -321,7 +335,11 @@ def _takes(option: Any, hint: Any) -> str:
 
 
 def main() -> None:
-    """Write every page that changed."""
+    """Write every page that changed, and remove those that nothing stands behind."""
+    (ROOT / "docs" / "connectors").mkdir(exist_ok=True)
+    for path in left_over():
+        path.unlink()
+        print(f"removed {path.relative_to(ROOT)}")
     for path, text in pages().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -9,13 +9,16 @@ from pydantic import Field
 
 from hub import shown
 from hub.api.access import Reading, Writing
-from hub.api.given import Body, Name
-from hub.clock import rfc3339
+from hub.api.given import Body, Listing, Name, Page
+from hub.clock import parse_since_ms, rfc3339
 from hub.connections import App, Connection
+from hub.errors import ConfigError
 from hub.process import Hub
 from hub.store import views
 
 router = APIRouter(prefix="/api/v1", tags=["connections"])
+
+_DAY_MS = 24 * 3_600_000
 
 
 class NewConnection(Body):
@@ -35,6 +38,20 @@ class NewFields(Body):
     fields: dict[str, str]
 
 
+class NewSettings(Body):
+    """Other settings for a connection; those that are not named stay."""
+
+    settings: dict[str, str] = Field(min_length=1)
+
+
+class Past(Body):
+    """How far back to read a connection's past, and of which event types."""
+
+    since: str = Field("24mo", description="24mo, 2y or 90d ago, or a date such as 2024-11-22")
+    only: list[str] = Field(default_factory=list, description="Event types; all that tell their past when empty")
+    again: bool = Field(False, description="Also what was read so far back already")
+
+
 class NewApp(Body):
     """A registration of ours at a vendor: the webhook secrets that serve all of its connections."""
 
@@ -50,8 +67,9 @@ async def view(hub: Hub, name: str) -> shown.Connection:
 
 async def views_of(hub: Hub) -> list[shown.Connection]:
     """Every connection by name, without their secrets."""
+    kept_ms = hub.clock.now_ms() - hub.settings.keep_events_days * _DAY_MS
     async with hub.store.read() as c:
-        return await views.list_connections(c, hub.settings.address)
+        return await views.list_connections(c, hub.settings.address, kept_ms=kept_ms)
 
 
 async def in_full(hub: Hub, name: str) -> shown.ConnectionInFull:
@@ -122,6 +140,69 @@ async def reauthorise(hub: Writing, name: str, new: NewFields) -> shown.Connecti
     changed = await hub.connections.reauthorise(name, new.fields)
     hub.ring()
     return await view(hub, changed.name)
+
+
+@router.patch("/connections/{name}")
+async def change_settings(hub: Writing, name: str, new: NewSettings) -> shown.Connection:
+    """Change settings that are no secret, such as the version of the vendor's API."""
+    changed = await hub.connections.change(name, new.settings)
+    return await view(hub, changed.name)
+
+
+@router.get("/connections/{name}/choices")
+async def list_offered(hub: Reading, name: str) -> dict[str, list[str]]:
+    """What can be chosen over this connection, each with the fields of actions that take it."""
+    return await hub.choosing.offered(name)
+
+
+@router.get("/connections/{name}/choices/{choices}")
+async def list_choices(
+    hub: Reading,
+    name: str,
+    choices: str,
+    search: Annotated[str, Query(max_length=200, description="Labels that hold this")] = "",
+    within: Annotated[
+        list[Annotated[str, Query(max_length=200)]] | None,
+        Query(max_length=5, description="What they depend on: FIELD=ID, as often as needed"),
+    ] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before")] = None,
+) -> Page[shown.Choice]:
+    """What the vendor has of lists, templates, owners and the like, as it pages it; up to five minutes old."""
+    given = dict(_pair(one) for one in within or ())
+    asked = Listing(f"choices {name} {choices}", search=search, **{f"within {k}": v for k, v in given.items()})
+    page = await hub.choosing.page(name, choices, search=search, cursor=asked.after(cursor), within=given)
+    items: list[shown.Choice] = [{"id": one.id, "label": one.label, "hint": one.hint} for one in page.items]
+    return Page(items=items, next=None if page.cursor is None else asked.cursor(page.cursor))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ConfigError(f"{text!r} says not what of what; write within=FIELD=ID")
+    return name, value
+
+
+@router.get("/connections/{name}/backfill")
+async def show_backfill(hub: Reading, name: str) -> list[shown.Backfill]:
+    """How far the past of each event type was read."""
+    return await hub.backfills.status(name)
+
+
+@router.post("/connections/{name}/backfill", status_code=202)
+async def begin_backfill(hub: Writing, name: str, past: Past) -> list[shown.Backfill]:
+    """Have a connection's past read, beside everything else: it starts, wakes and ends no run."""
+    try:
+        since_ms = parse_since_ms(past.since, hub.clock.now_ms())
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return await hub.backfills.begin(name, since_ms=since_ms, only=past.only, again=past.again)
+
+
+@router.delete("/connections/{name}/backfill")
+async def stop_backfill(hub: Writing, name: str) -> list[shown.Backfill]:
+    """Give up reading; what was stored stays."""
+    await hub.backfills.stop(name)
+    return await hub.backfills.status(name)
 
 
 @router.delete("/connections/{name}")

@@ -79,7 +79,8 @@ class Listing:
     def page(self, rows: Sequence[T], most: int, key: Callable[[T], str]) -> Page[T]:
         """A page of up to `most` rows, of which one more was looked for; `key` gives what a list goes on after."""
         items, more = list(rows[:most]), len(rows) > most
-        return Page(items=items, next=self._cursor(key(items[-1])) if more else None)
+        return Page(items=items, next=self.cursor(key(items[-1])) if more else None)
 
-    def _cursor(self, key: str) -> str:
+    def cursor(self, key: str) -> str:
+        """What to go on with after a key."""
         return base64.urlsafe_b64encode(json.dumps([self._asked, key]).encode()).decode()

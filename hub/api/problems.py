@@ -35,11 +35,12 @@ _WHAT_THEN = {
     404: "there is nothing at this address; /api/v1/openapi.json tells what there is",
     405: "this address does not take this method; the header Allow says which it takes",
 }
+_ASKING = {502: "The vendor refused or failed; `vendor_status` and `vendor_code` are its own"}
 _CHANGING = {
     400: "The body cannot be read",
     403: "The API key may only read",
     413: "The body is larger than the hub takes",
-    502: "The vendor refused or failed; `vendor_status` and `vendor_code` are its own",
+    **_ASKING,
 }
 
 
@@ -127,14 +128,16 @@ def document(app: FastAPI) -> dict[str, Json]:
         for path, operations in made["paths"].items():
             for method, operation in operations.items():
                 if path.startswith("/api/") or "security" in operation:
-                    _document(operation, changing=method != "get")
+                    # The only look for which somebody else is asked.
+                    asking = _ASKING if path.endswith("/{choices}") else {}
+                    _document(operation, _ANY | (_CHANGING if method != "get" else asking))
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _document(operation: dict[str, Any], *, changing: bool) -> None:
+def _document(operation: dict[str, Any], problems: Mapping[int, str]) -> None:
     shape = {_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status, about in (_ANY | _CHANGING if changing else _ANY).items():
+    for status, about in problems.items():
         operation["responses"][str(status)] = {"description": about, "content": shape}
     for parameter in operation.get("parameters", ()):
         # A query has no null: what is not asked for is left out.

@@ -11,6 +11,7 @@ from hub import shown
 from hub.api.access import Reading, Writing
 from hub.api.given import Body, Cursor, Listing, Most, Page
 from hub.api.problems import Place
+from hub.choosing import Pinned
 from hub.events import Json
 from hub.library import Change
 from hub.plans import Binding, Call, Planner, RecipePlan, State, StepChange
@@ -68,6 +69,7 @@ class PlannedRecipe(BaseModel):
     steps: list[StepChange]
     fields: list[str]
     bindings: list[Binding]
+    choices: list[Pinned]
     warnings: list[str]
     missing_scopes: dict[str, list[str]]
     calls: list[Call]
@@ -84,6 +86,7 @@ class PlannedRecipe(BaseModel):
             steps=list(plan.steps),
             fields=list(plan.fields),
             bindings=list(plan.bindings),
+            choices=list(plan.choices),
             warnings=list(plan.warnings),
             missing_scopes={name: list(scopes) for name, scopes in plan.missing_scopes.items()},
             calls=list(plan.calls),

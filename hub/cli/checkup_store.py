@@ -137,6 +137,9 @@ async def _connections(settings: Settings, store: Store, plugins: Plugins) -> As
         found = [wrong] if wrong else []
         if connection.connector in plugins.catalogue.connectors:
             found += [finding async for finding in _token(connection, connections, library)]
+            if (ending := await connections.ending(connection.name)) is not None:
+                state = State.WRONG if ending.is_over else State.WARNING
+                found.append(Finding(check, state, ending.sentence, ending.mend))
             listening = await library.started_by(connection.name)
             if silent := _silence(connection, listening, heard.get(connection.id), now_ms):
                 found.append(silent)

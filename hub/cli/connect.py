@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hub.cli.entry import current_settings, local_url, read, with_hub
+from hub.cli import connected
+from hub.cli.entry import current_settings, hub_clock, local_url, open_existing_store, run, with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
     from hub import shown
-    from hub.connections import App, Connection, Removed
+    from hub.connections import App, Removed
     from hub.connections.authorising import Begun
     from hub.connector import Connector, Field
     from hub.events import Json
@@ -54,6 +55,7 @@ apps = typer.Typer(help="Our registrations at vendors, each serving many connect
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
+    connected.add_to(connections)
     app.add_typer(connections, name="connections", rich_help_panel="Connect")
     app.add_typer(apps, name="apps", rich_help_panel="Connect")
 
@@ -87,6 +89,7 @@ def add_connection(
     values = _values(given, from_env)
 
     async def add(hub: Hub) -> dict[str, Json]:
+        from hub.api.connections import view
         from hub.connections import kind_of
         from hub.connector import OAuth2
 
@@ -108,7 +111,7 @@ def add_connection(
         wanted = [f for f in _fields(found, auth, values) if f.name not in inherited]
         values.update(_ask(wanted, values) if not sandbox else {})
         connection = await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app)
-        return {**_view(hub, connection), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
+        return {**await view(hub, connection.name), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
 
     added = with_hub(add)
     if as_json:
@@ -131,8 +134,15 @@ def list_connections(as_json: AsJson = False) -> None:
 
     from hub.store import views
 
-    address = current_settings().address
-    rows = read(lambda c: views.list_connections(c, address))
+    settings = current_settings()
+
+    async def look() -> list[shown.Connection]:
+        async with open_existing_store() as store:
+            kept_ms = (await hub_clock(store)).now_ms() - settings.keep_events_days * 24 * 3_600_000
+            async with store.read() as c:
+                return await views.list_connections(c, settings.address, kept_ms=kept_ms)
+
+    rows = run(look())
     columns = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "health": "health"}
     show_list(rows, columns, as_json=as_json, empty="no connections yet; add one with `hub connections add`")
     if as_json:
@@ -141,11 +151,18 @@ def list_connections(as_json: AsJson = False) -> None:
         show_table(ill, {"name": "name", "health_reason": "why it is not well"})
     if rows:
         show_table(rows, {"name": "name", "webhook_url": "webhook address"})
+        known = [
+            {"name": row["name"], "event": type_, "since_at": since}
+            for row in rows
+            for type_, since in row["known_since"].items()
+        ]
+        if known:
+            show_table(known, {"name": "name", "event": "event", "since_at": "known since (UTC)"})
 
 
 @connections.command("show")
 def show_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
-    """One connection: its settings, which of its secrets are set, and how they end."""
+    """One connection: its settings and health, which secrets are set, and since when what happened there is known."""
 
     async def find(hub: Hub) -> shown.ConnectionInFull:
         from hub.api.connections import in_full
@@ -157,9 +174,19 @@ def show_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = Fa
         print_json(found)
         return
     titles = {"name": "name", "connector": "connector", "account": "account", "mode": "mode", "auth": "authorised by"}
-    more = {"health": "health", "health_reason": "why", "webhook_url": "webhook address", "settings": "settings"}
+    more = {
+        "health": "health",
+        "health_reason": "why",
+        "settings": "settings",
+        "webhook_url": "webhook address",
+        "connected_at": "connected (UTC)",
+    }
     show_record(found, {**titles, **more})
     _show_secrets(found["secrets"])
+    rows = [{"event": type_, "known_at": since} for type_, since in found["known_since"].items()]
+    if rows:
+        title = "Known since (of other events: since it is connected)"
+        show_table(rows, {"event": "event", "known_at": "since (UTC)"}, title=title)
 
 
 @connections.command("test")
@@ -199,6 +226,7 @@ def reauthorise(
     values = _values(given, from_env)
 
     async def replace(hub: Hub) -> dict[str, Json]:
+        from hub.api.connections import view
         from hub.connector import OAuth2
 
         connection = await hub.connections.by_name(name)
@@ -213,7 +241,7 @@ def reauthorise(
                 raise typer.BadParameter("give the new credentials with --set or --secret-from-env")
         changed = await hub.connections.reauthorise(name, values)
         hub.ring()
-        return _view(hub, changed)
+        return {**await view(hub, changed.name)}
 
     changed = with_hub(replace)
     if as_json:
@@ -371,22 +399,6 @@ async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_js
             raise ConfigError(f"{name} was not connected: {found.detail if found else 'it was taken back'}")
         await asyncio.sleep(1)
     return shown
-
-
-def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
-    """A connection without its secrets, in the words of the API, that was just made or mended."""
-    return {
-        "id": connection.id,
-        "name": connection.name,
-        "connector": connection.connector,
-        "account": connection.account,
-        "mode": connection.mode,
-        "auth": connection.auth,
-        "settings": dict(connection.settings),
-        "health": "ok",
-        "health_reason": None,
-        "webhook_url": hub.connections.inbound_url(connection),
-    }
 
 
 def _ways_in(hub: Hub, connector: Connector, *, sandbox: bool) -> list[dict[str, str]]:

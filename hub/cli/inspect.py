@@ -70,6 +70,7 @@ class Stage(StrEnum):
     QUARANTINED = "quarantined"
     PLUGIN = "plugin"
     UNCONNECTED = "unconnected"
+    HISTORY = "history"
 
 
 class DeliveryState(StrEnum):

@@ -99,6 +99,11 @@ def _show(one: RecipePlan) -> None:
     for binding in one.bindings:
         by = f" ({binding.action})" if binding.does != binding.action else ""
         say(f"  {binding.step}: {binding.does}{by} over {binding.connection}")
+    for pin in one.choices:
+        if pin.unchecked is None and pin.written != pin.id:
+            say(f"  {pin.step}: {pin.field} {pin.written} -> {pin.id}, of the {pin.choices} of {pin.connection}")
+        elif pin.label is not None:
+            say(f"  {pin.step}: {pin.field} {pin.id} is {pin.label}, of the {pin.choices} of {pin.connection}")
     for call in one.calls:
         after = f"after {', '.join(call.after)}" if call.after else "at once"
         given = ", ".join(f"{name}: {value}" for name, value in call.input.items())

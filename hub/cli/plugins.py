@@ -29,19 +29,24 @@ def add_to(app: typer.Typer) -> None:
 
 @plugins.callback()
 def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
-    """Installed plugins and what they offer."""
+    """Installed plugins, what they offer, and what their connectors lack."""
     if context.invoked_subcommand is not None:
         return
     from hub.plugins import load_plugins
 
     loaded = load_plugins(quarantine=True)
     unusable = loaded.catalogue.unusable
+    connectors = loaded.catalogue.connectors.values()
     if as_json:
-        print_json({"plugins": [vars(info) for info in loaded.infos], "unusable": dict(unusable)})
+        lacks = {one.name: dict(one.lacks) for one in connectors if one.lacks}
+        print_json({"plugins": [vars(info) for info in loaded.infos], "unusable": dict(unusable), "lacks": lacks})
         return
     columns = {"name": "plugin", "version": "version", "triggers": "triggers", "actions": "actions"}
     rows = [vars(info) for info in loaded.infos]
     show_list(rows, columns, as_json=False, empty="no plugins; install one, such as `pip install tetik-hub-shopify`")
+    for one in connectors:
+        for capability, what in one.lacks.items():
+            say(f"{one.title} lacks {capability}: {what}")
     for problem in unusable.values():
         print_error(problem)
 

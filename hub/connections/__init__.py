@@ -14,8 +14,9 @@ from typing import Any
 from pydantic_core import from_json
 
 from hub.catalogue import Catalogue, nearest
-from hub.clock import Clock, rfc3339
+from hub.clock import Clock, rfc3339, to_datetime
 from hub.connections.tokens import Tokens
+from hub.connections.versions import Ending, ending_of
 from hub.connector import (
     CLIENT_FIELDS,
     TOKEN_FIELDS,
@@ -486,6 +487,45 @@ class Connections:
             )
         return await self.replace(connection, connector, kind, connector.account(values), values)
 
+    async def change(self, name: str, given: Mapping[str, str]) -> Connection:
+        """Other settings for a connection: fields that are no secret, and do not say which account it is.
+
+        Raises ConnectionConfigError naming the field.
+        """
+        connection = await self.by_name(name)
+        connector = self.connector(connection.connector)
+        kind = next(a for a in connector.auth if a.name == connection.auth)
+        fields = {f.name: f for f in (*connector.fields, *kind.fields)}
+        secret = _secret_names(connector, kind)
+        for field_name in given:
+            if field_name in secret:
+                raise ConnectionConfigError(
+                    f"{field_name} is a secret; give a new one with `hub connections reauthorise {name}`"
+                )
+            if field_name not in fields:
+                open_ = [one for one in fields if one not in secret]
+                raise ConnectionConfigError(
+                    f"{connector.name} has no setting {field_name}{nearest(field_name, open_)}; it has {', '.join(open_)}"
+                )
+            _check_pattern(fields[field_name], given[field_name])
+        values = {**await self.fields(connection), **given}
+        if connector.account(values) != connection.account:
+            raise ConnectionConfigError(
+                f"that would make {name} a connection of the account {connector.account(values)}; add another connection "
+                "for the other account"
+            )
+        async with self._store.write() as c:
+            await rows.replace_settings(c, connection.id, {**connection.settings, **given})
+        await self.refresh(force=True)
+        return self._known.connections[name]
+
+    async def ending(self, name: str) -> Ending | None:
+        """Whether the version of its vendor's API that a connection uses ends within ninety days, or has ended."""
+        connection = await self.by_name(name)
+        # Vendors know nothing of a clock that jumps.
+        today = to_datetime(self._clock.now_ms() - self._clock.offset_ms).date()
+        return ending_of(name, connection.settings, self.connector(connection.connector), today)
+
     async def replace(
         self,
         connection: Connection,
@@ -545,9 +585,8 @@ class Connections:
         for f in fields.values():
             if f.name not in values and f.required and not (sandbox and f.secret) and f.name not in webhook:
                 raise ConnectionConfigError(_missing(connector, f))
-            if f.name in values and f.pattern and not re.fullmatch(f.pattern, values[f.name]):
-                looks = f"{f.title}: {f.help.rstrip('.')}" if f.help else f.title
-                raise ConnectionConfigError(f"{f.name} does not look like a {looks}; correct it and add it again")
+            if f.name in values:
+                _check_pattern(f, values[f.name])
         return kind, values
 
     # -- credentials -----------------------------------------------------------------------------------------------
@@ -784,6 +823,12 @@ def _parted(connector: Connector, kind: Auth, values: Mapping[str, str]) -> tupl
         {name: value for name, value in values.items() if name not in secret},
         {name: value for name, value in values.items() if name in secret},
     )
+
+
+def _check_pattern(f: Field, value: str) -> None:
+    if f.pattern and not re.fullmatch(f.pattern, value):
+        looks = f"{f.title}: {f.help.rstrip('.')}" if f.help else f.title
+        raise ConnectionConfigError(f"{f.name} does not look like a {looks}; correct it and add it again")
 
 
 def _missing(connector: Connector, f: Field) -> str:

@@ -69,7 +69,8 @@ class _Binding:
                 return line
             if line is not None:
                 there = f"there are {names}" if names else f"add it with hub connections add {key}"
-                self._report(f"{what} has no connection {line}{nearest(line, candidates)}; {there}", place)
+                lacks = self._lacks(what, only=line)
+                self._report(f"{what} has no connection {line}{nearest(line, candidates)}{lacks}; {there}", place)
                 return None
         if len(candidates) == 1:
             return next(iter(candidates))
@@ -78,8 +79,22 @@ class _Binding:
                 f"{what} could use {names}; add a line such as connections: {{{what}: {min(candidates)}}}", place
             )
         else:
-            self._report(f"{what} has no connection; add one with hub connections add {' or '.join(connectors)}", place)
+            lacks, every = self._lacks(what), " or ".join(connectors)
+            self._report(f"{what} has no connection{lacks}; add one with hub connections add {every}", place)
         return None
+
+    def _lacks(self, what: str, *, only: str | None = None) -> str:
+        """What connectors that are connected say of a capability that they do not have, and what to connect instead."""
+        found = [
+            f"{self.catalogue.connectors[connector].title}, connected as {' and '.join(names)}, lacks it: {lack}"
+            for connector, names in sorted(self.connections.items())
+            if names and (only is None or only in names) and (lack := self._lack(connector, what))
+        ]
+        return "".join(f"; {one}" for one in found)
+
+    def _lack(self, connector: str, what: str) -> str | None:
+        declared = self.catalogue.connectors.get(connector)
+        return declared.lacks.get(what) if declared else None
 
     def action(self, step: dict[str, Json], place: Path) -> None:
         """Fill in a `do` step's action and connection."""
@@ -123,5 +138,6 @@ class _Binding:
         found = sorted(trigger.type for trigger in triggers if self.connections.get(trigger.connector))
         if not found:
             connectors = " or ".join(sorted({trigger.connector for trigger in triggers})) or event.partition(".")[0]
-            self._report(f"{event} has no connection; add one with hub connections add {connectors}", place)
+            lacks = self._lacks(event)
+            self._report(f"{event} has no connection{lacks}; add one with hub connections add {connectors}", place)
         return found

@@ -275,6 +275,13 @@ class Check:
         connector = name.partition(".")[0]
         if connector in self.catalogue.unusable:
             return f"{name}: the plugin {connector} is not usable: {self.catalogue.unusable[connector]}"
+        lacking = [
+            f"{one.title} lacks it: {lack}"
+            for one in self.catalogue.connectors.values()
+            if (lack := one.lacks.get(name))
+        ]
+        if lacking:
+            return f"no plugin has the {what} {name}; {'; '.join(lacking)}"
         names = list(names)
         prefixes = {*self.catalogue.connectors, *(n.partition(".")[0] for n in names)}
         if connector in prefixes or nearest(connector, prefixes):

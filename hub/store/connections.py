@@ -103,11 +103,12 @@ async def add(
 
 
 async def remove(c: Connection, id_: str, name: str) -> None:
-    """Delete a connection with its credentials, how far it was polled, and whether it rests."""
+    """Delete a connection with its credentials, how far it was polled and its past was read, and whether it rests."""
     await c.run("delete from connection where id = :id", id=id_)
     await c.run("delete from breaker where connection = :name", name=name)
+    await c.run("delete from known_since where connection_id = :id", id=id_)
     # Where a poll goes on means nothing to another account that is given the name.
-    await c.run("delete from work where kind = 'poll' and ref like :of", of=f"{name}|%")
+    await c.run("delete from work where kind in ('poll', 'backfill') and ref like :of", of=f"{name}|%")
     await changed(c)
 
 
@@ -132,6 +133,14 @@ async def replace_secret(
         key_id=key_id,
         expires=token_expires_at,
         scopes=_listed(scopes),
+    )
+    await changed(c)
+
+
+async def replace_settings(c: Connection, id_: str, settings: Mapping[str, str]) -> None:
+    """Other settings for a connection, whose credentials stay."""
+    await c.run(
+        "update connection set settings = :settings where id = :id", id=id_, settings=to_json(settings).decode()
     )
     await changed(c)
 

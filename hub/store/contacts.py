@@ -26,11 +26,12 @@ class Sighting:
     at_ms: int
 
 
-async def resolve(c: Connection, sightings: Sequence[Sighting]) -> dict[str, str]:
+async def resolve(c: Connection, sightings: Sequence[Sighting], *, past: bool = False) -> dict[str, str]:
     """The contact of each event (event id to contact id), made where nobody is known; the contacts are locked.
 
     The strongest known identity decides: the vendor's id, then e-mail, then phone. Identities that nobody has yet are
     added to that contact; one that belongs to somebody else stays theirs, since merging people is never a side effect.
+    With `past` the events are old: what they say about a person fills in only what is not known.
     """
     keys = {s.event_id: s.subject.keys(s.connection) for s in sightings}
     owners = await _owners(c, {key for found in keys.values() for key in found})
@@ -54,7 +55,7 @@ async def resolve(c: Connection, sightings: Sequence[Sighting]) -> dict[str, str
     contact_of = {event_id: moved.get(contact_id, contact_id) for event_id, contact_id in contact_of.items()}
     # Nobody else sees those made here; they are locked as they are.
     known = await lock(c, (id_ for id_ in contact_of.values() if id_ not in created))
-    await _learn(c, _learnt(sightings, contact_of, known))
+    await _learn(c, _learnt(sightings, contact_of, known, past=past))
     return contact_of
 
 
@@ -130,14 +131,22 @@ async def lock(c: Connection, contact_ids: Iterable[str]) -> dict[str, Row]:
 
 
 def _learnt(
-    sightings: Sequence[Sighting], contact_of: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
+    sightings: Sequence[Sighting],
+    contact_of: Mapping[str, str],
+    known: Mapping[str, Mapping[str, Any]],
+    *,
+    past: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """What is new about the known contacts: names, language and zone; what an event does not say stays."""
     changed: dict[str, dict[str, Any]] = {}
     for sighting in sightings:
         contact_id = contact_of.get(sighting.event_id)
         news = sighting.subject.attributes()
-        if contact_id is None or contact_id not in known or not news:
+        if contact_id is None or contact_id not in known:
+            continue
+        if past:
+            news = {name: value for name, value in news.items() if known[contact_id][name] is None}
+        if not news:
             continue
         current = changed.get(contact_id) or {name: known[contact_id][name] for name in _ABOUT}
         if any(current[name] != value for name, value in news.items()):

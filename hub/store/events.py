@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -18,6 +18,8 @@ from hub.values import value
 
 # How the note of an event begins that is routed again.
 _AGAIN = "replayed at "
+# The stage of an event that was read of a connection's past: it has its person, and is never routed.
+HISTORY = "history"
 # Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
 _CLOCK_TOLERANCE_MS = 60_000
 # Our own processes agree on the time to within this: an answer may bear an earlier instant than the run it answers.
@@ -81,6 +83,16 @@ from (select d.event_id as event_id, count(*) as n from {rows} join dedupe d on 
 where d.event_id <> r.event_id group by d.event_id) as again where event.id = again.event_id
 """
 
+_LATE = """
+select event.id as id, r.mine as mine from {rows} join dedupe d on d.scope = r.scope and d.id = r.id
+join event on event.id = d.event_id join connection on connection.id = event.connection_id
+where event.stage = 'history' and event.occurred_at >= connection.created_at
+"""
+_NO_HISTORY = """
+update event set stage = r.stage, data = r.data, subject = r.subject, received_at = r.received_at, cause = r.cause,
+delivery_id = r.delivery_id from {rows} where event.id = r.id
+"""
+
 _DELIVERY = """
 insert into delivery (id, connector, connection_id, topic, received_at, request, body, state, note)
 values (:id, :connector, :connection_id, :topic, :received_at, :request, :body, :state, :note)
@@ -127,20 +139,26 @@ async def ingest(c: Connection, deliveries: Sequence[Incoming]) -> list[Stored]:
     known = await _known_deliveries(c, deliveries)
     fresh = [d for d, duplicate in zip(deliveries, known, strict=True) if not duplicate]
     new = await _claim_facts(c, fresh)
+    late = await _known_as_history(c, fresh, new)
+    ids_of = {id_: id_ for id_ in new} | late
     stored: list[Stored] = []
     for delivery, duplicate in zip(deliveries, known, strict=True):
-        ids = tuple(e.id for e in delivery.events if e.id in new)
+        ids = tuple(ids_of[e.id] for e in delivery.events if e.id in ids_of)
         stored.append(Stored(ids, len(delivery.events) - len(ids), duplicate))
     rows = [(d, e) for d in fresh for e in d.events if e.id in new]
+    taken = [(d, replace(e, id=late[e.id])) for d in fresh for e in d.events if e.id in late]
     await c.many(_DELIVERY, [_delivery_row(d) for d in fresh if d.body is not None])
-    enriched = {(e.connection, e.event.type): _enrich_row(d, e) for d, e in rows if e.stage == "enrich"}
+    routed = [(d, e) for d, e in [*rows, *taken] if e.stage != HISTORY]
+    enriched = {(e.connection, e.event.type): _enrich_row(d, e) for d, e in routed if e.stage == "enrich"}
     await c.together(
         Change(_EVENT, _EVENT_COLUMNS, [_event_row(d, e) for d, e in rows]),
-        Change(_KEY, _KEY_COLUMNS, [key for _, e in rows for key in event_keys(e)]),
+        Change(_NO_HISTORY, _EVENT_COLUMNS, [_event_row(d, e) for d, e in taken]),
+        # Nobody looks for what is past.
+        Change(_KEY, _KEY_COLUMNS, [key for _, e in routed for key in event_keys(e)]),
         Change(_CONSENT, _CONSENT_COLUMNS, [row for _, e in rows for row in consent_rows(e)]),
         Change(_ENRICH, {"ref": "text", "queue": "text", "due_at": "bigint"}, list(enriched.values())),
     )
-    await _note_duplicates(c, deliveries, new)
+    await _note_duplicates(c, deliveries, set(ids_of))
     return stored
 
 
@@ -191,6 +209,26 @@ async def _claim_facts(c: Connection, fresh: Sequence[Incoming]) -> set[str]:
     return {owners[(row["scope"], row["id"])] for row in claimed}
 
 
+async def _known_as_history(c: Connection, fresh: Sequence[Incoming], new: set[str]) -> dict[str, str]:
+    """Of events whose fact was read from the past before its own call came: their ids to those they are stored under.
+
+    Only what happened since the connection is there: what is older would have started nothing.
+    """
+    rows = await c.group(
+        _LATE,
+        {"scope": "text", "id": "text", "mine": "text"},
+        [
+            {"scope": scope, "id": fact, "mine": e.id}
+            for d in fresh
+            for e in d.events
+            if e.id not in new and e.stage != HISTORY
+            for scope, fact in [_fact_key(d, e)]
+        ],
+    )
+    # Of doubles in one group the first is taken.
+    return {mine: id_ for id_, mine in {row["id"]: row["mine"] for row in reversed(rows)}.items()}
+
+
 def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
     # Of accounts that nobody connected, several may have a fact of one name.
     scope = new.connection_id or f"{delivery.scope}|{new.event.account or ''}"
@@ -199,7 +237,8 @@ def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
 
 async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: set[str]) -> None:
     """Count what was known already on the event that was first."""
-    seen = sorted((*_fact_key(d, e), e.id) for d in deliveries for e in d.events if e.id not in new)
+    told = [(d, e) for d in deliveries for e in d.events if e.id not in new and e.stage != HISTORY]
+    seen = sorted((*_fact_key(d, e), e.id) for d, e in told)
     await c.group(
         _DUPLICATE,
         {"scope": "text", "id": "text", "event_id": "text"},
@@ -438,7 +477,8 @@ async def found_by_key(c: Connection, type_: str, key: str) -> list[StoredEvent]
 async def of_contact_since(c: Connection, contact_id: str, types: Sequence[str], since_ms: int) -> list[StoredEvent]:
     """A contact's routed events of some types received since an instant, oldest first."""
     rows = await c.all(
-        f"select {_FIELDS} from event where contact_id = :contact and received_at >= :since order by received_at, id",
+        f"select {_FIELDS} from event where contact_id = :contact and received_at >= :since and stage <> '{HISTORY}' "
+        "order by received_at, id",
         contact=contact_id,
         since=since_ms - SKEW_MS,
     )

@@ -187,7 +187,8 @@ event = Table(
     # The run of ours that caused it, where the vendor gives our marker back.
     _text("cause", null=True),
     # Stages in the order of an event's life: enrich, route, routed; or, with the reason in `note`, quarantined, or plugin
-    # until the one that brought it is loaded again.
+    # until the one that brought it is loaded again. What was read of the past is history and stays it, unless its webhook
+    # comes later.
     Index("event_unrouted", "id", postgresql_where=text("stage = 'route'"), sqlite_where=text("stage = 'route'")),
     Index(
         "event_enrich", "type", "id", postgresql_where=text("stage = 'enrich'"), sqlite_where=text("stage = 'enrich'")
@@ -195,6 +196,18 @@ event = Table(
     Index("event_plugin", "id", postgresql_where=text("stage = 'plugin'"), sqlite_where=text("stage = 'plugin'")),
     Index("event_of_contact", "contact_id", "received_at"),
     Index("event_of_type", "type", "id"),
+)
+
+# Since when all events of a type are known, where a connection's past was read (`progress` is how the last reading ended); of
+# the others it is since the connection is there.
+known_since = Table(
+    "known_since",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    _ms("since"),
+    _text("progress"),
+    _ms("finished_at"),
 )
 
 # Identities of unrouted events (`email:…`) and the fields a trigger lists in `correlate` (`message_id=…`).

@@ -12,7 +12,7 @@ from hub.catalogue import nearest
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
-from hub.store import breakers, connections, contacts, recipes
+from hub.store import breakers, connections, contacts, histories, recipes
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
 
@@ -270,9 +270,12 @@ async def list_recipes(c: Connection, *, after: str | None = None, most: int | N
     ]
 
 
-async def list_connections(c: Connection, address: str) -> list[shown.Connection]:
-    """Every connection by name, with what is not quite well with it; `address` is the hub's own, '' without one."""
-    rests = await breakers.everything(c)
+async def list_connections(c: Connection, address: str, *, kept_ms: int = 0) -> list[shown.Connection]:
+    """Every connection by name, with what is not quite well with it; `address` is the hub's own, '' without one.
+
+    Of what happened before `kept_ms` events are no longer kept, so that nothing is known of it.
+    """
+    rests, known = await breakers.everything(c), await histories.known_since(c)
     _, rows = await connections.everything(c)
     found: list[shown.Connection] = []
     for row in rows:
@@ -293,6 +296,10 @@ async def list_connections(c: Connection, address: str) -> list[shown.Connection
                 "health": health,
                 "health_reason": reason,
                 "webhook_url": f"{address.rstrip('/')}{inbound}" if address else "",
+                "connected_at": rfc3339(row["created_at"]),
+                "known_since": {
+                    type_: rfc3339(max(since, kept_ms)) for type_, since in known.get(row["id"], {}).items()
+                },
             }
         )
     return found
@@ -335,9 +342,16 @@ async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
         "join effect on effect.key = message.effect_key where message.contact_id = :id order by reserved_at desc limit 50",
         id=contact_id,
     )
-    seen = await c.all(
-        f"{_EVENTS} where event.contact_id = :id order by event.received_at desc limit 50", id=contact_id
-    )
+    # What was read of the past came all at once: it must not push out what happened since.
+    seen = [
+        row
+        for stages in ("<>", "=")
+        for row in await c.all(
+            f"{_EVENTS} where event.contact_id = :id and event.stage {stages} 'history' "
+            "order by event.received_at desc limit 50",
+            id=contact_id,
+        )
+    ]
     consent = await _consent_view(c, keys)
     sent: list[shown.Message] = [
         {
@@ -370,7 +384,12 @@ def _timeline(
     refused: Iterable[shown.Verdict],
 ) -> list[shown.Moment]:
     """All of it in one list, the newest first."""
-    moments = [_moment(e["received_at"], "event", e["type"], e["note"], e["id"]) for e in seen]
+    moments = [
+        _moment(
+            e["occurred_at"] if e["stage"] == "history" else e["received_at"], "event", e["type"], e["note"], e["id"]
+        )
+        for e in seen
+    ]
     for run in ran:
         moments.append(_moment(run["started_at"], "run started", run["recipe"], None, run["id"]))
         if run["finished_at"]:

@@ -158,6 +158,19 @@ async def add_if_absent(c: Connection, kind: str, ref: str, queue: str, due_ms: 
     )
 
 
+async def remember(c: Connection, held: Claim, data: str) -> bool:
+    """Write down how far work in hand has come; False when it is no longer ours."""
+    return bool(
+        await c.run(
+            "update work set data = :data where kind = :kind and ref = :ref and epoch = :epoch",
+            data=data,
+            kind=held.kind,
+            ref=held.ref,
+            epoch=held.epoch,
+        )
+    )
+
+
 async def finish(c: Connection, held: Claim) -> bool:
     """Remove finished work; False when it is no longer ours."""
     return bool(

@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from typer.testing import CliRunner, Result
 
+from hub.api.app import make_app
+from hub.api.serving import answering
 from hub.cli import app
+from hub.clock import Clock
+from hub.plugins import load_plugins
+from hub.process import Hub, create_api_key, open_hub, working
+from hub.settings import Settings, load_settings
+from hub.testing.sandbox import SandboxServer
+from hub.vault import generate_key
+from tests import acme as acme_plugin
+from tests import depot as depot_plugin
+from tests.acme import AcmeSandbox
+from tests.conftest import PURPOSES, free_port
+from tests.depot import DepotSandbox, signed
 
 _COMMAND = [sys.executable, "-c", "from hub.cli import main; main()"]
 _START_S = 20
@@ -100,3 +116,86 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         if process.popen.poll() is None:
             process.popen.kill()
             process.popen.wait()
+
+
+@dataclass
+class Warehouse:
+    """A hub with a connection of Depot's, its sandbox, and its API over real HTTP."""
+
+    hub: Hub
+    sandbox: DepotSandbox
+    settings: Settings
+    session: aiohttp.ClientSession
+    url: str
+    key: str
+
+    async def call(self, method: str, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
+        """One request of the API; returns the status and the JSON answer."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        url = f"{self.url}/api/v1{path}"
+        async with self.session.request(method, url, json=body, params=query, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def deliver(self, topic: str, body: dict[str, Any]) -> int:
+        """Send a signed webhook through the door; returns the reply's status."""
+        connection = await self.hub.connections.by_name("depot")
+        payload, headers = signed(topic, body)
+        async with self.session.post(
+            f"{self.url}/webhooks/depot/{connection.inbound_key}", data=payload, headers=headers
+        ) as answer:
+            return answer.status
+
+    async def rest(self, by_ms: int = 0) -> None:
+        """Let hub time pass, and wait until nothing is due any more."""
+        await self.hub.time.advance(self.hub.clock.now_ms() + by_ms, ring=self.hub.ring)
+
+    async def rows(self, statement: str, **given: Any) -> list[dict[str, Any]]:
+        """What a statement finds."""
+        async with self.hub.store.read() as c:
+            return [dict(row) for row in await c.all(statement, **given)]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Warehouse]]:
+    """`async with warehouse(database_url) as it`: a hub at work with one connection each of Depot and Acme."""
+
+    @asynccontextmanager
+    async def start(
+        database_url: str, *, work: bool = True, acme: bool = True, **settings: Any
+    ) -> AsyncIterator[Warehouse]:
+        clock = Clock()
+        vendor = DepotSandbox(clock)
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        async with (
+            SandboxServer({"depot": vendor, "acme": AcmeSandbox(clock)}) as server,
+            aiohttp.ClientSession() as session,
+        ):
+            made = load_settings(
+                database_url=database_url,
+                keys=[generate_key()],
+                sandbox_url=server.url,
+                public_url=url,
+                data_dir=tmp_path,
+                development=True,
+                **settings,
+            )
+            plugins = load_plugins(extra=[acme_plugin, depot_plugin])
+            async with open_hub(made, plugins=plugins, clock=clock) as hub:
+                with socket.create_server(("127.0.0.1", port)) as listener:
+                    async with answering(make_app(hub), listener):
+                        key = await create_api_key(hub.store, "test", "write", 0)
+                        await hub.connections.add("depot", "depot", {"account": "main"}, sandbox=True)
+                        if acme:
+                            await hub.connections.add("acme", "acme", {"account": "main"}, sandbox=True)
+                        await hub.library.apply_purposes(PURPOSES)
+                        async with hub.store.write() as c:
+                            await c.run("delete from work where kind = 'poll'")
+                        it = Warehouse(hub, vendor, made, session, url, key)
+                        if not work:
+                            yield it
+                            return
+                        async with working(hub):
+                            yield it
+
+    return start

@@ -45,6 +45,8 @@ async def hub_of(
         server = await stack.enter_async_context(sandboxes(plugins, clock, host="127.0.0.1", port=0))
         led = rehearsal_settings().model_copy(update={"sandbox_url": server.url, "public_url": NOBODY})
         hub = await stack.enter_async_context(open_hub(led, plugins=plugins, clock=clock))
+        # Inputs are as a run would give them: no label is looked up.
+        hub.library.choosing = None
         if work:
             await stack.enter_async_context(working(hub))
         await hub.connections.add("contract", "contract", {}, sandbox=True)
