@@ -280,13 +280,13 @@ def unknown_settings(page: Page) -> Iterator[Problem]:
 
 
 def missing_files(page: Page) -> Iterator[Problem]:
-    """Files of the repository, and tests, that are named and not there."""
+    """Files of the repository, and tests, that are named and not there. A vendor's own field may be named like a test."""
     for number, text in page.prose:
         for found in _CODE.finditer(text):
             name = found[1]
             if _PATH.fullmatch(name) and not (ROOT / name).exists() and not (page.path.parent / name).exists():
                 yield page.path, number, f"there is no file {name}"
-            if _TEST.fullmatch(name) and name not in _tests():
+            if _TEST.fullmatch(name) and name not in _tests() | _fields():
                 yield page.path, number, f"there is no test {name}"
 
 
@@ -299,6 +299,12 @@ def _tests() -> frozenset[str]:
         for name in [*re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8")), file.stem]
         if name.startswith("test_")
     )
+
+
+@cache
+def _fields() -> frozenset[str]:
+    connectors = catalogue().connectors.values()
+    return frozenset(f.name for c in connectors for f in [*c.fields, *(one for kind in c.auth for one in kind.fields)])
 
 
 def missing_checklist(page: Page) -> Iterator[Problem]:

@@ -24,7 +24,8 @@ from hub.api.serving import answering
 from hub.cli import app
 from hub.clock import Clock
 from hub.plugins import load_plugins
-from hub.process import Hub, create_api_key, open_hub, working
+from hub.apikeys import create_api_key
+from hub.process import Hub, open_hub, working
 from hub.settings import Settings, load_settings
 from hub.testing.sandbox import SandboxServer
 from hub.vault import generate_key
