@@ -22,6 +22,7 @@ from hub.breaker import Breakers
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.connections.authorising import Authorising
+from hub.errands import Errands
 from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
@@ -46,6 +47,7 @@ from hub.spool import Spool, replaying
 from hub.store import events, revisions, work
 from hub.store.processes import Process
 from hub.store.session import Store
+from hub.subscribing import Subscribing
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub.timetravel import HubTime
 from hub.traces import Traces
@@ -259,12 +261,23 @@ async def _assemble(
         rehearsal=rehearsal,
     )
     upkeep = Retention(store, library, clock, settings)
+    errands = Errands(store, connections, clock, limits, metrics=metrics, rehearsal=rehearsal)
     pump = Pump(
         store,
         hub_time,
         router,
         Runner(tools),
-        Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal, **seen),
+        Sources(store, connections, plugins, clock, errands, ring=ring, traces=traces, rehearsal=rehearsal),
+        Subscribing(
+            store,
+            connections,
+            library,
+            plugins,
+            clock,
+            errands,
+            metrics=metrics,
+            public=settings.public_url is not None,
+        ),
         Batches(store, connections, plugins, clock, limits, pauses, rehearsal=rehearsal, jitter=tools.jitter, **seen),
         upkeep,
         slots=settings.slots,
@@ -358,6 +371,7 @@ async def guarding(hub: Hub) -> AsyncIterator[None]:
 async def _pumping(hub: Hub, resume_s: float, ended: Callable[[], object]) -> AsyncIterator[None]:
     stop = asyncio.Event()
     await _resume(hub)
+    await hub.connections.attend_all()
     if not hub.store.in_memory:
         async with hub.store.write() as c:
             # Not at once: a process that starts has other things to do.

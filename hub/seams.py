@@ -33,6 +33,7 @@ PLACES = {
     "batch.frozen": "a batch's effects are fixed, the request has not left",
     "batch.answered": "a batch's answer was read, its outcomes are not written",
     "batch.settled": "a batch's outcomes are committed",
+    "subscription.created": "a vendor made a subscription, its secret is not stored",
     "token.answered": "a vendor gave a new token, which is not stored",
 }
 

@@ -51,7 +51,7 @@ async def hub_of(
         await hub.connections.add(connector.name, connector.name, dict(settings), sandbox=True)
         async with hub.store.write() as c:
             # A poll is a stop for a clock that jumps, and a call that could be cut off in the action's place.
-            await c.run("delete from work where kind = 'poll'")
+            await c.run("delete from work where kind in ('poll', 'subscriptions')")
         sandbox = server.sandboxes[connector.name]
         waiting = prepare(sandbox) if prepare else None
         if isinstance(waiting, Awaitable):
