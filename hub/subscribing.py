@@ -16,7 +16,7 @@ from hub import seams
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connections.addresses import Addresses
-from hub.connector import ActionContext, Connector, Subscription, Subscriptions
+from hub.connector import ActionContext, Connector, Subscription, Subscriptions, secrets_in
 from hub.errands import Errand, Errands, Missing, Unconnected
 from hub.errors import AuthExpired, ConfigError, HubError, NoSuchConnection, PermanentError
 from hub.library import Library
@@ -142,12 +142,6 @@ def compare(found: Iterable[Subscription], wanted: Sequence[str], tolerated: Col
     due = ((one, by.renew_at_ms(one)) for one in plan.kept.values())
     plan.renew = [one for one, at_ms in due if at_ms is not None and at_ms <= by.now_ms]
     return plan
-
-
-def secrets_in(value: str) -> dict[str, str]:
-    """The secrets that a field gathers, by the subscription's id."""
-    parts = (part.rpartition(":") for part in value.split())
-    return {id_: secret for id_, colon, secret in parts if colon}
 
 
 # -- mending -----------------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
     account = await hub.connections.test(name)
     connection = await hub.connections.by_name(name)
     missing = await hub.library.missing_scopes(name)
+    stands = (await view(hub, name))["subscriptions"]
     expires = connection.token_expires_at_ms
     return {
         "id": account.id,
@@ -68,6 +69,7 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
         "scopes": None if connection.scopes is None else sorted(connection.scopes),
         "missing_scopes": [{"scope": scope, "recipes": recipes} for scope, recipes in missing.items()],
         "token_expires_at": None if expires is None else rfc3339(expires),
+        "subscriptions": stands,
     }
 
 
@@ -92,6 +94,13 @@ async def test_connection(hub: Writing, name: str) -> shown.Tested:
     return await tested(hub, name)
 
 
+@router.get("/connections/{name}/subscriptions")
+async def show_subscriptions(hub: Reading, name: str) -> shown.Subscriptions:
+    """Where the vendor was told to call: what is wanted, what is there and what was mended, as of the last look."""
+    async with hub.store.read() as c:
+        return await views.show_subscriptions(c, name)
+
+
 @router.post("/connections/{name}/reauthorise")
 async def reauthorise(hub: Writing, name: str, new: NewFields) -> shown.Connection:
     """Replace the credentials; runs that waited for them go on."""
@@ -114,6 +123,7 @@ async def remove_connection(
         "id": removed.connection.id,
         "name": removed.connection.name,
         "revoked": removed.revoked,
+        "unsubscribed": removed.unsubscribed,
         "problem": removed.problem,
     }
 

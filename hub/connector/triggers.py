@@ -200,3 +200,9 @@ class Subscriptions(ABC):
         A vendor with one subscription per list answers with one topic per list.
         """
         return topics
+
+
+def secrets_in(value: str) -> dict[str, str]:
+    """The secrets that the field of `Subscriptions.secret_field` gathers, by the subscription's id: for `Webhook.verify`."""
+    parts = (part.rpartition(":") for part in value.split())
+    return {id_: secret for id_, colon, secret in parts if colon}

@@ -11,7 +11,7 @@ from hub import shown
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
-from hub.store import breakers, connections, contacts, recipes
+from hub.store import breakers, connections, contacts, recipes, subscriptions
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
 
@@ -229,6 +229,7 @@ async def list_connections(c: Connection, address: str) -> list[shown.Connection
     """Every connection by name, with what is not quite well with it; `address` is the hub's own, '' without one."""
     rests = await breakers.everything(c)
     _, rows = await connections.everything(c)
+    subscribed = await subscriptions.rows(c)
     found: list[shown.Connection] = []
     for row in rows:
         rest = rests.get(row["name"])
@@ -248,9 +249,53 @@ async def list_connections(c: Connection, address: str) -> list[shown.Connection
                 "health": health,
                 "health_reason": reason,
                 "webhook_url": f"{address.rstrip('/')}{inbound}" if address else "",
+                "subscriptions": standing(subscribed[row["name"]]) if row["name"] in subscribed else None,
             }
         )
     return found
+
+
+def standing(row: subscriptions.Row) -> str:
+    """How a connection's subscriptions stand, in a line."""
+    kept = row.kept
+    if problem := trouble(row):
+        return problem
+    if kept.at_ms is None:
+        return "not looked at yet"
+    return f"{len(kept.wanted)} kept, looked at {rfc3339(kept.at_ms)}"
+
+
+def trouble(row: subscriptions.Row) -> str | None:
+    """What is wrong with a connection's subscriptions; None when nothing is."""
+    if row.parked_on is not None:
+        kind, _, name = row.parked_on.partition(":")
+        return f"they wait for the plugin {name}" if kind == "plugin" else "they wait until it is authorised again"
+    return row.kept.problem
+
+
+async def show_subscriptions(c: Connection, connection: str) -> shown.Subscriptions:
+    """A connection's subscriptions as they were found and mended last. Raises NotThere."""
+    found = (await subscriptions.rows(c, connection)).get(connection)
+    if found is None:
+        raise NotThere(
+            f"nothing is subscribed to for {connection}: there is no such connection, its connector cannot subscribe, or no "
+            "hub has run since it can; `hub connections list` shows what there is"
+        )
+    kept = found.kept
+    there = {one.topic for one in kept.held}
+    return {
+        "connection": connection,
+        "address": kept.address or None,
+        "wanted": kept.wanted,
+        "there": [{"id": one.id, "topic": one.topic, "expires_at": _when(one.expires_at_ms)} for one in kept.held],
+        "missing": [topic for topic in kept.wanted if topic not in there],
+        "mended": [
+            {"topic": one.topic, "deed": one.deed, "why": one.why, "at": rfc3339(one.at_ms)} for one in kept.mended
+        ],
+        "looked_at": _when(kept.at_ms),
+        "next_at": _when(found.due_ms),
+        "problem": trouble(found),
+    }
 
 
 async def find_contact(c: Connection, name: str) -> str:
