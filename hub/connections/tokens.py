@@ -110,6 +110,10 @@ class Tokens:
             await self._renew_once(current, connector, kind)
         return True
 
+    def seems_old(self, connection: Connection) -> None:
+        """Its token counts as renewed long ago: for the contract, which has no minute to wait before one is refused."""
+        self._renewed.pop(connection.id, None)
+
     async def _renew_once(self, connection: Connection, connector: Connector, kind: ClientCredentials | OAuth2) -> None:
         """Renew, unless another process does: then wait for its token. Raises NotSent when that takes too long.
 
