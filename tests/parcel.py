@@ -136,7 +136,7 @@ def suite(connector: Connector, **changed: Any) -> Any:
     given: dict[str, Any] = {
         "connector": connector,
         "settings": {"account": "main"},
-        "inputs": {"label": {"to": "Jane"}},
+        "inputs": {"label": {"to": "jane@example.com"}},
         "fixtures": FIXTURES,
     }
     return type("TestBroken", (Contract,), {**given, **changed})()
@@ -205,6 +205,28 @@ class Trusting(ParcelSandbox):
 
     def is_known(self, request: web.Request) -> bool:
         return True
+
+
+class Queueing(ParcelSandbox):
+    """One that gives away what happened once, after it was asked from the beginning."""
+
+    asked = 0
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        return [*super().routes(), web.get("/queue", self.get_queue)]
+
+    async def get_queue(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        found = [{"id": "p-1", "email": "jane@example.com"}]
+        # The first time it is the contract that asks what there is.
+        return web.json_response(found if self.asked <= 2 else [])
+
+
+class Stubborn(ParcelSandbox):
+    """One that takes no token but its first."""
+
+    def is_known(self, request: web.Request) -> bool:
+        return request.headers.get("Authorization") == f"Bearer {self.tokens[0]}"
 
 
 class Empty(ParcelSandbox):

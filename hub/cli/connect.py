@@ -326,6 +326,8 @@ async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_js
 
 def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
     """A connection without its secrets, in the words of the API, that was just made or mended."""
+    from hub.store import views
+
     return {
         "id": connection.id,
         "name": connection.name,
@@ -337,6 +339,7 @@ def _view(hub: Hub, connection: Connection) -> dict[str, Json]:
         "health": "ok",
         "health_reason": None,
         "webhook_url": hub.connections.inbound_url(connection),
+        "subscriptions": views.NOT_YET if hub.connections.connector(connection.connector).subscriptions else None,
     }
 
 

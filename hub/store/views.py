@@ -19,6 +19,10 @@ from hub.store.work import NEVER_MS
 _STATUS = {"acting": "running", "arming": "waiting"}
 
 
+# How subscriptions stand before they were looked at.
+NOT_YET = "not looked at yet"
+
+
 def _when(ms: int | None) -> str | None:
     return rfc3339(ms) if ms is not None and ms < NEVER_MS - 1 else None
 
@@ -261,7 +265,7 @@ def standing(row: subscriptions.Row) -> str:
     if problem := trouble(row):
         return problem
     if kept.at_ms is None:
-        return "not looked at yet"
+        return NOT_YET
     return f"{len(kept.wanted)} kept, looked at {rfc3339(kept.at_ms)}"
 
 
