@@ -58,6 +58,8 @@ from hub.worker.bell import Bell
 from hub.worker.pump import Pump
 
 _UPKEEP_AFTER_MS = 600_000
+# A machine may have started a minute ago, and a clock may have been set back.
+_EPOCH_S = 1e9
 _TRACED_BY = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 _log = logging.getLogger(__name__)
@@ -199,8 +201,8 @@ async def open_hub(
 
 def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:
     def now() -> float:
-        """Budgets live in real time, but a clock that jumps refills them too."""
-        return time.monotonic() + clock.offset_ms / 1000
+        """Budgets live in real time, but a clock that jumps refills them too; never below zero, where all is free."""
+        return _EPOCH_S + time.monotonic() + clock.offset_ms / 1000
 
     shared = Shared(settings.redis_url, new_id(), lambda: clock.offset_ms) if settings.redis_url else None
     breakers = Breakers(store, clock, monotonic=now)
