@@ -36,6 +36,7 @@ from hub.connector import sandbox_secret
 from hub.errors import HubError
 from hub.testing.contract import Contract, prove_effect_class
 from tests import acme as acme_plugin
+from tests import club as club_plugin
 from tests import parcel
 from tests.acme import acme
 from tests.parcel import Label
@@ -477,6 +478,30 @@ def test_an_action_that_gives_up_when_it_is_throttled_is_found() -> None:
 )
 def test_a_token_that_is_not_renewed_or_not_taken_is_found(suite: Any, said: str) -> None:
     _refused(said, suite.test_a_token_that_ends_is_renewed_and_the_action_done, "client_credentials")
+
+
+def _club(sandbox: str = "tests.club:ClubSandbox") -> Any:
+    connector = replace(club_plugin.club, sandbox=sandbox)
+    given = {"connector": connector, "inputs": {"greet": {"who": "Jane"}}}
+    return type("TestClub", (Contract,), given)()
+
+
+def test_a_token_of_an_account_that_is_authorised_in_the_browser_is_renewed() -> None:
+    _club().test_a_token_that_ends_is_renewed_and_the_action_done("oauth2")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "said"),
+    [
+        (
+            "tests.club:Closed",
+            "club's sandbox has no page at which generated can be authorised: include hub.testing.oauth",
+        ),
+        ("tests.club:Endless", "club's token by oauth2 was not renewed after club.greet was answered 401"),
+    ],
+)
+def test_a_sandbox_that_authorises_nobody_or_renews_nothing_is_found(sandbox: str, said: str) -> None:
+    _refused(said, _club(sandbox).test_a_token_that_ends_is_renewed_and_the_action_done, "oauth2")
 
 
 @pytest.mark.parametrize(
