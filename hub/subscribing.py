@@ -109,11 +109,10 @@ class Measure:
         life_ms = max(self.lives.get(one.id, 0), one.expires_at_ms - self.now_ms)
         return one.expires_at_ms - life_ms // _RENEW_AT
 
-    def worth(self, one: Subscription) -> tuple[bool, float, bool, str]:
-        """Of several the greatest stays."""
+    def worth(self, one: Subscription) -> tuple[bool, float, str]:
+        """Of several the greatest stays; whoever looks finds the same."""
         ends = float("inf") if one.expires_at_ms is None else float(one.expires_at_ms)
-        known = self.held.get(one.topic)
-        return self.addresses.is_wanted(one.address), ends, known is not None and known.id == one.id, one.id
+        return self.addresses.is_wanted(one.address), ends, one.id
 
 
 def compare(found: Iterable[Subscription], wanted: Sequence[str], tolerated: Collection[str], by: Measure) -> Plan:
@@ -249,6 +248,10 @@ class Subscribing:
                     return
         try:
             await round_.mend(plan)
+            if about.kept.shared and plan.create:
+                # Another account of the app may have made the same at the same moment. Whoever looks last sees both.
+                again = await round_.compare()
+                await round_.mend(Plan(after=[*again.first, *again.after]))
         finally:
             self._tell(about.connection, round_.mended)
             last.mended = last.with_mended(round_.mended)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from hub import shown
+from hub.catalogue import nearest
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
@@ -281,9 +282,14 @@ async def show_subscriptions(c: Connection, connection: str) -> shown.Subscripti
     """A connection's subscriptions as they were found and mended last. Raises NotThere."""
     found = (await subscriptions.rows(c, connection)).get(connection)
     if found is None:
+        names = [row["name"] for row in (await connections.everything(c))[1]]
+        if connection not in names:
+            raise NotThere(
+                f"there is no connection {connection}{nearest(connection, names)}; `hub connections list` shows what there is"
+            )
         raise NotThere(
-            f"nothing is subscribed to for {connection}: there is no such connection, its connector cannot subscribe, or no "
-            "hub has run since it can; `hub connections list` shows what there is"
+            f"the connector of {connection} subscribes to nothing, or no hub has run since it does: give the vendor the "
+            "address that `hub connections list` shows"
         )
     kept = found.kept
     there = {one.topic for one in kept.held}

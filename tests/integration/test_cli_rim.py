@@ -45,6 +45,7 @@ _RUNS_ON = ("up", "api", "worker", "sandbox", "demo")
 _NEEDS = {
     "connections add": ["shopify", "shop", "--sandbox"],
     "connections test": ["x"],
+    "connections subscriptions": ["x"],
     "connections reauthorise": ["x"],
     "connections remove": ["x"],
     "apps add": ["shopify", "x"],
@@ -169,6 +170,7 @@ def test_a_misspelt_command_is_a_usage_error_with_a_suggestion(empty_cli: Cli, t
         (["recipes", "publish", "thansk"], "did you mean thanks?"),
         (["recipes", "show", "thnks"], "did you mean thanks?"),
         (["connections", "test", "my-shpo"], "did you mean my-shop?"),
+        (["connections", "subscriptions", "my-shpo"], "did you mean my-shop?"),
         (["connections", "reauthorise", "my-shap"], "did you mean my-shop?"),
         (["connections", "add", "shopfy", "x"], "did you mean shopify?"),
         (["connections", "add", "shopify", "x", "--sandbox", "--set", "shpo=a"], "did you mean shop?"),

@@ -381,7 +381,7 @@ async def test_a_crash_between_making_one_and_keeping_its_secret_makes_a_new_one
             crashes.pop()
             raise Crash
 
-    async with place(Hooks(), work=False) as it:
+    async with place(Hooks(), work=False, lease_s=3) as it:
         # given a vendor that takes the same one twice for as good as a new one, and does not tell its secret again
         it.herald.once = True
         monkeypatch.setattr(seams, "_at", crash)
