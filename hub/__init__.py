@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Throttle,
         Webhook,
         same,
+        secrets_in,
     )
     from hub.errors import (
         AuthExpired,
@@ -116,6 +117,7 @@ __all__ = [
     "hookimpl",
     "parse_duration_ms",
     "same",
+    "secrets_in",
 ]
 
 if not TYPE_CHECKING:  # a checker that saw this would take any name for one of ours

@@ -25,7 +25,7 @@ from hub.recipes.form import RecipeForm
 from hub.steps.do import Do
 from hub.steps.wait_for import WaitFor
 from hub.store import recipes as rows
-from hub.store import views
+from hub.store import subscriptions, views
 from hub.store.session import Connection, Row, Store
 
 PURPOSES_FILE = "purposes.yaml"
@@ -149,6 +149,23 @@ class Library:
         }
         return sorted(found)
 
+    async def heard(self, name: str) -> set[str]:
+        """The event types that the hub needs to hear of from a connection: what starts published recipes, what ends their
+        runs, what these wait for; also what runs of recipes that are paused or were replaced wait for.
+        """
+        await self.refresh()
+        async with self._store.read() as c:
+            inside = await rows.inside(c)
+            awaited = await rows.awaited(c)
+        found = set(awaited)
+        for recipe, version in {*self._live, *inside}:
+            program = await self.program(recipe, version)
+            steps = [node.step for node in program.nodes.values() if isinstance(node.step, WaitFor)]
+            found |= program.exit_types.union(*(types for step in steps for types in step.types.values()))
+            if (recipe, version) in self._live:
+                found |= {type_ for s in program.starts if name in (s.connections or {name}) for type_ in s.types}
+        return found
+
     def purpose(self, name: str) -> Purpose | None:
         """A purpose by name, or None."""
         return self._purposes.get(name)
@@ -192,6 +209,7 @@ class Library:
         if row["draft"] is None:
             async with self._store.write() as c:
                 await rows.set_state(c, name, "published", self._clock.now_ms())
+                await subscriptions.hasten(c, self._clock.now_ms())
             return Change(name, "published", row["version"], unchanged=row["state"] == "published")
         return await self._publish(await self.check(row["draft"], file=name))
 
@@ -203,6 +221,7 @@ class Library:
                 raise ConfigError(
                     f"{name} was never published, so there is nothing to pause; `hub recipes list` shows its state"
                 )
+            await subscriptions.hasten(c, self._clock.now_ms())
         return Change(name, "paused", row["version"], unchanged=row["state"] == "paused")
 
     async def bound(self, recipe: Recipe) -> tuple[Mapping[str, Json], Sequence[Pinned]]:
@@ -224,6 +243,7 @@ class Library:
             if current == bound and row and row["state"] == "published":
                 return Change(recipe.name, "published", version, unchanged=True)
             await rows.publish(c, recipe.name, version + 1, bound, recipe.source, self._clock.now_ms())
+            await subscriptions.hasten(c, self._clock.now_ms())
         return Change(recipe.name, "published", version + 1)
 
     async def published_definition(self, name: str) -> Mapping[str, Json] | None:

@@ -44,6 +44,9 @@ class Metrics:
         self._retries = self._counter("retries", "Effects to be tried again, by why.", "action", "reason")
         self._calls = self._histogram("call_seconds", "Calls of actions.", _CALL_S, "connector", "outcome")
         self._waits = self._counter("limit_waits", "Runs given back, no budget or slot being free.", "connection")
+        self._subscribed = self._counter(
+            "subscriptions_mended", "Subscriptions at vendors, by what was done about them.", "connector", "deed"
+        )
         self._findings = Gauge("hub_findings", "What the watchdog found last.", ["kind"], registry=self.registry)
         self._mended = self._counter("findings_mended", "What the watchdog mended by itself.", "kind")
 
@@ -111,6 +114,10 @@ class Metrics:
     def limited(self, connection: str) -> None:
         """A run was given back because the connection's budget was empty or its slots were full."""
         self._waits.labels(connection).inc()
+
+    def subscribed(self, connector: str, deed: str) -> None:
+        """A subscription at a vendor was created, deleted or renewed."""
+        self._subscribed.labels(connector, deed).inc()
 
     # -- the watchdog ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from hub.choosing import Choosing
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.connections.authorising import Authorising
+from hub.errands import Errands
 from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
@@ -44,6 +45,7 @@ from hub.spool import Spool, replaying
 from hub.store import events, revisions, work
 from hub.store.processes import Process
 from hub.store.session import Store
+from hub.subscribing import Subscribing
 from hub.timetravel import HubTime
 from hub.traces import Traces
 from hub.vault import make_vault
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from hub.testing.sandbox import SandboxServer
 
 _UPKEEP_AFTER_MS = 600_000
+# A machine may have started a minute ago, and a clock may have been set back.
+_EPOCH_S = 1e9
 _TRACED_BY = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 _log = logging.getLogger(__name__)
@@ -197,8 +201,8 @@ async def open_hub(
 
 def _limits(settings: Settings, store: Store, clock: Clock) -> Limits:
     def now() -> float:
-        """Budgets live in real time, but a clock that jumps refills them too."""
-        return time.monotonic() + clock.offset_ms / 1000
+        """Budgets live in real time, but a clock that jumps refills them too; never below zero, where all is free."""
+        return _EPOCH_S + time.monotonic() + clock.offset_ms / 1000
 
     shared = Shared(settings.redis_url, new_id(), lambda: clock.offset_ms) if settings.redis_url else None
     breakers = Breakers(store, clock, monotonic=now)
@@ -261,12 +265,23 @@ async def _assemble(
         rehearsal=rehearsal,
     )
     upkeep = Retention(store, library, clock, settings)
+    errands = Errands(store, connections, clock, limits, metrics=metrics, rehearsal=rehearsal)
     pump = Pump(
         store,
         hub_time,
         router,
         Runner(tools),
-        Sources(store, connections, plugins, clock, limits, ring=ring, rehearsal=rehearsal, **seen),
+        Sources(store, connections, plugins, clock, errands, ring=ring, traces=traces, rehearsal=rehearsal),
+        Subscribing(
+            store,
+            connections,
+            library,
+            plugins,
+            clock,
+            errands,
+            metrics=metrics,
+            public=settings.public_url is not None,
+        ),
         Batches(
             store,
             connections,
@@ -373,6 +388,7 @@ async def guarding(hub: Hub) -> AsyncIterator[None]:
 async def _pumping(hub: Hub, resume_s: float, ended: Callable[[], object]) -> AsyncIterator[None]:
     stop = asyncio.Event()
     await _resume(hub)
+    await hub.connections.attend_all()
     if not hub.store.in_memory:
         async with hub.store.write() as c:
             # Not at once: a process that starts has other things to do.

@@ -35,6 +35,7 @@ PLACES = {
     "batch.settled": "a batch's outcomes are committed",
     "history.commit": "a page of the past is written with its cursor, their transaction is not committed",
     "history.committed": "a page of the past is committed, the next one was not asked for",
+    "subscription.created": "a vendor made a subscription, its secret is not stored",
     "token.answered": "a vendor gave a new token, which is not stored",
 }
 

@@ -258,6 +258,9 @@ class Connection(TypedDict):
             description="By event type, where the past was read: since when all that happened is known. Else connected_at"
         ),
     ]
+    subscriptions: Annotated[
+        str | None, Field(description="How its subscriptions stand; null where nothing is subscribed to")
+    ]
 
 
 class Backfill(TypedDict):
@@ -315,14 +318,51 @@ class Tested(TypedDict):
     scopes: list[str] | None
     missing_scopes: list[MissingScope]
     token_expires_at: Instant | None
+    subscriptions: str | None
+
+
+class HeldSubscription(TypedDict):
+    """A subscription of ours at the vendor."""
+
+    id: str
+    topic: str
+    expires_at: Instant | None
+
+
+class MendedSubscription(TypedDict):
+    """What was done about a subscription."""
+
+    topic: str
+    deed: Annotated[str, Field(description="created, deleted or renewed")]
+    why: str
+    at: Instant
+
+
+class Subscriptions(TypedDict):
+    """A connection's subscriptions as they were found and mended last."""
+
+    connection: str
+    address: Annotated[
+        str | None, Field(description="What the vendor was told to call; null while it was told nothing")
+    ]
+    wanted: list[str]
+    there: list[HeldSubscription]
+    missing: list[str]
+    mended: Annotated[list[MendedSubscription], Field(description="The newest first, fifty at most")]
+    looked_at: Instant | None
+    next_at: Annotated[
+        Instant | None, Field(description="When it is looked at again; null while it is, or is set aside")
+    ]
+    problem: str | None
 
 
 class Removed(TypedDict):
-    """A connection that was removed, and whether the vendor has revoked its token."""
+    """A connection that was removed, whether the vendor has revoked its token, and how many subscriptions were deleted."""
 
     id: str
     name: str
     revoked: bool
+    unsubscribed: int
     problem: str | None
 
 

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from hub import seams
-from hub.backoff import MAX_CLAIMS, backoff_s
 from hub.clock import Clock
 from hub.connections import Connection, Connections
-from hub.connector import Connector, History, Page, Poll, Trigger
-from hub.errors import (
-    AuthExpired,
-    ConfigError,
-    HubError,
-    OutcomeUnknown,
-    PluginError,
-    RateLimited,
-    RetryableError,
-    StoreUnavailable,
-)
+from hub.connector import History, Page, Poll, Trigger
+from hub.errands import Errand, Errands, Missing, Unconnected
+from hub.errors import ConfigError, HubError, PluginError, StoreUnavailable
 from hub.events import Event
-from hub.limits import Limits
-from hub.metrics import Metrics
 from hub.plugins import Plugins
 from hub.store import events, histories, work
 from hub.store.events import Incoming, NewEvent, StoredEvent
 from hub.store.histories import Progress
-from hub.store.lanes import Lane
 from hub.store.session import Connection as Transaction
 from hub.store.session import Store
 from hub.store.work import Claim
@@ -46,19 +33,9 @@ _GIVE_UP_AFTER = 12
 # So long the past is read in one go: longer than a page takes, short enough for everything else to have its turn.
 _READING_S = 10.0
 
-_log = logging.getLogger(__name__)
-
-
-class _Unconnected(Exception):
-    """The connection or trigger of a piece of work is gone, so the work is too."""
-
 
 class _Lost(Exception):
     """Somebody else holds this work meanwhile."""
-
-
-class _Missing(Exception):
-    """The plugin of a piece of work is not loaded; its first argument is the connector's name."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +55,14 @@ class Sources:
         connections: Connections,
         plugins: Plugins,
         clock: Clock,
-        limits: Limits,
+        errands: Errands,
         *,
         ring: Callable[[], None],
-        metrics: Metrics,
         traces: Traces,
         rehearsal: bool = False,
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
-        self._limits, self._ring, self._rehearsal = limits, ring, rehearsal
-        self._metrics, self._traces = metrics, traces
+        self._errands, self._ring, self._traces, self._rehearsal = errands, ring, traces, rehearsal
         self._kinds = {
             "debounce": self._debounce,
             "enrich": self._enrich,
@@ -102,94 +77,21 @@ class Sources:
 
     async def handle(self, claim: Claim) -> None:
         """Do one piece of work; afterwards it is finished, due again, or parked. Raises StoreUnavailable."""
-        try:
-            about = await self._about(claim)
-            if claim.claims > MAX_CLAIMS:
-                raise HubError(
-                    f"claimed {MAX_CLAIMS} times without getting on; the logs of processes that ended say why"
-                )
-            await self._limited(claim, about)
-        except _Unconnected as error:
-            _log.info("work of a removed connection is dropped", extra={"what": "work_dropped", "reason": str(error)})
-            async with self._store.write() as c:
-                await work.finish(c, claim)
-        except _Missing as error:
-            async with self._store.write() as c:
-                await work.park(c, claim, f"plugin:{error}")
-            self._metrics.parked("plugin")
-        except AuthExpired as error:
-            await self._expired(claim, error)
-        except HubError as error:
-            await self._later(claim, error)
-        except Exception as error:  # a plugin may raise anything; it is asked again like a vendor that fails
-            _log.exception("a source raised", extra={"what": "source_raised", "kind": claim.kind, "ref": claim.name})
-            await self._later(claim, HubError(f"the connector raised {type(error).__name__}; mend the plugin"))
+        await self._errands.do(claim, partial(self._begin, claim))
 
-    async def _expired(self, claim: Claim, error: AuthExpired) -> None:
-        """The credentials are refused: renew what can be renewed, once; else the work waits for a new authorisation."""
-        connection = await self._connections.by_name(claim.ref.partition("|")[0])
-        try:
-            renewed = await self._connections.tokens.renew_refused(connection)
-        except AuthExpired as again:
-            renewed, error = False, again
-        except (RetryableError, OutcomeUnknown) as failed:
-            await self._later(claim, failed)
-            return
-        if renewed or not await self._connections.unhealthy(connection, str(error)):
-            async with self._store.write() as c:
-                await work.give_back(c, claim, due_ms=self._clock.now_ms() + 50, attempts=claim.attempts)
-            return
-        async with self._store.write() as c:
-            await work.park(c, claim, f"connection:{connection.name}")
-        self._metrics.parked("connection")
-        await self._connections.unpark_if_healthy(connection)
-
-    async def _limited(self, claim: Claim, about: _About) -> None:
-        """Handle it with a slot and a token of its connection, or later."""
-        name, connector = about.connection.name, self._connections.connector(about.connection.connector)
-        rank = Lane.of(claim.queue).rank
-        refused = None if self._rehearsal else await self._limits.take(name, connector, 1, rank, waited=True)
-        if refused is not None:
-            self._metrics.limited(name)
-            async with self._store.write() as c:
-                due_ms = self._clock.now_ms() + max(50, int(refused.wait_s * 1000))
-                await work.give_back(c, claim, due_ms=due_ms, attempts=claim.attempts)
-            return
-        try:
-            await self._kinds[claim.kind](claim, about)
-        finally:
-            if not self._rehearsal:
-                self._limits.release(name)
+    async def _begin(self, claim: Claim) -> Errand:
+        about = await self._about(claim)
+        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about))
 
     async def _about(self, claim: Claim) -> _About:
         name, type_, *_ = claim.ref.split("|", 2)
         trigger = self._plugins.catalogue.trigger(type_)
         if trigger is None:
-            raise _Missing(type_.partition(".")[0])
+            raise Missing(type_.partition(".")[0])
         try:
             return _About(await self._connections.by_name(name), trigger)
         except ConfigError as error:
-            raise _Unconnected(str(error)) from error
-
-    async def _later(self, claim: Claim, error: HubError) -> None:
-        """Try again later: when the vendor said, else doubling to an hour, for as long as the work is worth."""
-        retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
-        if isinstance(error, RateLimited):
-            await self._limits.push(claim.ref.partition("|")[0], retry_after_s)
-        wait_s = backoff_s(claim.attempts + 1, random.random(), retry_after_s)  # noqa: S311  (jitter guards nothing)
-        _log.warning(
-            "a source failed; trying again",
-            extra={
-                "what": "source_failed",
-                "kind": claim.kind,
-                "ref": claim.name,
-                "error": str(error),
-            },
-        )
-        async with self._store.write() as c:
-            await work.give_back(
-                c, claim, due_ms=self._clock.now_ms() + int(wait_s * 1000), attempts=claim.attempts + 1
-            )
+            raise Unconnected(str(error)) from error
 
     # -- silence ---------------------------------------------------------------------------------------------------
 
@@ -199,7 +101,7 @@ class Sources:
         async with self._store.read() as c:
             source = await events.get(c, from_json(claim.data or "{}")["event_id"])
         if source is None:
-            raise _Unconnected("its event was removed")
+            raise Unconnected("its event was removed")
         payload = trigger.payload.model_validate(source.data)
         if trigger.confirm_ and not self._rehearsal and not await self._confirmed(trigger, connection, payload):
             async with self._store.write() as c:
@@ -282,7 +184,7 @@ class Sources:
     def _poll_of(self, about: _About) -> Poll[Any]:
         poll = self._connections.connector(about.connection.connector).polls.get(about.trigger.name)
         if poll is None:
-            raise _Unconnected(f"{about.trigger.type} is no longer polled")
+            raise Unconnected(f"{about.trigger.type} is no longer polled")
         return poll
 
     async def _store_events(self, c: Transaction, connection: Connection, made: Sequence[Event]) -> tuple[str, ...]:
@@ -296,7 +198,6 @@ class Sources:
     async def _read(self, claim: Claim, about: _About) -> None:
         """Read on in a connection's past, page by page; each page's events and the cursor after it are stored together."""
         history, name = self._history_of(about), about.connection.name
-        connector = self._connections.connector(about.connection.connector)
         assert claim.data is not None, "it is made with what it is to read"
         progress, until = Progress.of(claim.data), time.monotonic() + _READING_S
         again_s: float | None = None
@@ -312,7 +213,7 @@ class Sources:
                             raise _Lost
                         seams.reach("history.commit")
                     seams.reach("history.committed")
-                    again_s = 0.0 if time.monotonic() > until else await self._wait_s(name, connector, claim)
+                    again_s = 0.0 if time.monotonic() > until else await self._errands.more(claim, about.connection)
                     if again_s is not None:
                         break
         except _Lost:
@@ -329,21 +230,10 @@ class Sources:
             elif await work.finish(c, claim):
                 await histories.finished(c, about.connection.id, about.trigger.type, progress, self._clock.now_ms())
 
-    async def _wait_s(self, name: str, connector: Connector, claim: Claim) -> float | None:
-        """Take what another page takes of the budget: None, or seconds until it may be there; whoever waits goes first."""
-        if self._rehearsal:
-            return None
-        refused = await self._limits.take(name, connector, 1, Lane.of(claim.queue).rank)
-        if refused is not None:
-            return refused.wait_s
-        # The slot of this work is still held.
-        self._limits.release(name)
-        return None
-
     def _history_of(self, about: _About) -> History[Any]:
         history = self._connections.connector(about.connection.connector).histories.get(about.trigger.name)
         if history is None:
-            raise _Unconnected(f"the past of {about.trigger.type} is no longer read")
+            raise Unconnected(f"the past of {about.trigger.type} is no longer read")
         return history
 
 

@@ -101,8 +101,9 @@ class HubTime:
         async with self._store.write() as c:
             rows = await c.all(
                 "select queue, owner is not null as in_hand, min(due_at) as due from work "
-                # Hours of upkeep are nothing to stop at; it is done wherever the clock comes to.
-                "where (due_at < :never and kind <> 'upkeep') or owner is not null group by queue, owner is not null "
+                # Upkeep and looks at subscriptions are nothing to stop at: they are done wherever the clock comes to.
+                "where (due_at < :never and kind not in ('upkeep', 'subscriptions')) or owner is not null "
+                "group by queue, owner is not null "
                 # A run that arms its wait belongs to nobody, and is due when whoever arms it has failed to.
                 "union all select '', true, :never where exists "
                 "(select 1 from run where finished_at is null and status = 'arming')",

@@ -102,6 +102,21 @@ class ClubSandbox(Sandbox):
         return web.json_response({})
 
 
+class Closed(ClubSandbox):
+    """One that has no page for people."""
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        return [route for route in super().routes() if route.path != self.oauth.authorise_path]
+
+
+class Endless(ClubSandbox):
+    """One whose tokens never end, so that it gives nothing to renew them by."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.oauth.expires_in_s = None
+
+
 @hookimpl
 def hub_register_connectors(register: RegisterConnector) -> None:
     register(club)

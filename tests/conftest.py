@@ -27,6 +27,7 @@ from hub.process import Hub, open_hub, open_store, working
 from hub.settings import Settings, load_settings
 from hub.store import migrate
 from hub.store.session import Store
+from hub.store.work import NEVER_MS
 from hub.testing.sandbox import SandboxServer
 from hub.traces import Traces
 from hub.vault import generate_key
@@ -263,7 +264,7 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
                 if not polls:
                     # A poll every five minutes is a stop every five minutes for a clock that jumps.
                     async with hub.store.write() as c:
-                        await c.run("delete from work where kind = 'poll'")
+                        await c.run("update work set due_at = :never where kind = 'poll'", never=NEVER_MS)
                 it = Running(hub, sandbox, server, made)
                 if work:
                     async with working(hub):

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from hub import ActionContext, Connector, Delivery, Effect, Field, Hmac, Page, StaticToken
+from hub import (
+    ActionContext,
+    ClientCredentials,
+    Connector,
+    Delivery,
+    Effect,
+    Field,
+    Hmac,
+    Page,
+    StaticToken,
+    Subscription,
+    Subscriptions,
+)
+from hub.clock import Clock
 from hub.testing.contract import Contract
 from hub.testing.sandbox import Sandbox
 
@@ -41,13 +54,23 @@ def make(**changed: Any) -> Connector:
             StaticToken(
                 headers=lambda fields: {"Authorization": f"Bearer {fields['token']}"},
                 fields=(Field(name="token", title="Token", secret=True),),
-            )
+            ),
+            ClientCredentials(
+                headers=lambda fields: {"Authorization": f"Bearer {fields['access_token']}"},
+                token_url=lambda fields: "https://api.parcel.example/token",
+                fields=(
+                    Field(name="client_id", title="Client id"),
+                    Field(name="client_secret", title="Client secret", secret=True),
+                ),
+            ),
         ],
         "fields": [
             Field(name="account", title="Account"),
             Field(name="webhook_secret", title="Webhook secret", secret=True),
         ],
-        "webhook": Hmac(header="X-Signature", encoding="hex", topic="X-Topic", delivery_id="X-Delivery"),
+        "webhook": Hmac(
+            header="X-Signature", encoding="hex", topic="X-Topic", delivery_id="X-Delivery", timestamp="X-Time"
+        ),
         "sandbox": "tests.parcel:ParcelSandbox",
     }
     return Connector(**{**given, **changed})
@@ -85,9 +108,23 @@ def add_poll(connector: Connector, fetch: Any = None) -> None:
     connector.poll("sent", every_s=300, overlap_s=600)(fetch or recent)
 
 
+class Hooks(Subscriptions):
+    """Where Parcel is to call. What is not overridden keeps the contract."""
+
+    async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
+        return [Subscription(**one) for one in (await ctx.http.request("GET", "/hooks")).json()]
+
+    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
+        answer = await ctx.http.request("POST", "/hooks", json={"topic": topic, "address": address})
+        return Subscription(**answer.json())
+
+    async def delete(self, ctx: ActionContext, subscription: Subscription) -> None:
+        await ctx.http.request("DELETE", f"/hooks/{subscription.id}")
+
+
 def whole(**changed: Any) -> Connector:
     """The connector with all it declares."""
-    connector = make(**changed)
+    connector = make(**{"subscriptions": Hooks(), **changed})
     add_trigger(connector)
     add_action(connector)
     add_poll(connector)
@@ -99,7 +136,7 @@ def suite(connector: Connector, **changed: Any) -> Any:
     given: dict[str, Any] = {
         "connector": connector,
         "settings": {"account": "main"},
-        "inputs": {"label": {"to": "Jane"}},
+        "inputs": {"label": {"to": "jane@example.com"}},
         "fixtures": FIXTURES,
     }
     return type("TestBroken", (Contract,), {**given, **changed})()
@@ -110,14 +147,47 @@ class ParcelSandbox(Sandbox):
 
     connector = "parcel"
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.hooks: dict[str, dict[str, Any]] = {}
+        self.tokens: list[str] = []
+        self.made = 0
+
     def throttled(self) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "5"})
 
     def routes(self) -> Iterable[web.RouteDef]:
-        return [web.put("/labels", self.put_label), web.get("/sent", self.get_sent)]
+        return [
+            web.put("/labels", self.put_label),
+            web.get("/sent", self.get_sent),
+            web.post("/token", self.post_token),
+            web.get("/hooks", self.get_hooks),
+            web.post("/hooks", self.post_hook),
+            web.delete("/hooks/{id}", self.delete_hook),
+        ]
 
     def is_known(self, request: web.Request) -> bool:
-        return request.headers.get("Authorization") == f"Bearer {self.secret('main', 'token')}"
+        known = [self.secret("main", "token"), *self.tokens[-1:]]
+        return request.headers.get("Authorization") in {f"Bearer {token}" for token in known}
+
+    async def post_token(self, request: web.Request) -> web.Response:
+        if (await request.post()).get("client_secret") != self.secret("main", "client_secret"):
+            return web.json_response({"error": "invalid_client"}, status=401)
+        self.tokens.append(f"t-{len(self.tokens) + 1}")
+        return web.json_response({"access_token": self.tokens[-1], "expires_in": 3600})
+
+    async def get_hooks(self, request: web.Request) -> web.Response:
+        return web.json_response(list(self.hooks.values()))
+
+    async def post_hook(self, request: web.Request) -> web.Response:
+        self.made += 1
+        id_ = f"h-{self.made}"
+        self.hooks[id_] = {"id": id_, **await request.json()}
+        return web.json_response(self.hooks[id_], status=201)
+
+    async def delete_hook(self, request: web.Request) -> web.Response:
+        self.hooks.pop(request.match_info["id"], None)
+        return web.Response(status=204)
 
     async def put_label(self, request: web.Request) -> web.Response:
         if not self.is_known(request):
@@ -135,6 +205,28 @@ class Trusting(ParcelSandbox):
 
     def is_known(self, request: web.Request) -> bool:
         return True
+
+
+class Queueing(ParcelSandbox):
+    """One that gives away what happened once, after it was asked from the beginning."""
+
+    asked = 0
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        return [*super().routes(), web.get("/queue", self.get_queue)]
+
+    async def get_queue(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        found = [{"id": "p-1", "email": "jane@example.com"}]
+        # The first time it is the contract that asks what there is.
+        return web.json_response(found if self.asked <= 2 else [])
+
+
+class Stubborn(ParcelSandbox):
+    """One that takes no token but its first."""
+
+    def is_known(self, request: web.Request) -> bool:
+        return request.headers.get("Authorization") == f"Bearer {self.tokens[0]}"
 
 
 class Empty(ParcelSandbox):

@@ -25,7 +25,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Database": ("store", "cli/database"),
     "Webhooks": ("ingest", "api/webhooks"),
     "REST API": ("api", "apikeys"),
-    "Calls to vendors": ("http", "reach", "fresh", "runs", "batches", "sources", "limits", "breaker", "deadline"),
+    "Calls to vendors": (
+        "http", "reach", "fresh", "runs", "batches", "errands", "sources", "subscribing", "limits", "breaker", "deadline",
+    ),
     "Commands": ("cli", "pauses", "spending", "retries", "replays", "retention", "timetravel", "clock"),
 }  # fmt: skip
 # Nobody who runs a hub reads these: an author's own tests, the demo, and failures that tests ask for.

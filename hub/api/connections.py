@@ -95,6 +95,7 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
     account = await hub.connections.test(name)
     connection = await hub.connections.by_name(name)
     missing = await hub.library.missing_scopes(name)
+    stands = (await view(hub, name))["subscriptions"]
     expires = connection.token_expires_at_ms
     return {
         "id": account.id,
@@ -104,6 +105,7 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
         "scopes": None if connection.scopes is None else sorted(connection.scopes),
         "missing_scopes": [{"scope": scope, "recipes": recipes} for scope, recipes in missing.items()],
         "token_expires_at": None if expires is None else rfc3339(expires),
+        "subscriptions": stands,
     }
 
 
@@ -132,6 +134,13 @@ async def add_connection(hub: Writing, new: NewConnection) -> shown.Connection:
 async def test_connection(hub: Writing, name: str) -> shown.Tested:
     """Ask the vendor whose account this is; also which scopes the recipes in use miss, and when the token ends."""
     return await tested(hub, name)
+
+
+@router.get("/connections/{name}/subscriptions")
+async def show_subscriptions(hub: Reading, name: str) -> shown.Subscriptions:
+    """Where the vendor was told to call: what is wanted, what is there and what was mended, as of the last look."""
+    async with hub.store.read() as c:
+        return await views.show_subscriptions(c, name)
 
 
 @router.post("/connections/{name}/reauthorise")
@@ -219,6 +228,7 @@ async def remove_connection(
         "id": removed.connection.id,
         "name": removed.connection.name,
         "revoked": removed.revoked,
+        "unsubscribed": removed.unsubscribed,
         "problem": removed.problem,
     }
 

@@ -14,7 +14,7 @@ from hub.pauses import Pauses
 from hub.plugins import Plugins
 from hub.settings import Settings
 from hub.store import connections as rows
-from hub.store import revisions, symptoms
+from hub.store import revisions, subscriptions, symptoms, views
 from hub.store.invariants import Sweep, lasting
 from hub.store.session import Store
 from hub.timetravel import HubTime
@@ -50,6 +50,7 @@ async def in_database(settings: Settings, store: Store, plugins: Plugins) -> Asy
         "clock": _clock,
         "keys": _keys,
         "connections": _connections,
+        "subscriptions": _subscriptions,
         "webhooks": _refusals,
         "pauses": _pauses,
         "watchdog": _watchdog,
@@ -191,6 +192,27 @@ def _silence(connection: Connection, listening: list[str], heard: symptoms.Heard
         "compare its address in `hub connections list` with the vendor's settings; `hub deliveries --refused` says what "
         "was refused",
     )
+
+
+async def _subscriptions(settings: Settings, store: Store, plugins: Plugins) -> AsyncIterator[Finding]:
+    """Whether vendors were told where to call, as of the last look."""
+    async with store.read() as c:
+        found = await subscriptions.rows(c)
+        _, known = await rows.everything(c)
+    live = {row["name"] for row in known if row["mode"] == "live"}
+    wrong = 0
+    for name, row in found.items():
+        check = f"subscriptions of {name}"
+        if not settings.public_url and name in live:
+            untold = "HUB_PUBLIC_URL is not set, so the vendor is not told where to call"
+            yield Finding(check, State.WARNING, untold, "HUB_PUBLIC_URL=https://…, then start the hub again")
+        elif problem := views.trouble(row):
+            yield Finding(check, State.WARNING, problem, f"hub connections subscriptions {name}")
+        else:
+            continue
+        wrong += 1
+    if not wrong:
+        yield Finding("subscriptions", State.OK, f"they are kept for {len(found)} connections")
 
 
 # -- what comes in, what is held back, what is stuck -------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli import connected
-from hub.cli.entry import current_settings, hub_clock, local_url, open_existing_store, run, with_hub
+from hub.cli.entry import current_settings, hub_clock, local_url, open_existing_store, read, run, with_hub
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def list_connections(as_json: AsJson = False) -> None:
         ]
         if known:
             show_table(known, {"name": "name", "event": "event", "since_at": "known since (UTC)"})
+        if subscribing := [row for row in rows if row["subscriptions"] is not None]:
+            show_table(subscribing, {"name": "name", "subscriptions": "subscriptions"})
 
 
 @connections.command("show")
@@ -205,12 +207,41 @@ def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = F
     say(f"{name} works", style="green")
     columns = {"id": "account", "title": "title", "zone": "time zone", "currency": "currency"}
     show_record(account, columns | ({"token_expires_at": "token good until"} if account["token_expires_at"] else {}))
+    if account["subscriptions"] is not None:
+        say(f"subscriptions: {account['subscriptions']}; `hub connections subscriptions {name}` shows them")
     for lack in account["missing_scopes"]:
         say(
             f"the scope {lack['scope']} is missing, which {', '.join(lack['recipes'])} needs; "
             f"grant it with `hub connections reauthorise {name} --scope …`",
             style="yellow",
         )
+
+
+@connections.command("subscriptions")
+def show_subscriptions(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """Where the vendor was told to call: what is wanted, what is there, what was mended, as of the last look."""
+    from hub.store import views
+
+    found = read(lambda c: views.show_subscriptions(c, name))
+    if as_json:
+        print_json(found)
+        return
+    columns = {"connection": "connection", "address": "address", "looked_at": "looked at", "next_at": "again at"}
+    show_record(found, columns | ({"problem": "problem"} if found["problem"] else {}))
+    held = {one["topic"]: one for one in found["there"]}
+    rows = [
+        {
+            "topic": topic,
+            "state": "there" if topic in held else "missing",
+            **held.get(topic, {"id": "", "expires_at": ""}),
+        }
+        for topic in found["wanted"]
+    ]
+    shown_ = {"topic": "topic", "state": "state", "id": "id"}
+    shown_ |= {"expires_at": "expires"} if any(row["expires_at"] for row in rows) else {}
+    show_list(rows, shown_, as_json=False, empty="nothing is wanted: no published recipe listens to this connection")
+    if found["mended"]:
+        show_table(found["mended"], {"at": "at", "deed": "what was done", "topic": "topic", "why": "why"})
 
 
 @connections.command("reauthorise")
@@ -268,13 +299,16 @@ def remove(
     removed = with_hub(forget)
     gone = removed.connection
     if as_json:
-        print_json({"id": gone.id, "name": gone.name, "revoked": removed.revoked, "problem": removed.problem})
+        told = {"revoked": removed.revoked, "unsubscribed": removed.unsubscribed, "problem": removed.problem}
+        print_json({"id": gone.id, "name": gone.name, **told})
         return
+    if removed.unsubscribed:
+        say(f"deleted {removed.unsubscribed} subscriptions of {name} at {gone.connector}")
+    if removed.problem:
+        note(f"not all could be given back: {removed.problem}")
     if removed.revoked:
         say(f"removed {name}; {gone.connector} took its token back")
         return
-    if removed.problem:
-        note(f"the token was not given back: {removed.problem}")
     say(f"removed {name}; its credentials are deleted here, so revoke them at {gone.connector} as well")
 
 

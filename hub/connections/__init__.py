@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from hub.catalogue import Catalogue, nearest
 from hub.clock import Clock, rfc3339, to_datetime
+from hub.connections.addresses import Addresses
 from hub.connections.tokens import Tokens
 from hub.connections.versions import Ending, ending_of
 from hub.connector import (
@@ -40,15 +41,18 @@ from hub.errors import (
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport
 from hub.ids import new_id, new_inbound_key
-from hub.store import breakers, events, work
+from hub.store import breakers, events, subscriptions, work
 from hub.store import connections as rows
 from hub.store.lanes import Lane, Rank
+from hub.store.session import Connection as Transaction
 from hub.store.session import Row, Store
 from hub.vault import Vault
 
 _LOOK_AGAIN_S = 1.0
 # A webhook is verified with what is known rather than wait longer than this for what may have changed.
 _READ_PATIENCE_S = 0.5
+# The longest that somebody who removes a connection waits for its subscriptions to be deleted.
+_UNSUBSCRIBE_S = 20.0
 
 # What is left unknown of a secret of this length is still too much to be guessed.
 _HINTED_FROM, _SHOWN = 12, 4
@@ -84,10 +88,12 @@ class Connection:
 
 @dataclass(frozen=True)
 class Removed:
-    """A connection that was there. `revoked` says whether its vendor took the token back, `problem` why not where it could."""
+    """A connection that was there. `revoked` says whether its vendor took the token back, `unsubscribed` how many of its
+    subscriptions were deleted there, `problem` what could not be done."""
 
     connection: Connection
     revoked: bool
+    unsubscribed: int
     problem: str | None
 
 
@@ -353,15 +359,33 @@ class Connections:
                 scopes=scopes,
                 created_at=self._clock.now_ms(),
             )
-            for poll in connector.polls.values():
-                lane = str(Lane(connection=name, rank=Rank.BULK))
-                await work.add_if_absent(
-                    c, "poll", f"{name}|{connector.name}.{poll.trigger}", lane, self._clock.now_ms()
-                )
+            await self._attend(c, name, connector)
             # Those that met a connection of this name that was removed.
             await work.unpark(c, f"connection:{name}", self._clock.now_ms())
         await self.refresh(force=True)
         return self._known.connections[name]
+
+    async def _attend(self, c: Transaction, name: str, connector: Connector) -> None:
+        """Have done what is done for a connection again and again; what is done already goes on as it is."""
+        now_ms, lane = self._clock.now_ms(), str(Lane(connection=name, rank=Rank.BULK))
+        # Also when the first poll has to be repeated it asks for what came since it was to be made.
+        start = to_json({"cursor": None, "since_ms": now_ms}).decode()
+        for poll in connector.polls.values():
+            await work.add_if_absent(c, "poll", f"{name}|{connector.name}.{poll.trigger}", lane, now_ms, start)
+        if connector.subscriptions is not None:
+            await subscriptions.ensure(c, name, now_ms)
+
+    async def attend_all(self) -> None:
+        """For connections that an older release or plugin made: what is done again and again, as for new ones.
+
+        Subscriptions are looked at at once: the public URL or what the triggers want may be another one now.
+        """
+        every = await self.all()
+        async with self._store.write() as c:
+            for connection in every:
+                if (connector := self._catalogue.connectors.get(connection.connector)) is not None:
+                    await self._attend(c, connection.name, connector)
+            await subscriptions.hasten(c, self._clock.now_ms())
 
     async def pretend(self, connector_name: str, name: str | None = None) -> None:
         """A connection that can never call anybody, named like its connector unless told otherwise: for rehearsals."""
@@ -451,19 +475,43 @@ class Connections:
     async def remove(self, name: str) -> Removed:
         """Forget a connection and its credentials; what calls it from now on waits for another one of its name.
 
-        A token that the vendor takes back is given back first. Its events and runs stay. Raises ConnectionConfigError when
-        there is none.
+        Its subscriptions are deleted at the vendor first, then a token that the vendor takes back is given back. Its events
+        and runs stay. Raises ConnectionConfigError when there is none.
         """
         connection = await self.by_name(name)
-        revoked, problem = False, None
+        revoked, unsubscribed, problems = False, 0, list[str]()
+        # A vendor that is away, or a plugin that is gone, keeps nobody from forgetting it.
+        try:
+            unsubscribed = await self._unsubscribe(connection)
+        except HubError as error:
+            problems.append(str(error))
+        except TimeoutError:
+            problems.append(f"{connection.connector} took longer than {_UNSUBSCRIBE_S:.0f} s to end its subscriptions")
         try:
             revoked = await self.tokens.revoke(connection)
-        except HubError as error:  # a vendor that is away, or a plugin that is gone, keeps nobody from forgetting it
-            problem = str(error)
+        except HubError as error:
+            problems.append(str(error))
         async with self._store.write() as c:
             await rows.remove(c, connection.id, connection.name)
         await self.refresh(force=True)
-        return Removed(connection, revoked, problem)
+        return Removed(connection, revoked, unsubscribed, "; ".join(dict.fromkeys(problems)) or None)
+
+    async def _unsubscribe(self, connection: Connection) -> int:
+        """Delete a connection's subscriptions at the vendor; returns how many there were. Raises ConnectorError, TimeoutError."""
+        kept = self.connector(connection.connector).subscriptions
+        if kept is None or (kept.shared and self.siblings(connection)):
+            return 0
+        # Nobody is to make them anew meanwhile.
+        async with self._store.write() as c:
+            await rows.drop_work(c, subscriptions.KIND, connection.name)
+        addresses, count = self.addresses(connection), 0
+        async with asyncio.timeout(_UNSUBSCRIBE_S):
+            context = await self.context(connection)
+            for one in await kept.list(context):
+                if addresses.is_ours(one.address):
+                    await kept.delete(context, one)
+                    count += 1
+        return count
 
     async def reauthorise(self, name: str, given: Mapping[str, str]) -> Connection:
         """New credentials for a connection, of the same account; runs that waited for them go on."""
@@ -556,6 +604,7 @@ class Connections:
                 scopes=scopes,
             )
             await work.unpark(c, f"connection:{connection.name}", self._clock.now_ms())
+            await subscriptions.hasten(c, self._clock.now_ms(), connection.name)
         await self.refresh(force=True)
         return self._known.connections[connection.name]
 
@@ -595,6 +644,10 @@ class Connections:
         """Credentials as they are stored, and the id of the key."""
         return self._vault.seal(secrets, owner), self._vault.key_id
 
+    def opened(self, owner: Connection | App, row: Row) -> dict[str, str]:
+        """The credentials of a row that was just read. Raises ConfigError when the key is not configured."""
+        return self._vault.open(bytes(row["secret"]), owner.id, row["key_id"])
+
     def secrets(self, owner: Connection | App) -> dict[str, str]:
         """The credentials alone, opened. Raises ConfigError when the key is not configured."""
         sealed, key_id = self._known.sealed[owner.id]
@@ -628,9 +681,29 @@ class Connections:
     async def client_fields(self, connection: Connection) -> dict[str, str]:
         """A connection's fields together with those of its app."""
         values = await self.fields(connection)
-        if connection.app_id is None:
-            return values
-        return {**values, **await self.fields(next(a for a in self._known.apps.values() if a.id == connection.app_id))}
+        app = self._app_of(connection)
+        return values if app is None else {**values, **await self.fields(app)}
+
+    async def add_secrets(
+        self, connection: Connection, secrets: Callable[[Mapping[str, str]], Mapping[str, str]]
+    ) -> dict[str, str]:
+        """Change single credentials, whatever else of them changes at the same moment; returns all of them.
+
+        `secrets` gets them as they are and gives those that are to be others. Raises NoSuchConnection.
+        """
+        async with self._store.write() as c:
+            row = await rows.sealed(c, connection.id)
+            if row is None:
+                raise NoSuchConnection(f"the connection {connection.name} was removed meanwhile")
+            known = self.opened(connection, row)
+            changed = {**known, **secrets(known)}
+            if changed == known:
+                return known
+            sealed, key_id = self.seal(changed, connection.id)
+            await rows.reseal(c, "connection", connection.id, was=row["secret"], secret=sealed, key_id=key_id)
+            await rows.changed(c)
+        await self.refresh(force=True)
+        return changed
 
     async def unhealthy(self, connection: Connection, reason: str) -> bool:
         """Note that the account has to be connected again; False when it was, since these credentials were read."""
@@ -670,6 +743,32 @@ class Connections:
         return (
             f"{self._public_url.rstrip('/')}/webhooks/{owner.connector}/{owner.inbound_key}" if self._public_url else ""
         )
+
+    def addresses(self, connection: Connection) -> Addresses:
+        """The webhook addresses that are this connection's: its own and, under an app, that of the app.
+
+        Where subscriptions belong to the app, its address is the one to give to the vendor. Where each has a secret of its
+        own, only the connection's own address will do, since the secrets are kept in the connection.
+        """
+        kept = self.connector(connection.connector).subscriptions
+        app, own = self._app_of(connection), self.inbound_url(connection)
+        usable = app if kept is not None and not kept.secret_field else None
+        return Addresses(
+            connector=connection.connector,
+            wanted=self.inbound_url(usable) if usable and kept and kept.shared else own,
+            accepted=frozenset({own, self.inbound_url(usable) if usable else own}),
+            keys=frozenset({connection.inbound_key, app.inbound_key if app else connection.inbound_key}),
+        )
+
+    def siblings(self, connection: Connection) -> list[Connection]:
+        """The other connections of its app, as last read."""
+        if connection.app_id is None:
+            return []
+        every = self._known.connections.values()
+        return [c for c in every if c.app_id == connection.app_id and c.name != connection.name]
+
+    def _app_of(self, connection: Connection) -> App | None:
+        return next((app for app in self._known.apps.values() if app.id == connection.app_id), None)
 
     async def context(
         self,

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from hub import seams
 from hub.clock import Clock
 from hub.connector import Auth, ClientCredentials, Connector, OAuth2
-from hub.errors import AuthExpired, ConnectionConfigError, ConnectorError, NotSent, OutcomeUnknown
+from hub.errors import AuthExpired, ConnectionConfigError, ConnectorError, NoSuchConnection, NotSent, OutcomeUnknown
 from hub.http import Answer, Transport, error_for, sandbox_headers
 from hub.ids import new_id
 from hub.store import connections as rows
@@ -110,6 +110,10 @@ class Tokens:
             await self._renew_once(current, connector, kind)
         return True
 
+    def seems_old(self, connection: Connection) -> None:
+        """Its token counts as renewed long ago: for the contract, which has no minute to wait before one is refused."""
+        self._renewed.pop(connection.id, None)
+
     async def _renew_once(self, connection: Connection, connector: Connector, kind: ClientCredentials | OAuth2) -> None:
         """Renew, unless another process does: then wait for its token. Raises NotSent when that takes too long.
 
@@ -153,9 +157,13 @@ class Tokens:
             asked = {"grant_type": "refresh_token", "refresh_token": values["refresh_token"]}
         got = await self.exchange(connection.name, connector, kind, values, asked, sandbox=connection.sandbox)
         seams.reach("token.answered")
-        secrets = {**self._book.secrets(self._book.current(connection)), **got.secrets}
-        sealed, key_id = self._book.seal(secrets, connection.id)
         async with self._store.write() as c:
+            # What else is kept in the connection may have changed since it was read.
+            row = await rows.sealed(c, connection.id)
+            if row is None:
+                raise NoSuchConnection(f"the connection {connection.name} was removed while its token was renewed")
+            secrets = {**self._book.opened(connection, row), **got.secrets}
+            sealed, key_id = self._book.seal(secrets, connection.id)
             await rows.store_token(
                 c,
                 connection.id,

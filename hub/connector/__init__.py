@@ -37,6 +37,7 @@ from hub.connector.triggers import (
     Subscription,
     Subscriptions,
     Trigger,
+    secrets_in,
 )
 from hub.connector.webhook import Delivery, Hmac, InboundRequest, Reply, Webhook, same
 from hub.errors import ConnectorError, PayloadError, PluginError
@@ -86,6 +87,7 @@ __all__ = [
     "Webhook",
     "same",
     "sandbox_secret",
+    "secrets_in",
 ]
 
 P = TypeVar("P", bound=BaseModel)

@@ -174,6 +174,9 @@ class Subscriptions(ABC):
 
     secret_field: ClassVar[str] = ""
     """The connection's secret field that gathers the `secret` of subscriptions, as `id:secret` separated by spaces."""
+    shared: ClassVar[bool] = False
+    """Whether they belong to the app and serve all of its accounts: then they lead to the app's address, and one that any
+    of the accounts needs stays. Otherwise each account has its own."""
 
     @abstractmethod
     async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
@@ -197,3 +200,9 @@ class Subscriptions(ABC):
         A vendor with one subscription per list answers with one topic per list.
         """
         return topics
+
+
+def secrets_in(value: str) -> dict[str, str]:
+    """The secrets that the field of `Subscriptions.secret_field` gathers, by the subscription's id: for `Webhook.verify`."""
+    parts = (part.rpartition(":") for part in value.split())
+    return {id_: secret for id_, colon, secret in parts if colon}

@@ -103,13 +103,19 @@ async def add(
 
 
 async def remove(c: Connection, id_: str, name: str) -> None:
-    """Delete a connection with its credentials, how far it was polled and its past was read, and whether it rests."""
+    """Delete a connection with its credentials, how far it was polled and its past read, its subscriptions, and whether it rests."""
     await c.run("delete from connection where id = :id", id=id_)
     await c.run("delete from breaker where connection = :name", name=name)
     await c.run("delete from known_since where connection_id = :id", id=id_)
     # Where a poll goes on means nothing to another account that is given the name.
     await c.run("delete from work where kind in ('poll', 'backfill') and ref like :of", of=f"{name}|%")
+    await drop_work(c, "subscriptions", name)
     await changed(c)
+
+
+async def drop_work(c: Connection, kind: str, ref: str) -> None:
+    """Nobody is to do a piece of work any more; who is at it finds it gone."""
+    await c.run("delete from work where kind = :kind and ref = :ref", kind=kind, ref=ref)
 
 
 async def replace_secret(
@@ -143,6 +149,11 @@ async def replace_settings(c: Connection, id_: str, settings: Mapping[str, str])
         "update connection set settings = :settings where id = :id", id=id_, settings=to_json(settings).decode()
     )
     await changed(c)
+
+
+async def sealed(c: Connection, id_: str) -> Row | None:
+    """A connection's sealed credentials as they are now, kept from others until the transaction ends: secret, key_id."""
+    return await c.first(f"select secret, key_id from connection where id = :id {c.for_update}", id=id_)
 
 
 async def store_token(

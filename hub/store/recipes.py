@@ -32,6 +32,30 @@ async def live(c: Connection) -> list[tuple[str, int]]:
     return [(row["name"], row["version"]) for row in found]
 
 
+async def inside(c: Connection) -> list[tuple[str, int]]:
+    """The recipes that are paused while somebody is still inside: name and newest version, by name."""
+    found = await c.all(
+        "select name, version from recipe where state = 'paused' and exists "
+        "(select 1 from run where run.recipe = recipe.name and run.finished_at is null) order by name"
+    )
+    return [(row["name"], row["version"]) for row in found]
+
+
+async def awaited(c: Connection) -> list[str]:
+    """The event types that runs wait for now; it jumps from type to type along the index."""
+    found = await c.all(
+        """
+        with recursive awaited(type) as (
+          select min(type) from waiter
+          union all
+          select (select min(type) from waiter where type > awaited.type) from awaited where awaited.type is not null
+        )
+        select type from awaited where type is not null
+        """
+    )
+    return [row["type"] for row in found]
+
+
 async def definitions(c: Connection, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Json]]:
     """The definitions of some versions, by name and version."""
     found = await c.group(

@@ -12,12 +12,16 @@ from hub.catalogue import nearest
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
-from hub.store import breakers, connections, contacts, histories, recipes
+from hub.store import breakers, connections, contacts, histories, recipes, subscriptions
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
 
 # What people see of a run's inner states.
 _STATUS = {"acting": "running", "arming": "waiting"}
+
+
+# How subscriptions stand before they were looked at.
+NOT_YET = "not looked at yet"
 
 
 def _when(ms: int | None) -> str | None:
@@ -277,6 +281,7 @@ async def list_connections(c: Connection, address: str, *, kept_ms: int = 0) -> 
     """
     rests, known = await breakers.everything(c), await histories.known_since(c)
     _, rows = await connections.everything(c)
+    subscribed = await subscriptions.rows(c)
     found: list[shown.Connection] = []
     for row in rows:
         rest = rests.get(row["name"])
@@ -300,9 +305,58 @@ async def list_connections(c: Connection, address: str, *, kept_ms: int = 0) -> 
                 "known_since": {
                     type_: rfc3339(max(since, kept_ms)) for type_, since in known.get(row["id"], {}).items()
                 },
+                "subscriptions": standing(subscribed[row["name"]]) if row["name"] in subscribed else None,
             }
         )
     return found
+
+
+def standing(row: subscriptions.Row) -> str:
+    """How a connection's subscriptions stand, in a line."""
+    kept = row.kept
+    if problem := trouble(row):
+        return problem
+    if kept.at_ms is None:
+        return NOT_YET
+    return f"{len(kept.wanted)} kept, looked at {rfc3339(kept.at_ms)}"
+
+
+def trouble(row: subscriptions.Row) -> str | None:
+    """What is wrong with a connection's subscriptions; None when nothing is."""
+    if row.parked_on is not None:
+        kind, _, name = row.parked_on.partition(":")
+        return f"they wait for the plugin {name}" if kind == "plugin" else "they wait until it is authorised again"
+    return row.kept.problem
+
+
+async def show_subscriptions(c: Connection, connection: str) -> shown.Subscriptions:
+    """A connection's subscriptions as they were found and mended last. Raises NotThere."""
+    found = (await subscriptions.rows(c, connection)).get(connection)
+    if found is None:
+        names = [row["name"] for row in (await connections.everything(c))[1]]
+        if connection not in names:
+            raise NotThere(
+                f"there is no connection {connection}{nearest(connection, names)}; `hub connections list` shows what there is"
+            )
+        raise NotThere(
+            f"the connector of {connection} subscribes to nothing, or no hub has run since it does: give the vendor the "
+            "address that `hub connections list` shows"
+        )
+    kept = found.kept
+    there = {one.topic for one in kept.held}
+    return {
+        "connection": connection,
+        "address": kept.address or None,
+        "wanted": kept.wanted,
+        "there": [{"id": one.id, "topic": one.topic, "expires_at": _when(one.expires_at_ms)} for one in kept.held],
+        "missing": [topic for topic in kept.wanted if topic not in there],
+        "mended": [
+            {"topic": one.topic, "deed": one.deed, "why": one.why, "at": rfc3339(one.at_ms)} for one in kept.mended
+        ],
+        "looked_at": _when(kept.at_ms),
+        "next_at": _when(found.due_ms),
+        "problem": trouble(found),
+    }
 
 
 async def find_contact(c: Connection, name: str) -> str:

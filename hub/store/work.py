@@ -85,6 +85,8 @@ async def claim_from(
 
 async def lanes(c: Connection) -> dict[str, int]:
     """When the earliest work of each queue is due; it jumps from queue to queue along the index."""
+    # Compared as pairs, so that only the index of both will do: by that of the due times alone whoever looks for the earliest
+    # of a lane that has to wait looks at all that is due before it.
     rows = await c.all(
         """
         with recursive lane(queue) as (
@@ -92,7 +94,9 @@ async def lanes(c: Connection) -> dict[str, int]:
           union all
           select (select min(queue) from work where queue > lane.queue) from lane where lane.queue is not null
         )
-        select queue, (select min(due_at) from work where work.queue = lane.queue) as due
+        select queue, (
+          select due_at from work where (work.queue, work.due_at) >= (lane.queue, 0) order by work.queue, work.due_at limit 1
+        ) as due
         from lane where queue is not null
         """
     )

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, cast
+from urllib.parse import unquote_plus
 
 import aiohttp
 from aiohttp import web
@@ -44,6 +45,7 @@ class Sandbox(ABC):
     n requests and then cut the connection; `drop_requests`: cut the connection of the next n without doing anything;
     `error_next`: carry out the next n, and answer 500; `fail_next`: answer the next n requests with 503 without doing anything;
     `refuse_next`: answer the next request with this status without doing anything, 429 with `Retry-After: 7`;
+    `repeat_next`: the same, with a body that repeats what was asked, as vendors do (`repeat_as`: `flat` or `nested`);
     `delay_s`: think so long before each call; `answer_after_s`: carry it out, then keep the answer so long.
     """
 
@@ -59,6 +61,8 @@ class Sandbox(ABC):
         self.fail_next = 0
         self.error_next = 0
         self.refuse_next = 0
+        self.repeat_next = 0
+        self.repeat_as = "flat"
         self.delay_s = 0.0
         self.answer_after_s = 0.0
         self._session: aiohttp.ClientSession | None = None
@@ -143,6 +147,8 @@ class Sandbox(ABC):
             self.refuse_next = 0
             self.refused += 1
             return web.Response(status=status, headers={"Retry-After": str(RETRY_AFTER_S)} if status == 429 else {})
+        if self.repeat_next:
+            return await self._repeat(request)
         if self.drop_requests > 0 and request.method != "GET":
             self.drop_requests -= 1
             return _cut(request, web.Response())
@@ -156,6 +162,14 @@ class Sandbox(ABC):
             self.drop_answers -= 1
             return _cut(request, response)
         return response
+
+    async def _repeat(self, request: web.Request) -> web.Response:
+        status, self.repeat_next = self.repeat_next, 0
+        self.refused += 1
+        said = f"cannot do {request.method} {request.rel_url.human_repr()} {unquote_plus(await request.text())}"
+        words = {"message": said, "detail": said, "title": said, "error_description": said, "code": 1, "status": status}
+        body = {**words, "error": {**words, "error_user_msg": said} if self.repeat_as == "nested" else said}
+        return web.json_response(body | {"errors": [{**words, "error": said}]}, status=status)
 
     async def _show_log(self, request: web.Request) -> web.Response:
         return web.json_response([asdict(entry) for entry in self.log])
@@ -173,6 +187,8 @@ class Sandbox(ABC):
             "fail_next",
             "error_next",
             "refuse_next",
+            "repeat_next",
+            "repeat_as",
             "delay_s",
             "answer_after_s",
         }

@@ -31,6 +31,7 @@ from hub.store.lanes import Lane
 from hub.store.runs import EffectRow, Lease
 from hub.store.session import Connection, Store
 from hub.store.work import Claim
+from hub.subscribing import Subscribing
 from hub.timetravel import HubTime
 from hub.worker.shares import most_of_one, share_out
 
@@ -66,6 +67,7 @@ class Pump:
         router: Router,
         runner: Runner,
         sources: Sources,
+        subscribing: Subscribing,
         batches: Batches,
         retention: Retention,
         *,
@@ -77,7 +79,11 @@ class Pump:
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
         self._batches = batches
-        self._others = {UPKEEP: retention.handle, **dict.fromkeys(sources.kinds, sources.handle)}
+        self._others = {
+            UPKEEP: retention.handle,
+            **dict.fromkeys(sources.kinds, sources.handle),
+            **dict.fromkeys(subscribing.kinds, subscribing.handle),
+        }
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._metrics = metrics
         self._owner = f"w-{new_id()}"

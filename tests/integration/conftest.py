@@ -21,10 +21,10 @@ from typer.testing import CliRunner, Result
 
 from hub.api.app import make_app
 from hub.api.serving import answering
+from hub.apikeys import create_api_key
 from hub.cli import app
 from hub.clock import Clock
 from hub.plugins import load_plugins
-from hub.apikeys import create_api_key
 from hub.process import Hub, open_hub, working
 from hub.settings import Settings, load_settings
 from hub.testing.sandbox import SandboxServer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import select
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 from hub.cli.connect import _ways_in
+from hub.process import open_hub, working
+from hub.settings import Settings, load_settings
 from tests.acme import acme
 from tests.integration.conftest import Cli, Process
 
@@ -278,3 +281,43 @@ def test_what_cannot_be_changed_of_an_app_is_said(cli: Cli, command: tuple[str, 
     cli.json("apps", "add", "shopify", "ours", "--set", "client_secret=planted-secret")
     refused = cli("apps", *command)
     assert (refused.exit_code, says in refused.stderr) == (code, True), refused.output
+
+
+async def _look(settings: Settings) -> None:
+    """A hub at work until nothing is due any more."""
+    async with open_hub(settings) as hub, working(hub):
+        await hub.library.apply(
+            "recipe: buyers\non: {event: shopify.order_paid}\nsteps:\n  - {stop: heard}\n", publish=True
+        )
+        await hub.time.advance(hub.clock.now_ms(), ring=hub.ring)
+
+
+def test_subscriptions_are_shown_and_end_with_their_connection(
+    cli: Cli, started: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandboxes = started("sandbox", "--port", "0").wait_for("http://").split()[-1]
+    monkeypatch.setenv("HUB_SANDBOX_URL", sandboxes)
+    monkeypatch.setenv("HUB_DEVELOPMENT", "true")
+    assert cli(*_ADD, "--sandbox").exit_code == 0
+    # before anybody looked
+    shown = cli.json("connections", "subscriptions", "my-shop")
+    assert (shown["wanted"], shown["looked_at"], shown["problem"]) == ([], None, None)
+    assert "nothing is wanted" in cli("connections", "subscriptions", "my-shop").output
+    # when a hub has run
+    asyncio.run(_look(load_settings()))
+    # then they are there, for programs and for people
+    shown = cli.json("connections", "subscriptions", "my-shop")
+    assert "orders/paid" in shown["wanted"]
+    assert {one["topic"] for one in shown["there"]} == set(shown["wanted"])
+    assert shown["address"].startswith("http://127.0.0.1:8000/webhooks/shopify/")
+    said = cli("connections", "subscriptions", "my-shop").stdout
+    assert "orders/paid" in said
+    assert "a recipe needs it" in said
+    kept = f"{len(shown['wanted'])} kept, looked at"
+    assert kept in cli("connections", "list").stdout
+    assert kept in cli("connections", "test", "my-shop").stdout
+    assert kept in cli.json("connections", "test", "my-shop")["subscriptions"]
+    # and they end with it
+    assert cli("connections", "subscriptions", "nobody").exit_code == 3
+    removed = cli.json("connections", "remove", "my-shop", "--force")
+    assert (removed["unsubscribed"], removed["problem"]) == (len(shown["wanted"]), None)

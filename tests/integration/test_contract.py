@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from hub import ActionContext, Connector, Effect, Hmac, InboundRequest, OAuth2, Page, RetryableError, SkipStep, Webhook
+from hub import (
+    ActionContext,
+    Connector,
+    Effect,
+    Hmac,
+    Identity,
+    InboundRequest,
+    NotFound,
+    OAuth2,
+    Page,
+    PayloadError,
+    Rejected,
+    Response,
+    RetryableError,
+    SignatureError,
+    SkipStep,
+    Subscription,
+    Webhook,
+)
 from hub.connector import sandbox_secret
 from hub.errors import HubError
 from hub.testing.contract import Contract, prove_effect_class
 from tests import acme as acme_plugin
+from tests import club as club_plugin
 from tests import parcel
 from tests.acme import acme
 from tests.parcel import Label
@@ -37,7 +56,7 @@ class TestParcel(Contract):
 
     connector = parcel.whole()
     settings = {"account": "main"}
-    inputs = {"label": {"to": "Jane"}}
+    inputs = {"label": {"to": "jane@example.com"}}
     fixtures = parcel.FIXTURES
 
 
@@ -47,7 +66,7 @@ class TestParcel(Contract):
 def test_a_connector_that_keeps_it_is_asked_everything() -> None:
     asked = {name for name in dir(Contract) if name.startswith("test_")}
     assert asked == {name for name in dir(TestParcel) if name.startswith("test_") and getattr(TestParcel, name)}
-    assert len(asked) == 14
+    assert len(asked) == 25
 
 
 def test_what_a_connector_does_not_have_is_not_asked() -> None:
@@ -223,6 +242,96 @@ def test_without_a_delivery_id_a_replay_is_only_told_by_its_fact() -> None:
     _refused("makes a second event of the same delivery", check, "sent")
 
 
+class Timeless(Hmac):
+    """One that signs the time and does not look at it."""
+
+    def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
+        super().verify(replace(request, received_at_ms=int(request.headers["x-time"]) * 1000), secrets)
+
+
+class Choosy(Hmac):
+    """One that takes no kind of call but those it knows."""
+
+    def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
+        super().verify(request, secrets)
+        if self.topic(request) != "sent":
+            raise SignatureError("what is that?")
+
+
+class Breaking(Hmac):
+    """One that cannot tell the kind of every call."""
+
+    def topic(self, request: InboundRequest) -> str:
+        return {"sent": "sent"}[super().topic(request)]
+
+
+class Deaf(Hmac):
+    """One to which every call is of the same kind."""
+
+    def topic(self, request: InboundRequest) -> str:
+        return "sent"
+
+
+def _hearing(webhook: Hmac, **changed: Any) -> Any:
+    connector = parcel.make(webhook=webhook)
+    parcel.add_trigger(connector, **changed)
+    return parcel.suite(connector)
+
+
+def test_a_call_that_was_signed_long_ago_and_is_taken_is_found() -> None:
+    check = _hearing(Timeless(header="X-Signature", topic="X-Topic", timestamp="X-Time"))
+    _refused("takes a call that was signed a day ago", check.test_a_call_signed_long_ago_is_refused, "sent")
+
+
+def test_a_webhook_that_signs_no_time_is_not_asked_about_its_age() -> None:
+    assert _hearing(Hmac(header="X-Signature", topic="X-Topic")).test_a_call_signed_long_ago_is_refused is None
+
+
+class Guessed(BaseModel):
+    """Something, whatever came."""
+
+    id: str = "1"
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (_hearing(Choosy(header="X-Signature", topic="X-Topic")), "refuses a signed call of a kind .* what is that"),
+        (_hearing(Breaking(header="X-Signature", topic="X-Topic")), "cannot read a call of a kind .* KeyError"),
+        (_hearing(Deaf(header="X-Signature", topic="X-Topic"), payload=Guessed), "makes an event of a call of a kind"),
+    ],
+)
+def test_a_call_of_an_unknown_kind_that_is_refused_or_believed_is_found(suite: Any, said: str) -> None:
+    _refused(said, suite.test_a_call_of_an_unknown_kind_is_kept_and_makes_no_event)
+
+
+def test_a_call_of_an_unknown_kind_may_be_told_by_its_body() -> None:
+    _hearing(Deaf(header="X-Signature", topic="X-Topic")).test_a_call_of_an_unknown_kind_is_kept_and_makes_no_event()
+
+
+class Blurting(BaseModel):
+    """A payload that repeats what it does not understand."""
+
+    id: str
+    email: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blurt(cls, value: Any) -> Any:
+        if not isinstance(value["id"], str):
+            raise PayloadError(f"cannot read {value}")
+        return value
+
+
+def test_a_note_about_a_call_that_names_somebody_is_found() -> None:
+    suite = _hearing(
+        Hmac(header="X-Signature", topic="X-Topic"), payload=Blurting, subject=lambda sent: Identity(email=sent.email)
+    )
+    _refused(
+        "a note about a call of sent holds somebody's address", suite.test_a_call_tells_nobody_of_whom_it_is, "sent"
+    )
+
+
 # -- what goes out -----------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +447,73 @@ def test_a_secret_that_is_told_is_found(run: Any, said: str) -> None:
     _refused(said, _acting(run).test_no_secret_is_told, "label")
 
 
+def _repeats(answer: Response) -> HubError | None:
+    if answer.status != 422:
+        return None
+    error = answer.json()["error"] if answer.body else "no"
+    return Rejected(f"Parcel says {error}")
+
+
+async def _logs_whom(ctx: ActionContext, input: Label) -> Label:
+    logging.getLogger("hub_parcel").info("a label", extra={"what": "labelled", "to": input.to})
+    return Label.model_validate((await ctx.http.request("PUT", "/labels", json=input.model_dump())).json())
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (_acting(classify=_repeats), "the error of a 422 of parcel.label holds somebody's address: say which field"),
+        (_acting(_logs_whom), "a log line of parcel.label holds somebody's address"),
+    ],
+)
+def test_an_error_or_a_log_line_that_names_somebody_is_found(suite: Any, said: str) -> None:
+    _refused(said, suite.test_no_error_or_log_tells_whom_it_is_about, "label")
+
+
+def test_an_action_that_gives_up_when_it_is_throttled_is_found() -> None:
+    suite = _acting(classify=lambda answer: Rejected("no") if answer.status == 429 else None)
+    check = suite.test_an_action_that_is_throttled_is_done_in_the_end
+    _refused("label must be done after the vendor asked for fewer calls, and is failed: no; let", check, "label")
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (
+            _acting(classify=lambda answer: Rejected("no") if answer.status == 401 else None),
+            "token by client_credentials was not renewed after parcel.label was answered 401",
+        ),
+        (_acting(sandbox="tests.parcel:Stubborn"), "parcel.label must be done with the renewed token of client_creden"),
+    ],
+)
+def test_a_token_that_is_not_renewed_or_not_taken_is_found(suite: Any, said: str) -> None:
+    _refused(said, suite.test_a_token_that_ends_is_renewed_and_the_action_done, "client_credentials")
+
+
+def _club(sandbox: str = "tests.club:ClubSandbox") -> Any:
+    connector = replace(club_plugin.club, sandbox=sandbox)
+    given = {"connector": connector, "inputs": {"greet": {"who": "Jane"}}}
+    return type("TestClub", (Contract,), given)()
+
+
+def test_a_token_of_an_account_that_is_authorised_in_the_browser_is_renewed() -> None:
+    _club().test_a_token_that_ends_is_renewed_and_the_action_done("oauth2")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "said"),
+    [
+        (
+            "tests.club:Closed",
+            "club's sandbox has no page at which generated can be authorised: include hub.testing.oauth",
+        ),
+        ("tests.club:Endless", "club's token by oauth2 was not renewed after club.greet was answered 401"),
+    ],
+)
+def test_a_sandbox_that_authorises_nobody_or_renews_nothing_is_found(sandbox: str, said: str) -> None:
+    _refused(said, _club(sandbox).test_a_token_that_ends_is_renewed_and_the_action_done, "oauth2")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -372,6 +548,107 @@ def test_a_poll_that_finds_nothing_or_never_ends_is_found(sandbox: str, fetch: A
     parcel.add_trigger(connector)
     parcel.add_poll(connector, fetch)
     _refused(said, parcel.suite(connector).test_a_poll_finds_the_same_facts_again, "sent")
+
+
+async def _asked_once(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[parcel.Sent]]:
+    answer = (await ctx.http.request("GET", "/queue")).json()
+    yield Page([parcel.Sent.model_validate(one) for one in answer], "end")
+
+
+def test_a_poll_that_takes_what_it_reads_away_is_found() -> None:
+    connector = parcel.make(sandbox="tests.parcel:Queueing")
+    parcel.add_trigger(connector)
+    parcel.add_poll(connector, _asked_once)
+    check = parcel.suite(connector).test_a_poll_that_breaks_off_loses_and_doubles_nothing
+    _refused("the poll of parcel.sent loses 1 of 1 when it breaks off with a page in hand: let it keep", check, "sent")
+
+
+def test_a_poll_whose_facts_differ_doubles_them() -> None:
+    told = iter(range(100))
+    connector = parcel.make()
+    parcel.add_trigger(connector, fact=lambda sent: f"{sent.id}:{next(told)}")
+    parcel.add_poll(connector)
+    check = parcel.suite(connector).test_a_poll_that_breaks_off_loses_and_doubles_nothing
+    _refused("makes [23] events of 1 facts when a page comes again", check, "sent")
+
+
+# -- subscriptions -----------------------------------------------------------------------------------------------------
+
+
+class Pretending(parcel.Hooks):
+    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
+        return Subscription("h-0", topic, address)
+
+
+class Expiring(parcel.Hooks):
+    async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
+        return [replace(one, expires_at_ms=1) for one in await super().list(ctx)]
+
+
+class Misnaming(parcel.Hooks):
+    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
+        return replace(await super().create(ctx, topic, address), topic=topic.upper())
+
+
+class Keeping(parcel.Hooks):
+    async def delete(self, ctx: ActionContext, subscription: Subscription) -> None:
+        return
+
+
+class Strict(parcel.Hooks):
+    async def delete(self, ctx: ActionContext, subscription: Subscription) -> None:
+        if subscription.id not in {one.id for one in await self.list(ctx)}:
+            raise NotFound
+        await super().delete(ctx, subscription)
+
+
+class Blind(parcel.Hooks):
+    async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
+        return [one for one in await super().list(ctx) if "/webhooks/" in one.address]
+
+
+class Sweeping(parcel.Hooks):
+    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
+        for one in await self.list(ctx):
+            if one.topic == topic:
+                await self.delete(ctx, one)
+        return await super().create(ctx, topic, address)
+
+
+class Secretive(parcel.Hooks):
+    secret_field = "webhook_secret"
+
+
+class Untold(parcel.Hooks):
+    secret_field = "hook_secrets"
+
+
+MISSING = "test_subscriptions_that_are_missing_are_made"
+SPARE = "test_subscriptions_that_are_doubled_or_orphaned_are_deleted"
+FOREIGN = "test_subscriptions_that_lead_elsewhere_are_left_alone"
+SECRETS = "test_subscriptions_keep_their_secrets_where_calls_are_verified"
+
+
+@pytest.mark.parametrize(
+    ("kept", "test", "said"),
+    [
+        (Pretending(), MISSING, "parcel's sent must be subscribed to, and is not"),
+        (Misnaming(), MISSING, "have a problem: sent: a subscription to sent came back as one to SENT"),
+        (Expiring(), MISSING, r"parcel's sent is \w+ at every look \(.*\): let `list` tell"),
+        (Secretive(), MISSING, "the vendor tells no secret of sent; mend the plugin's `create`"),
+        (Keeping(), SPARE, "parcel's sent is subscribed to more than once: mend `delete`"),
+        (Strict(), SPARE, "`delete` of a subscription that is gone raises NotFound; that is no error: return"),
+        (Blind(), FOREIGN, "leads elsewhere is not listed at the first look: let `list` tell of all"),
+        (Sweeping(), FOREIGN, "leads elsewhere is not listed at the first look"),
+        (Untold(), SECRETS, "keep their secrets in hook_secrets, which is no secret field: add Field"),
+    ],
+)
+def test_subscriptions_that_are_not_kept_as_declared_are_found(kept: parcel.Hooks, test: str, said: str) -> None:
+    _refused(said, getattr(parcel.suite(parcel.whole(subscriptions=kept)), test))
+
+
+def test_an_account_that_holds_nothing_that_leads_elsewhere_is_not_asked_about_it() -> None:
+    assert getattr(parcel.suite(parcel.whole(subscriptions=Sweeping()), elsewhere=False), FOREIGN) is None
 
 
 # -- effect classes ----------------------------------------------------------------------------------------------------

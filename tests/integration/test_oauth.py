@@ -456,6 +456,24 @@ async def test_two_processes_never_use_one_refresh_token_twice(place: Place) -> 
     assert place.vendor.oauth.asked == asked + 1
 
 
+async def test_a_renewal_loses_nothing_that_another_process_keeps_beside_the_token(place: Place) -> None:
+    import tests.club as club
+
+    await place.connected()
+    async with open_hub(place.settings, plugins=load_plugins(extra=[club]), clock=place.hub.clock) as other:
+        # given a token that is over, and a process that has just read the credentials
+        await _expire(place)
+        connection = place.hub.connections.current(await place.hub.connections.by_name("club"))
+        # when another one keeps something there, and the first one renews the token
+        await other.connections.add_secrets(connection, lambda known: {"hook_secrets": "h-1:s-1"})
+        assert (await place.hub.connections.test("club")).id == "main"
+        # then both are there
+        await place.hub.connections.refresh(force=True)
+        fields = await place.hub.connections.fields(await place.hub.connections.by_name("club"))
+        assert fields["hook_secrets"] == "h-1:s-1"
+        assert place.vendor.oauth.account_of(fields["access_token"]) == "main"
+
+
 async def test_a_refresh_token_that_is_dead_says_so(place: Place) -> None:
     await place.connected()
     place.vendor.oauth.forget("main")

@@ -219,7 +219,7 @@ async def test_what_only_people_can_see_to_is_told_with_the_command(
         await _sql(
             it,
             f"update event set received_at = {now_ms - 120_000}",
-            f"insert into work (kind, ref, queue, due_at) values ('poll', 'acme|acme.purchased', 'acme', {now_ms - 60_000})",
+            f"update work set queue = 'acme', due_at = {now_ms - 60_000} where kind = 'poll'",
             "insert into run (id, recipe, version, entry_key, scope, status, trigger_data, ctx, started_at, finished_at) "
             "values ('r-1', 'a', 1, 'k', '', 'done', '{}', '{}', 0, 1)",
             "insert into effect (key, run_id, step_id, action, connection, state, token, request, intended_at) "

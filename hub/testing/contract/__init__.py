@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hub.connector import Connector, Trigger
+from hub.connector import ClientCredentials, Connector, OAuth2, Trigger
 from hub.errors import HubError
 from hub.events import Json
-from hub.testing.contract import calls, declared, door
+from hub.testing.contract import calls, declared, door, polled, subscribed
 from hub.testing.contract.door import Call
 from hub.testing.contract.effects import prove_effect_class
 
@@ -27,7 +27,8 @@ class Contract:
     `settings` are a connection's fields that are not secret, `inputs` what a recipe's `with` would hold for each action.
     `fixtures` is the folder of the triggers' samples, `fixtures` beside the test file unless given. `errors` says where an
     action means something else by a status than the contract does: `{404: SkipStep}`, or `{("find", 404): SkipStep}`.
-    `extra` are further plugins that are not installed.
+    `extra` are further plugins that are not installed. `elsewhere` False says that an account holds no subscription that
+    leads elsewhere, because the vendor has one for all.
     """
 
     connector: ClassVar[Connector]
@@ -36,6 +37,7 @@ class Contract:
     fixtures: ClassVar[Path | None] = None
     errors: ClassVar[Mapping[int | tuple[str, int], type[HubError]]] = {}
     extra: ClassVar[Sequence[object]] = ()
+    elsewhere: ClassVar[bool] = True
 
     def prepare(self, sandbox: Any) -> Awaitable[object] | object:  # Any: each plugin knows its own sandbox
         """Make what the actions need be there, before anything is called. Override where they need something."""
@@ -52,20 +54,33 @@ class Contract:
         super().__init_subclass__()
         if not hasattr(cls, "connector"):
             return
-        absent = {"action": not cls.connector.actions, "poll": not cls.connector.polls, "trigger": not _parsed(cls)}
+        connector = cls.connector
+        absent = {
+            "action": not connector.actions,
+            "poll": not connector.polls,
+            "trigger": not _parsed(cls),
+            "renewable": not (connector.actions and _renewable(cls)),
+        }
+        left_out = {
+            "test_a_call_": not (connector.webhook and _called(cls)),
+            "test_a_call_signed_": not connector.webhook or not door.signs_a_time(cls()),
+            "test_subscriptions_": connector.subscriptions is None,
+            "test_subscriptions_that_lead_elsewhere_": not cls.elsewhere,
+        }
         for name, test in inspect.getmembers(cls, inspect.isfunction):
             needs = inspect.signature(test).parameters
-            uncalled = _is_of_calls(name) and not (cls.connector.webhook and _called(cls))
-            if any(absent.get(need, False) for need in needs) or uncalled:
+            out = any(absent.get(need, False) for need in needs)
+            if out or any(name.startswith(start) for start, is_out in left_out.items() if is_out):
                 setattr(cls, name, None)
 
     def pytest_generate_tests(self, metafunc: Any) -> None:  # Any: pytest is no dependency of the hub
-        """One test for each trigger, action or poll."""
+        """One test for each trigger, action, poll or kind of auth that is renewed."""
         connector = self.connector
         for name, all_ in {
             "trigger": _called(type(self)) if _is_of_calls(metafunc.function.__name__) else _parsed(type(self)),
             "action": connector.actions,
             "poll": connector.polls,
+            "renewable": _renewable(type(self)),
         }.items():
             if name in metafunc.fixturenames:
                 metafunc.parametrize(name, sorted(all_))
@@ -74,6 +89,9 @@ class Contract:
 
     def test_every_declared_scope_is_known(self) -> None:
         declared.prove_scopes(self.connector)
+
+    def test_subscriptions_keep_their_secrets_where_calls_are_verified(self) -> None:
+        declared.prove_subscribed_secrets(self.connector)
 
     def test_every_secret_that_signs_is_a_secret_field(self) -> None:
         declared.prove_secret_fields(self.connector)
@@ -98,6 +116,18 @@ class Contract:
     def test_a_call_of_a_doubled_subscription_makes_no_second_event(self, trigger: str) -> None:
         asyncio.run(door.prove_doubled_subscription(self, trigger))
 
+    def test_a_call_signed_long_ago_is_refused(self, trigger: str) -> None:
+        asyncio.run(door.prove_stale(self, trigger))
+
+    def test_a_call_of_an_unknown_kind_is_kept_and_makes_no_event(self) -> None:
+        asyncio.run(door.prove_unknown_kind(self))
+
+    def test_a_call_tells_nobody_of_whom_it_is(self, trigger: str) -> None:
+        asyncio.run(door.prove_privacy(self, trigger))
+
+    def test_a_poll_that_breaks_off_loses_and_doubles_nothing(self, poll: str) -> None:
+        asyncio.run(polled.prove_breaking_off(self, poll))
+
     def test_a_poll_finds_the_same_facts_again(self, poll: str) -> None:
         asyncio.run(calls.prove_poll(self, poll))
 
@@ -115,8 +145,28 @@ class Contract:
     def test_the_effect_class_of_an_action_holds(self, action: str) -> None:
         asyncio.run(calls.prove_effect(self, action))
 
+    def test_an_action_that_is_throttled_is_done_in_the_end(self, action: str) -> None:
+        asyncio.run(calls.prove_throttled(self, action))
+
+    def test_a_token_that_ends_is_renewed_and_the_action_done(self, renewable: str) -> None:
+        asyncio.run(calls.prove_renewal(self, renewable))
+
+    def test_no_error_or_log_tells_whom_it_is_about(self, action: str) -> None:
+        asyncio.run(calls.prove_privacy(self, action))
+
     def test_no_secret_is_told(self, action: str) -> None:
         asyncio.run(calls.prove_discretion(self, action))
+
+    # -- where the vendor is to call -----------------------------------------------------------------------------------
+
+    def test_subscriptions_that_are_missing_are_made(self) -> None:
+        asyncio.run(subscribed.prove_missing(self))
+
+    def test_subscriptions_that_are_doubled_or_orphaned_are_deleted(self) -> None:
+        asyncio.run(subscribed.prove_spare(self))
+
+    def test_subscriptions_that_lead_elsewhere_are_left_alone(self) -> None:
+        asyncio.run(subscribed.prove_foreign(self))
 
     # -- for the proofs ------------------------------------------------------------------------------------------------
 
@@ -145,3 +195,8 @@ def _called(suite: type[Contract]) -> list[str]:
 
 def _is_of_calls(test: str) -> bool:
     return test.startswith("test_a_call_")
+
+
+def _renewable(suite: type[Contract]) -> list[str]:
+    """The kinds of auth whose tokens the hub renews."""
+    return [kind.name for kind in suite.connector.auth if isinstance(kind, ClientCredentials | OAuth2)]

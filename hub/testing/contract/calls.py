@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from hub.events import Json
 from hub.http import ConnectionHttp, Transport
 from hub.process import Hub
 from hub.testing.contract.door import secrets_of
-from hub.testing.contract.effects import prove_effect_class
+from hub.testing.contract.effects import play, prove_effect_class
 from hub.testing.contract.stage import NOBODY, hub_of, listening
 from hub.testing.sandbox import RETRY_AFTER_S, Sandbox
 
@@ -42,6 +43,7 @@ EXPECTED: Mapping[int, type[HubError]] = {
 """What a status means where a contract's `errors` say nothing else; a class stands for those below it, too."""
 
 _MOST_PAGES = 1000
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.\w+|\+\d{7,15}")
 
 
 def input_of(suite: Contract, action: str) -> Mapping[str, Json]:
@@ -197,6 +199,44 @@ async def _broken(caller: _Caller) -> list[str]:
     return problems
 
 
+async def prove_throttled(suite: Contract, action: str) -> None:
+    """An action that the vendor throttles is done once the vendor takes calls again."""
+    connector, name = suite.connector, f"{suite.connector.name}.{action}"
+    given = {"prepare": suite.prepare, "work": True}
+    async with hub_of(connector, suite.settings, suite.extra, **given) as (hub, sandbox):  # type: ignore[arg-type]
+        sandbox.throttle_until_ms = hub.clock.now_ms() + 60_000
+        recorded = await play(hub, connector, action, input_of(suite, action))
+        assert sandbox.refused, f"{name} made no call that could be throttled"
+    assert recorded["state"] == "done", (
+        f"{name} must be done after the vendor asked for fewer calls, and is {recorded['state']}: {recorded['reason']}; let "
+        "what the sandbox answers when `throttled` raise RateLimited"
+    )
+
+
+async def prove_renewal(suite: Contract, kind_name: str) -> None:
+    """A token that the vendor refuses in the middle is renewed, and the action is done."""
+    connector = suite.connector
+    kind = next(kind for kind in connector.auth if kind.name == kind_name)
+    action = next(name for name in sorted(connector.actions) if name in suite.inputs)
+    given = {"prepare": suite.prepare, "work": True, "auth": kind}
+    async with hub_of(connector, suite.settings, suite.extra, **given) as (hub, sandbox):  # type: ignore[arg-type]
+        # The first token is there, and not a new one any more.
+        await hub.connections.context(await hub.connections.by_name(connector.name))
+        connection = await hub.connections.by_name(connector.name)
+        hub.connections.tokens.seems_old(connection)
+        sandbox.refuse_next = 401
+        recorded = await play(hub, connector, action, input_of(suite, action))
+        renewed = (await hub.connections.by_name(connector.name)).token_epoch > connection.token_epoch
+    name = f"{connector.name}.{action}"
+    assert renewed, (
+        f"{connector.name}'s token by {kind_name} was not renewed after {name} was answered 401: let that raise AuthExpired, "
+        "and let the sandbox give tokens that can be renewed"
+    )
+    assert recorded["state"] == "done", (
+        f"{name} must be done with the renewed token of {kind_name}, and is {recorded['state']}: {recorded['reason']}"
+    )
+
+
 def _http(ctx: ActionContext) -> ConnectionHttp:
     return cast("ConnectionHttp", ctx.http)  # the hub's own contexts have no other
 
@@ -242,6 +282,37 @@ async def prove_discretion(suite: Contract, action: str) -> None:
     dry_run = texts["the dry-run text"]
     assert dry_run.strip(), f"the dry-run text of {caller.name} is empty; say in one line what would be done"
     assert "\n" not in dry_run, f"the dry-run text of {caller.name} has several lines; say it in one"
+
+
+async def prove_privacy(suite: Contract, action: str) -> None:
+    """Nobody's address stands in an error or a log line, also when the vendor's answer repeats it."""
+    people = addresses_in(input_of(suite, action))
+    name = f"{suite.connector.name}.{action}"
+    with listening() as lines:
+        async with _caller(suite, action) as caller:
+            for shape in ("flat", "nested"):
+                for status in (400, *EXPECTED):
+                    caller.sandbox.repeat_next, caller.sandbox.repeat_as = status, shape
+                    error = await caller.error(await caller.context())
+                    caller.sandbox.repeat_next = 0
+                    _hold_back(f"{error} {error!r}", people, f"the error of a {status} of {name}")
+            await caller.error(await caller.context())
+    _hold_back("\n".join(lines), people, f"a log line of {name}")
+
+
+def addresses_in(value: Json) -> set[str]:
+    """The e-mail addresses and phone numbers in some input."""
+    if isinstance(value, Mapping):
+        return {found for one in value.values() for found in addresses_in(one)}
+    if isinstance(value, list | tuple):
+        return {found for one in value for found in addresses_in(one)}
+    return {value} if isinstance(value, str) and _ADDRESS.fullmatch(value) else set()
+
+
+def _hold_back(text: str, people: set[str], where: str) -> None:
+    assert not any(one in text for one in people), (
+        f"{where} holds somebody's address: say which field is wrong, never its value, nor what the vendor said about it"
+    )
 
 
 # -- polls -------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,22 @@ def prove_scopes(connector: Connector) -> None:
             )
 
 
+def prove_subscribed_secrets(connector: Connector) -> None:
+    """What gathers the secrets of subscriptions is a secret field by which calls are verified."""
+    name = connector.subscriptions.secret_field if connector.subscriptions is not None else ""
+    if not name:
+        return
+    fields = [*connector.fields, *(field for kind in connector.auth for field in kind.fields)]
+    assert name in {field.name for field in fields if field.secret}, (
+        f'{connector.name}\'s subscriptions keep their secrets in {name}, which is no secret field: add Field(name="{name}", '
+        "…, secret=True, required=False)"
+    )
+    assert name in (connector.webhook.secrets if connector.webhook else ()), (
+        f"{connector.name}'s subscriptions keep their secrets in {name}, by which no call is verified: add it to the webhook's "
+        "`secrets`"
+    )
+
+
 def prove_secret_fields(connector: Connector) -> None:
     """Every name in a webhook's `secrets` is a secret field, so that it can be given and is never shown."""
     if connector.webhook is None:

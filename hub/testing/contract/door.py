@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from hub import shown
 from hub.clock import Clock
-from hub.connector import Connector, Delivery, Hmac, InboundRequest, Trigger
+from hub.connector import Connector, Delivery, Hmac, InboundRequest, Trigger, Webhook
 from hub.errors import ConfigError, IngressError
 from hub.events import Event
 from hub.process import Hub
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hub.testing.contract import Contract
 
 _UNKNOWN = "a_field_that_nobody_knows"
+_OLD_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +63,18 @@ class _Sender:
     fixture: Fixture
 
     def request(
-        self, url: str = "https://hub.example/in", *, delivery_id: str = "d-1", secret: str | None = None
+        self,
+        url: str = "https://hub.example/in",
+        *,
+        delivery_id: str = "d-1",
+        secret: str | None = None,
+        topic: str | None = None,
+        age_ms: int = 0,
     ) -> InboundRequest:
         """The signed call. Raises AssertionError where it is none that the trigger would take."""
         connector, now_ms = self.suite.connector, Clock().now_ms()
         url = f"{url}?{self.fixture.query}" if self.fixture.query else url
-        topic = self.fixture.topic or next(iter(self.trigger.topics), "")
+        topic = topic or self.fixture.topic or next(iter(self.trigger.topics), "")
         headers = {"content-type": _content_type(self.fixture.body), **self.fixture.headers}
         webhook = connector.webhook
         if webhook is not None:
@@ -79,7 +86,7 @@ class _Sender:
                 account=connector.account(fields),
                 delivery_id=delivery_id,
                 secret=secret or next((fields[name] for name in webhook.secrets if fields.get(name)), ""),
-                at_ms=now_ms,
+                at_ms=now_ms - age_ms,
             )
             headers |= {name.lower(): value for name, value in self.suite.sign(call).items()}
         return InboundRequest(self.fixture.method, url, headers, self.fixture.body, now_ms)
@@ -217,6 +224,104 @@ def _forged(sender: _Sender, good: InboundRequest) -> dict[str, InboundRequest]:
         "that somebody else signed": replace(good, headers=signed),
         "without a signature": replace(good, headers={n: v for n, v in unsigned.items() if "sign" not in n}),
     }
+
+
+def signs_a_time(suite: Contract) -> bool:
+    """Whether the vendor's signature says when it was made, as far as the suite's `sign` does."""
+    fields = {
+        "url": "https://hub.example/in",
+        "body": b"{}",
+        "topic": "",
+        "account": "",
+        "delivery_id": "d",
+        "secret": "s",
+    }
+    try:
+        early, late = (suite.sign(Call(**fields, at_ms=at_ms)) for at_ms in (0, _OLD_MS))  # type: ignore[arg-type]
+    except AssertionError:
+        return False  # said by the test of the signature itself
+    return early != late
+
+
+async def prove_stale(suite: Contract, name: str) -> None:
+    """A call that was signed a day ago is refused, though its signature is good."""
+    connector, sender = suite.connector, _sender(suite, name)
+    async with hub_of(connector, suite.settings, suite.extra) as (hub, _):
+        reason = await _receive(hub, connector, sender.request(await _address(hub, connector), age_ms=_OLD_MS))
+    assert reason is not None, (
+        f"{connector.name} takes a call that was signed a day ago: compare the time that is signed with "
+        "`request.received_at_ms`, and raise StaleError"
+    )
+
+
+async def prove_unknown_kind(suite: Contract) -> None:
+    """A signed call of a kind that no trigger takes is answered 2xx and kept, and makes no event."""
+    connector = suite.connector
+    assert connector.webhook is not None, "only connectors with a webhook are asked"
+    sender = _sender(suite, next(name for name, t in connector.triggers.items() if t.parse is not None))
+    known = {topic for trigger in connector.triggers.values() for topic in trigger.topics}
+    async with hub_of(connector, suite.settings, suite.extra) as (hub, _):
+        address = await _address(hub, connector)
+        request = sender.request(address, topic=_UNKNOWN)
+        if _kind_of(connector.webhook, request) in known:
+            # The kind stands in the body: one that says nothing.
+            is_json = _content_type(sender.fixture.body) == "application/json"
+            bare = replace(sender.fixture, body=b"{}" if is_json else f"{_UNKNOWN}=1".encode())
+            request = replace(sender, fixture=bare).request(address)
+        reason = await _receive(hub, connector, request)
+        assert reason is None, f"{connector.name} refuses a signed call of a kind it does not know: {reason}"
+        async with hub.store.read() as c:
+            kept = await c.all("select state, note from delivery")
+        assert len(kept) == 1, f"a signed call of a kind that {connector.name} does not know is not kept"
+        assert "parse failed" not in kept[0]["note"], (
+            f"{connector.name} cannot read a call of a kind it does not know ({kept[0]['note']}): return nothing, or raise "
+            "PayloadError"
+        )
+        assert not await _events(hub), f"{connector.name} makes an event of a call of a kind it does not know"
+
+
+async def prove_privacy(suite: Contract, name: str) -> None:
+    """Nobody's address stands in a log line or a note about a call, whether it can be read or not."""
+    connector, sender = suite.connector, _sender(suite, name)
+    whose = [event.subject for event in sender.parse() if event.subject]
+    people = {value for one in whose for value in (one.email, one.phone) if value}
+    told: dict[str, str] = {}
+    with listening() as lines:
+        async with hub_of(connector, suite.settings, suite.extra) as (hub, _):
+            address = await _address(hub, connector)
+            for what, body in {"good": sender.fixture.body, "broken": _broken(sender.fixture.body)}.items():
+                odd = replace(sender, fixture=replace(sender.fixture, body=body))
+                await _receive(hub, connector, odd.request(address, delivery_id=what))
+            await hub.ingest.flush_refusals()
+            async with hub.store.read() as c:
+                notes = [*await c.all("select note from delivery"), *await c.all("select reason as note from refusal")]
+    told["a note about a call"] = " ".join(row["note"] for row in notes)
+    told["a log line about a call"] = "\n".join(lines)
+    for where, text in told.items():
+        assert not any(one in text for one in people), (
+            f"{where} of {name} holds somebody's address: name the field, never its value"
+        )
+
+
+def _kind_of(webhook: Webhook, request: InboundRequest) -> str | None:
+    """What a call is about; None where the webhook cannot say, which the door will find out by itself."""
+    try:
+        return webhook.topic(request)
+    except Exception:  # a connector may raise anything over a call
+        return None
+
+
+def _broken(body: bytes) -> bytes:
+    """A body none of whose values is of the right kind."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return urlencode(
+            [(f"{key}-", value) for key, value in parse_qsl(body.decode(), keep_blank_values=True)]
+        ).encode()
+    return json.dumps(
+        [content] if not isinstance(content, dict) else {key: [value] for key, value in content.items()}
+    ).encode()
 
 
 async def prove_missing_secret(suite: Contract) -> None:

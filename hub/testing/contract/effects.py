@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from hub import shown
 from hub.clock import parse_duration_ms
 from hub.connector import Connector, Effect, sandbox_secret
 from hub.events import Json
@@ -58,12 +59,9 @@ async def _prove(
     async with hub_of(connector, settings, extra, prepare=prepare, work=True) as (hub, sandbox):
         before = len(sandbox.log)
         setattr(sandbox, f"drop_{lost}s", 1)
-        await _call(hub, connector, action, input)
+        recorded = await play(hub, connector, action, input)
         assert not getattr(sandbox, f"drop_{lost}s"), f"{connector.name}.{action} made no call that could be cut off"
         done = [(entry.operation, entry.account, dict(entry.data)) for entry in sandbox.log[before:]]
-        async with hub.store.read() as c:
-            [run] = await views.list_runs(c)
-            [recorded] = (await views.show_run(c, run["id"]))["effects"]
     _judge(f"{connector.name}.{action}", effect, lost, done, recorded["state"], recorded["reason"] or "")
 
 
@@ -82,8 +80,8 @@ def _judge(name: str, effect: Effect, lost: Loss, done: list[Any], state: str, r
     assert len(done) == 1, f"{when} it must happen once, and happened {len(done)} times: {done}"
 
 
-async def _call(hub: Hub, connector: Connector, action: str, input: Mapping[str, Json]) -> None:
-    """One run of a recipe with this one step, to its end."""
+async def play(hub: Hub, connector: Connector, action: str, input: Mapping[str, Json]) -> shown.Effect:
+    """One run of a recipe with this one step, to its end an hour later at most; returns what is recorded of its effect."""
     step: dict[str, Json] = {"do": f"{connector.name}.{action}", "with": dict(input), "on_unknown": "continue"}
     message = connector.actions[action].message
     if message is not None:
@@ -95,3 +93,7 @@ async def _call(hub: Hub, connector: Connector, action: str, input: Mapping[str,
     headers = webhook.headers(body, sandbox_secret("contract", "contract", "webhook_secret"))
     await hub.ingest.receive("contract", connection.inbound_key, method="POST", query="", headers=headers, body=body)
     await hub.time.advance(hub.clock.now_ms() + _FOUND_OUT_MS, ring=hub.ring)
+    async with hub.store.read() as c:
+        [run] = await views.list_runs(c)
+        [recorded] = (await views.show_run(c, run["id"]))["effects"]
+    return recorded

@@ -17,7 +17,9 @@ import shopify as official
 
 from hub.clock import FrozenClock
 from hub.connector import sandbox_secret
+from hub.store import views
 from hub.testing.context import sandbox_context
+from hub.testing.contract.stage import hub_of
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub_shopify import shopify
 from hub_shopify.actions import DiscountInput, create_discount
@@ -355,3 +357,23 @@ def test_the_reader_understands_literals_defaults_comments_and_fragments() -> No
 
 def test_the_hub_finds_the_sandbox_by_its_declared_name(clock: FrozenClock) -> None:
     assert isinstance(load_sandbox(shopify, clock), ShopifySandbox)
+
+
+async def test_it_calls_where_the_hub_has_subscribed() -> None:
+    async with hub_of(shopify, {"shop": "kept.myshopify.com"}, work=True, answers=True) as (hub, vendor):
+        assert isinstance(vendor, ShopifySandbox)
+        # given a recipe, and nobody who told the sandbox an address
+        await hub.library.apply(
+            "recipe: buyers\non: {event: shopify.order_paid}\nsteps:\n  - {stop: heard}\n", publish=True
+        )
+        await hub.connections.attend_all()
+        await hub.time.advance(hub.clock.now_ms(), ring=hub.ring)
+        # when somebody buys
+        assert await vendor.order(None, "kept.myshopify.com", email="jane@example.com") == 200
+        await hub.time.advance(hub.clock.now_ms(), ring=hub.ring)
+        # then the signed calls came
+        async with hub.store.read() as c:
+            found = {event["type"] for event in await views.list_events(c)}
+            [run] = await views.list_runs(c)
+        assert {"shopify.order_created", "shopify.order_paid"} <= found
+        assert (run["recipe"], run["ended_by"]) == ("buyers", "heard")
