@@ -59,11 +59,14 @@ async def _prove(
         before = len(sandbox.log)
         setattr(sandbox, f"drop_{lost}s", 1)
         await _call(hub, connector, action, input)
-        assert not getattr(sandbox, f"drop_{lost}s"), f"{connector.name}.{action} made no call that could be cut off"
+        left = getattr(sandbox, f"drop_{lost}s")
         done = [(entry.operation, entry.account, dict(entry.data)) for entry in sandbox.log[before:]]
         async with hub.store.read() as c:
             [run] = await views.list_runs(c)
             [recorded] = (await views.show_run(c, run["id"]))["effects"]
+    if left and effect is Effect.IDEMPOTENT and not done and recorded["state"] == "done":
+        return  # it only reads
+    assert not left, f"{connector.name}.{action} made no call that could be cut off"
     _judge(f"{connector.name}.{action}", effect, lost, done, recorded["state"], recorded["reason"] or "")
 
 
