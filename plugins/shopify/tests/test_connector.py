@@ -112,3 +112,9 @@ def test_the_versions_ends_are_told_of_every_version_that_was_checked() -> None:
     for version, end in shopify.versions.ends.items():
         # Each lives for at least twelve months.
         assert (end.year - int(version[:4]), f"{end.month:02}", end.day) == (1, version[5:], 1)
+
+
+def test_every_action_and_trigger_names_the_scope_it_needs() -> None:
+    without = {name for name, one in {**shopify.actions, **shopify.triggers}.items() if not one.scopes}
+    # What Shopify tells every app, whatever it was granted.
+    assert without == {"app_uninstalled", "data_requested", "erasure_requested", "shop_erasure_requested"}

@@ -60,6 +60,7 @@ class DiscountOutput(BaseModel):
     input=DiscountInput,
     output=DiscountOutput,
     effect=Effect.RECONCILABLE,
+    scopes=["write_discounts"],
     cost=MUTATION + 2 * OBJECT,
 )
 async def create_discount(ctx: ActionContext, input: DiscountInput) -> DiscountOutput:

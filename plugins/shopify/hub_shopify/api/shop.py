@@ -48,7 +48,7 @@ SHOP = Operation("query Shop { shop { name myshopifyDomain currencyCode ianaTime
 
 WEBHOOKS = Operation(
     """query Webhooks($after: String) {
-  webhookSubscriptions(first: 100, after: $after) { nodes { id topic uri } pageInfo { hasNextPage endCursor } }
+  webhookSubscriptions(first: 30, after: $after) { nodes { id topic uri } pageInfo { hasNextPage endCursor } }
 }""",
     WebhooksAnswer,
 )
