@@ -25,6 +25,7 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLNamedType,
+    GraphQLObjectType,
     GraphQLScalarType,
     GraphQLSchema,
     GraphQLUnionType,
@@ -34,6 +35,7 @@ from graphql import (
     Visitor,
     build_client_schema,
     get_named_type,
+    is_specified_directive,
     is_specified_scalar_type,
     parse,
     validate,
@@ -41,7 +43,8 @@ from graphql import (
 )
 
 from hub_shopify import shopify
-from hub_shopify.client import OPERATIONS
+from hub_shopify.api import OPERATIONS
+from hub_shopify.subscriptions import PRIVACY_TOPICS
 
 _SOURCE = "introspection of the Admin GraphQL API in the npm package @shopify/dev-mcp 1.16.0 (ISC licence)"
 
@@ -94,10 +97,22 @@ def schema_lines(schema: GraphQLSchema, fields: dict[str, dict[str, GraphQLField
     assert schema.query_type
     assert schema.mutation_type
     roots = f"schema {{ query: {schema.query_type.name}, mutation: {schema.mutation_type.name} }}"
-    return [roots, *(_definition(wanted[name], fields) for name in sorted(wanted))]
+    return [roots, *_directives(schema), *(_definition(wanted[name], fields, wanted) for name in sorted(wanted))]
 
 
-def _definition(type_: GraphQLNamedType, fields: dict[str, dict[str, GraphQLField]]) -> str:
+def _directives(schema: GraphQLSchema) -> list[str]:
+    """Shopify's own directives; those of GraphQL itself go without saying."""
+    return [
+        f"directive @{d.name}({', '.join(f'{n}: {a.type}' for n, a in d.args.items())}) "
+        f"on {' | '.join(location.name for location in d.locations)}"
+        for d in schema.directives
+        if not is_specified_directive(d)
+    ]
+
+
+def _definition(
+    type_: GraphQLNamedType, fields: dict[str, dict[str, GraphQLField]], wanted: dict[str, GraphQLNamedType]
+) -> str:
     if isinstance(type_, GraphQLScalarType):
         return f"scalar {type_.name}"
     if isinstance(type_, GraphQLEnumType):
@@ -108,7 +123,15 @@ def _definition(type_: GraphQLNamedType, fields: dict[str, dict[str, GraphQLFiel
         one_of = " @oneOf" if type_.is_one_of else ""
         return f"input {type_.name}{one_of} {{ {', '.join(f'{n}: {f.type}' for n, f in type_.fields.items())} }}"
     kind = "interface" if isinstance(type_, GraphQLInterfaceType) else "type"
-    return f"{kind} {type_.name} {{ {', '.join(_field(*item) for item in sorted(fields[type_.name].items()))} }}"
+    assert isinstance(type_, GraphQLObjectType | GraphQLInterfaceType)
+    selected = dict(fields[type_.name])
+    of = [one for one in type_.interfaces if one.name in wanted]
+    for interface in of:
+        # What stands for an interface must have its fields, asked for or not.
+        selected |= {name: type_.fields[name] for name in fields[interface.name]}
+    implements = f" implements {' & '.join(one.name for one in of)}" if of else ""
+    shown = ", ".join(_field(*item) for item in sorted(selected.items()))
+    return f"{kind} {type_.name}{implements} {{ {shown} }}"
 
 
 def _field(name: str, field: GraphQLField) -> str:
@@ -120,7 +143,7 @@ def facts(spec_dir: Path, version: str) -> dict[str, Any]:
     """The compact facts of one API version."""
     with gzip.open(spec_dir / f"admin_{version}.json.gz") as file:
         schema = build_client_schema(json.load(file)["data"], assume_valid=True)
-    topics = {topic for trigger in shopify.triggers.values() for topic in trigger.topics}
+    topics = {topic for trigger in shopify.triggers.values() for topic in trigger.topics}.difference(PRIVACY_TOPICS)
     known = json.loads((spec_dir / f"webhook_topics_{version}.json").read_text())
     return {
         "source": _SOURCE,
@@ -128,6 +151,7 @@ def facts(spec_dir: Path, version: str) -> dict[str, Any]:
         "made": datetime.now(UTC).date().isoformat(),
         "schema": schema_lines(schema, used_fields(schema, [operation.document for operation in OPERATIONS])),
         "topics": {row["topic"]: row["enum"] for row in known if row["topic"] in topics},
+        "topic_scopes": {row["topic"]: row["scopes_any_of"] for row in known if row["topic"] in topics},
     }
 
 

@@ -256,6 +256,8 @@ class Authorising:
         connector, kind, values = await self._found(row)
         if kind.issuer is not None and given.get("iss") != kind.issuer:
             raise AuthorisingError("the answer is not from the vendor that was asked; nothing was connected")
+        if kind.check_callback is not None and row["mode"] != "sandbox":
+            kind.check_callback(given, values)
         if "error" in given:
             why = _REFUSALS.get(given["error"], "the vendor refused")
             raise AuthorisingError(f"{connector.title} gave no access: {why}; begin anew to try again")

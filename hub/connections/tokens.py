@@ -201,7 +201,7 @@ class Tokens:
         # A vendor that gives no new one means the old one to go on (§ 6).
         if isinstance(renewal := got.get("refresh_token"), str) and renewal:
             secrets["refresh_token"] = renewal
-        return Grant(secrets, _expiry_ms(got.get("expires_in"), kind), _scopes(got.get("scope")))
+        return Grant(secrets, _expiry_ms(got.get("expires_in"), kind), _granted(got.get("scope"), kind))
 
     async def revoke(self, connection: Connection) -> bool:
         """Ask the vendor to forget the tokens (RFC 7009); False where it has no address for that. Raises ConnectorError."""
@@ -274,6 +274,14 @@ def _expiry_ms(expires_in: object, kind: ClientCredentials | OAuth2) -> int | No
             return None
         seconds = 3600.0
     return int((time.time() + seconds) * 1000)
+
+
+def _granted(given: object, kind: ClientCredentials | OAuth2) -> frozenset[str] | None:
+    """The scopes of an answer together with those that they imply."""
+    scopes = _scopes(given)
+    if scopes is None or not isinstance(kind, OAuth2):
+        return scopes
+    return scopes.union(*(kind.implied_scopes.get(scope, ()) for scope in scopes))
 
 
 def _scopes(given: object) -> frozenset[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,7 +68,9 @@ class OAuth2:
 
     `scopes` is all that the connector can make use of; triggers and actions name those of them that they need. With
     `issuer` an answer that names another one (RFC 9207), or none, is refused. `authorise_params` and `token_params` go along
-    with what the standard says.
+    with what the standard says. `implied_scopes` says what else is granted with a scope, where the vendor's answer leaves
+    that out. `check_callback` gets the parameters that the browser brought back and the fields, the client's secret among
+    them, and raises a HubError unless they are the vendor's; not asked in sandbox mode, where nobody knows that secret.
     """
 
     headers: Headers
@@ -85,6 +87,8 @@ class OAuth2:
     name: str = "oauth2"
     request_format: Literal["form", "json"] = "form"
     client_auth: Literal["post", "basic"] = "post"
+    implied_scopes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    check_callback: Callable[[Mapping[str, str], Mapping[str, str]], None] | None = None
 
 
 Auth = StaticToken | ClientCredentials | OAuth2

@@ -195,7 +195,7 @@ class _Day:
         self._add(
             1 * H, "shopify", "checkout", "somebody without a name fills a cart", {**guest, "token": "demo-guest"}
         )
-        unknown = {**guest, "token": "demo-odd", "topics": ["carts/update"]}
+        unknown = {**guest, "token": "demo-odd", "topics": ["themes/publish"]}
         self._add(1 * H + M, "shopify", "checkout", "Shopify tells of a topic nobody asked for", unknown)
         forged = {**guest, "token": "demo-forged", "signed": False}
         self._add(4 * H + 16 * M, "shopify", "checkout", "somebody forges a webhook", forged, answered=401)

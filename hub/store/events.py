@@ -236,9 +236,9 @@ def _fact_key(delivery: Incoming, new: NewEvent) -> tuple[str, str]:
 
 
 async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: set[str]) -> None:
-    """Count what was known already on the event that was first."""
-    told = [(d, e) for d in deliveries for e in d.events if e.id not in new and e.stage != HISTORY]
-    seen = sorted((*_fact_key(d, e), e.id) for d, e in told)
+    """Count what was told again on the event that was first. A poll is not told: it looks back, to find what it knows."""
+    told = [d for d in deliveries if d.body is not None]
+    seen = sorted((*_fact_key(d, e), e.id) for d in told for e in d.events if e.id not in new)
     await c.group(
         _DUPLICATE,
         {"scope": "text", "id": "text", "event_id": "text"},

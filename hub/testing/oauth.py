@@ -133,7 +133,7 @@ class OAuthServer:
 
     async def _token(self, request: web.Request) -> web.Response:
         self.asked += 1
-        form = await request.post()
+        form = await request.json() if request.content_type == "application/json" else await request.post()
         asked = {name: str(value) for name, value in form.items()}
         client_id = self._client(request, asked)
         if client_id is None:

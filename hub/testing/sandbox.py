@@ -80,6 +80,13 @@ class Sandbox(ABC):
         """The generated credential of a sandbox connection; the hub derives the same."""
         return sandbox_secret(self.connector, account, field_name)
 
+    async def only_reads(self, request: web.Request) -> bool:
+        """Whether a call changes nothing: the faults that break connections off leave it alone, as they leave a GET alone.
+
+        Override it where a vendor's questions are no GET.
+        """
+        return request.method == "GET"
+
     def record(self, operation: str, account: str, **data: Any) -> None:
         """Note an effect that was carried out."""
         self.log.append(Received(self.clock.now_ms(), operation, account, data))
@@ -149,16 +156,17 @@ class Sandbox(ABC):
             return web.Response(status=status, headers={"Retry-After": str(RETRY_AFTER_S)} if status == 429 else {})
         if self.repeat_next:
             return await self._repeat(request)
-        if self.drop_requests > 0 and request.method != "GET":
+        changes = not await self.only_reads(request)
+        if self.drop_requests > 0 and changes:
             self.drop_requests -= 1
             return _cut(request, web.Response())
         response = await handler(request)
         if self.answer_after_s:
             await asyncio.sleep(self.answer_after_s)
-        if self.error_next > 0 and request.method != "GET" and response.status < 300:
+        if self.error_next > 0 and changes and response.status < 300:
             self.error_next -= 1
             return web.Response(status=500)
-        if self.drop_answers > 0 and request.method != "GET" and response.status < 300:
+        if self.drop_answers > 0 and changes and response.status < 300:
             self.drop_answers -= 1
             return _cut(request, response)
         return response

@@ -192,7 +192,7 @@ def test_a_forged_webhook_is_refused_and_changes_nothing(day: Day) -> None:
 
 def test_a_webhook_of_an_unknown_topic_is_kept(day: Day) -> None:
     assert day.outcome.events.webhooks["unrecognised"] == 1
-    assert day.outcome.events.unrecognised_topics == ["carts/update"]
+    assert day.outcome.events.unrecognised_topics == ["themes/publish"]
 
 
 def test_a_vendor_that_throttles_delays_and_loses_nothing(day: Day) -> None:

@@ -64,8 +64,8 @@ def test_without_a_public_address_the_ways_in_are_told_and_the_account_is_connec
     assert "connected my-shop" in said
     assert "HUB_PUBLIC_URL is not set; events can come in so:" in said
     assert "a tunnel of yours in front of http://127.0.0.1:8000" in said
-    assert [way["name"] for way in added["ways_in"]] == ["your own address", "sandbox"]
-    assert "hub connections add shopify NAME --sandbox" in added["ways_in"][1]["how"]
+    assert [way["name"] for way in added["ways_in"]] == ["your own address", "asking", "sandbox"]
+    assert "hub connections add shopify NAME --sandbox" in added["ways_in"][2]["how"]
 
     # When there is an address, nothing is said
     monkeypatch.setenv("HUB_PUBLIC_URL", "https://hub.example.com")

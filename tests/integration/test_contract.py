@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from aiohttp import web
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from hub import (
@@ -22,6 +23,7 @@ from hub import (
     InboundRequest,
     NotFound,
     OAuth2,
+    OutcomeUnknown,
     Page,
     PayloadError,
     Rejected,
@@ -32,9 +34,12 @@ from hub import (
     Subscription,
     Webhook,
 )
+from hub.clock import Clock
 from hub.connector import sandbox_secret
 from hub.errors import HubError
+from hub.testing.context import sandbox_context
 from hub.testing.contract import Contract, prove_effect_class
+from hub.testing.sandbox import SandboxServer
 from tests import acme as acme_plugin
 from tests import club as club_plugin
 from tests import parcel
@@ -689,3 +694,57 @@ async def test_a_class_that_does_not_hold_is_found_out(
     monkeypatch.setitem(acme.actions, action, replace(acme.actions[action], **declared))
     with pytest.raises(AssertionError, match=said):
         await _prove(action)
+
+
+class Asking(parcel.ParcelSandbox):
+    """One whose questions are no GET, as those of GraphQL."""
+
+    async def only_reads(self, request: web.Request) -> bool:
+        return request.query.get("what") == "question" or await super().only_reads(request)
+
+
+async def _only_asks(ctx: ActionContext, input: Label) -> Label:
+    await ctx.http.request("PUT", "/labels?what=question", json={"to": "somebody"})
+    return input
+
+
+async def _asks_first(ctx: ActionContext, input: Label) -> Label:
+    await _only_asks(ctx, input)
+    return Label.model_validate((await ctx.http.request("PUT", "/labels", json=input.model_dump())).json())
+
+
+async def _never_calls(ctx: ActionContext, input: Label) -> Label:
+    raise SkipStep("nothing to do")
+
+
+async def test_faults_break_what_changes_something_and_not_the_question_before_it() -> None:
+    connector = parcel.make()
+    parcel.add_action(connector, _asks_first)
+    sandbox = Asking(Clock())
+    async with (
+        SandboxServer({"parcel": sandbox}) as server,
+        sandbox_context(connector, server.url, {"account": "main"}) as ctx,
+    ):
+        sandbox.drop_answers = 1
+        with pytest.raises(OutcomeUnknown):
+            await connector.actions["label"].run(ctx, Label(to="Jane"))
+    assert [entry.data["to"] for entry in sandbox.log] == ["somebody", "Jane"]
+
+
+@pytest.mark.parametrize("lost", ["answer", "request"])
+async def test_an_action_that_only_asks_keeps_its_class(lost: Literal["answer", "request"]) -> None:
+    connector = parcel.make()
+    parcel.add_action(connector, _reads)
+    await prove_effect_class(connector, "label", {"to": "Jane"}, settings={"account": "main"}, losses=[lost])
+
+
+async def test_an_action_that_never_calls_is_found() -> None:
+    connector = parcel.make()
+    parcel.add_action(connector, _never_calls)
+    with pytest.raises(AssertionError, match="made no call that could be cut off"):
+        await prove_effect_class(connector, "label", {"to": "Jane"}, settings={"account": "main"})
+
+
+async def _reads(ctx: ActionContext, input: Label) -> Label:
+    await ctx.http.request("GET", "/sent")
+    return input

@@ -6,9 +6,9 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -24,12 +24,13 @@ from hub.cli.checkup_store import in_database
 from hub.clock import Clock
 from hub.connections.authorising import Authorising, Begun
 from hub.connector import Account
-from hub.errors import AuthExpired, ConfigError
+from hub.errors import AuthExpired, ConfigError, SignatureError
 from hub.plugins import load_plugins
 from hub.process import open_hub
 from hub.settings import load_settings
 from hub.testing.sandbox import SandboxServer
 from hub.vault import generate_key
+from tests import club
 from tests.club import ISSUER, ClubSandbox
 from tests.conftest import free_port
 
@@ -419,6 +420,48 @@ async def test_scopes_that_were_not_granted_are_named(place: Place) -> None:
         {"connector": "club", "name": "x", "app": "ours", "scopes": ["members.red"]},
     )
     assert (status, "members.read" in refused["detail"]) == (422, True)
+
+
+async def test_a_scope_that_another_implies_is_granted_with_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a vendor whose answer leaves out what goes without saying, and that wants to be asked in JSON
+    implied = {"members.greet": ("members.read",)}
+    kind = replace(club.browser, implied_scopes=implied, request_format="json")
+    monkeypatch.setattr(club.club, "auth", [kind])
+    place.vendor.oauth.refuses = {"members.read"}
+
+    # when
+    async with browser() as person:
+        _, said = await person.through(await place.begin())
+
+    # then
+    assert "missing" not in said
+    assert (await place.hub.connections.by_name("club")).scopes == {"members.read", "members.greet"}
+
+
+async def test_an_answer_that_the_vendor_did_not_sign_is_refused_before_anything_is_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a vendor that signs what the browser brings back, and a live connection to it
+    seen: list[tuple[dict[str, str], str]] = []
+
+    def check(answer: Mapping[str, str], fields: Mapping[str, str]) -> None:
+        seen.append((dict(answer), fields["client_secret"]))
+        raise SignatureError("the answer is not signed; nothing was connected")
+
+    monkeypatch.setattr(club.club, "auth", [replace(club.browser, check_callback=check, issuer=None)])
+    begun = await place.begin(sandbox=False)
+
+    # when
+    async with browser() as person:
+        state = parse_qs(urlsplit(await person.to_vendor(begun)).query)["state"][0]
+        answer = {"state": state, "code": "forged", "shop": "a"}
+        status, _, said = await person.get(f"{place.url}/oauth/callback/club?{urlencode(answer)}")
+
+    # then
+    assert (status, "not signed" in said) == (400, True)
+    assert seen == [(answer, SECRET)]
+    assert await place.state(begun) == ("failed", "the answer is not signed; nothing was connected")
+    assert place.vendor.oauth.asked == 0
 
 
 async def _expire(place: Place) -> None:

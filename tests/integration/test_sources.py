@@ -98,6 +98,9 @@ async def test_a_poll_stores_each_page_with_its_cursor_and_knows_what_a_webhook_
         it.sandbox.purchases.append({"id": "p-6", "email": "ada@example.com"})
         await it.advance(6 * MINUTES)
         assert (await _types(it)).count(("acme.purchased", "routed")) == 6
+        # What a poll knows already was not told twice.
+        async with it.hub.store.read() as c:
+            assert (await views.counts(c))["duplicates"] == 0
 
 
 async def test_a_failing_poll_moves_no_cursor(running: Callable[..., Any], sqlite_url: str) -> None:

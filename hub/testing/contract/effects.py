@@ -60,8 +60,11 @@ async def _prove(
         before = len(sandbox.log)
         setattr(sandbox, f"drop_{lost}s", 1)
         recorded = await play(hub, connector, action, input)
-        assert not getattr(sandbox, f"drop_{lost}s"), f"{connector.name}.{action} made no call that could be cut off"
+        left = getattr(sandbox, f"drop_{lost}s")
         done = [(entry.operation, entry.account, dict(entry.data)) for entry in sandbox.log[before:]]
+    if left and effect is Effect.IDEMPOTENT and not done and recorded["state"] == "done":
+        return  # it only reads
+    assert not left, f"{connector.name}.{action} made no call that could be cut off"
     _judge(f"{connector.name}.{action}", effect, lost, done, recorded["state"], recorded["reason"] or "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hub import hookimpl
 from hub.hookspecs import RegisterConnector
-from hub_shopify import actions, triggers  # noqa: F401  (they declare themselves on the connector)
+from hub_shopify import actions, choices, polls, triggers  # noqa: F401  (they declare themselves on the connector)
 from hub_shopify.connector import shopify
 
 __all__ = ["hub_register_connectors", "shopify"]

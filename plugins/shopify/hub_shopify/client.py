@@ -1,13 +1,14 @@
-"""Calls to the Admin GraphQL API: the operations, the shape of their answers, and what each kind of refusal means.
+"""Calls to the Admin GraphQL API: how one is made, and what each kind of refusal means.
 
-Operations and error layers follow API versions 2026-07 and 2026-10 (shopify.dev "GraphQL Admin API", read 2026-11-22).
+Error layers follow API versions 2026-07 and 2026-10 (shopify.dev "GraphQL Admin API", read 2026-11-22). What is asked, and
+the shape of the answers, stands in `hub_shopify.api`.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -16,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from hub import (
-    Account,
     ActionContext,
     AuthExpired,
     ConnectorError,
@@ -26,8 +26,6 @@ from hub import (
     RateLimited,
     Rejected,
     Response,
-    Subscription,
-    Subscriptions,
     Throttle,
     VendorUnavailable,
 )
@@ -37,114 +35,22 @@ logger = logging.getLogger(__name__)
 
 POINTS = "points"
 """The name of the rate that calls are counted by."""
+# What an operation costs of the budget, in points: a mutation 10, an object 1, a list what it may hold.
+# (shopify.dev "API rate limits", 2026)
+MUTATION, OBJECT = 10, 1
 _FROZEN_SHOP_S = 3600.0
 _PLAIN_TERM = re.compile(r"[\w-]+")
+# What may be somebody's address or number in the vendor's words.
+_PERSONAL = re.compile(r"\S+@\S+|\+?\d[\d ()-]{6,}\d")
 
 
-# -- the shape of answers ----------------------------------------------------------------------------------------------
+class Answer(BaseModel):
+    """The shape of an answer's `data`, or of a part of it."""
 
-
-class _Answer(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
 
-class Node(_Answer):
-    """Anything with a global id (`gid://shopify/Customer/1`)."""
-
-    id: str
-
-
-class Shop(_Answer):
-    name: str
-    myshopify_domain: str
-    currency_code: str
-    iana_timezone: str
-
-
-class ShopAnswer(_Answer):
-    shop: Shop
-
-
-class FoundOrder(_Answer):
-    id: str
-    checkout_token: str | None
-
-
-class FoundOrders(_Answer):
-    nodes: list[FoundOrder]
-
-
-class OrdersAnswer(_Answer):
-    orders: FoundOrders
-
-
-class Discount(_Answer):
-    """What a code gives. Other kinds than basic ones come without title."""
-
-    title: str | None = None
-    ends_at: str | None = None
-
-
-class DiscountNode(_Answer):
-    id: str
-    code_discount: Discount
-
-
-class DiscountCreated(_Answer):
-    code_discount_node: DiscountNode
-
-
-class DiscountCreateAnswer(_Answer):
-    discount_code_basic_create: DiscountCreated
-
-
-class DiscountByCodeAnswer(_Answer):
-    code_discount_node_by_code: DiscountNode | None
-
-
-class Tagged(_Answer):
-    node: Node | None
-
-
-class TagsAddAnswer(_Answer):
-    tags_add: Tagged
-
-
-class WebhookNode(_Answer):
-    id: str
-    topic: str
-    uri: str
-
-
-class PageInfo(_Answer):
-    has_next_page: bool
-    end_cursor: str | None
-
-
-class WebhookPage(_Answer):
-    nodes: list[WebhookNode]
-    page_info: PageInfo
-
-
-class WebhooksAnswer(_Answer):
-    webhook_subscriptions: WebhookPage
-
-
-class WebhookCreated(_Answer):
-    webhook_subscription: WebhookNode
-
-
-class WebhookCreateAnswer(_Answer):
-    webhook_subscription_create: WebhookCreated
-
-
-class WebhookDeleteAnswer(_Answer):
-    """Nothing but the errors is of interest, and those are looked at for every mutation."""
-
-
-# -- the operations ----------------------------------------------------------------------------------------------------
-
-A = TypeVar("A", bound=_Answer, covariant=True)
+A = TypeVar("A", bound=Answer, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -155,83 +61,32 @@ class Operation(Generic[A]):
     answer: type[A]
 
 
-SHOP = Operation("query Shop { shop { name myshopifyDomain currencyCode ianaTimezone } }", ShopAnswer)
-
-ORDERS = Operation(
-    """query Orders($query: String!) {
-  orders(first: 5, query: $query, sortKey: CREATED_AT, reverse: true) { nodes { id checkoutToken } }
-}""",
-    OrdersAnswer,
-)
-
-DISCOUNT_CREATE = Operation(
-    """mutation DiscountCreate($discount: DiscountCodeBasicInput!) {
-  discountCodeBasicCreate(basicCodeDiscount: $discount) {
-    codeDiscountNode { id codeDiscount { ... on DiscountCodeBasic { title endsAt } } }
-    userErrors { field message code }
-  }
-}""",
-    DiscountCreateAnswer,
-)
-
-DISCOUNT_BY_CODE = Operation(
-    """query DiscountByCode($code: String!) {
-  codeDiscountNodeByCode(code: $code) { id codeDiscount { ... on DiscountCodeBasic { title endsAt } } }
-}""",
-    DiscountByCodeAnswer,
-)
-
-TAGS_ADD = Operation(
-    """mutation TagsAdd($id: ID!, $tags: [String!]!) {
-  tagsAdd(id: $id, tags: $tags) { node { id } userErrors { field message } }
-}""",
-    TagsAddAnswer,
-)
-
-WEBHOOKS = Operation(
-    """query Webhooks($after: String) {
-  webhookSubscriptions(first: 100, after: $after) { nodes { id topic uri } pageInfo { hasNextPage endCursor } }
-}""",
-    WebhooksAnswer,
-)
-
-WEBHOOK_CREATE = Operation(
-    """mutation WebhookCreate($topic: WebhookSubscriptionTopic!, $subscription: WebhookSubscriptionInput!) {
-  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $subscription) {
-    webhookSubscription { id topic uri }
-    userErrors { field message }
-  }
-}""",
-    WebhookCreateAnswer,
-)
-
-WEBHOOK_DELETE = Operation(
-    """mutation WebhookDelete($id: ID!) {
-  webhookSubscriptionDelete(id: $id) { deletedWebhookSubscriptionId userErrors { field message } }
-}""",
-    WebhookDeleteAnswer,
-)
-
-OPERATIONS: tuple[Operation[_Answer], ...] = (
-    SHOP,
-    ORDERS,
-    DISCOUNT_CREATE,
-    DISCOUNT_BY_CODE,
-    TAGS_ADD,
-    WEBHOOKS,
-    WEBHOOK_CREATE,
-    WEBHOOK_DELETE,
-)
-
-
 # -- calling -----------------------------------------------------------------------------------------------------------
 
 
 async def call(ctx: ActionContext, operation: Operation[A], variables: Mapping[str, Json]) -> A:
     """One operation. Raises the shared status table's errors, those of `classify`, and Rejected for user errors.
 
-    A Rejected carries the vendor's code where the mutation has codes (`TAKEN`). Nothing was changed in that case.
+    A Rejected carries the vendor's code where the mutation has codes (`TAKEN`). Nothing was changed in that case. A query
+    whose answer is lost raises VendorUnavailable: it can be asked again.
     """
+    try:
+        return await _call(ctx, operation, variables)
+    except OutcomeUnknown as error:
+        if not operation.document.startswith("query"):
+            raise
+        # Whatever became of a question: nothing was done.
+        raise VendorUnavailable(
+            str(error),
+            connector=error.connector,
+            connection_id=error.connection_id,
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from error
+
+
+async def _call(ctx: ActionContext, operation: Operation[A], variables: Mapping[str, Json]) -> A:
     response = await ctx.http.request(
         "POST", "/graphql.json", json={"query": operation.document, "variables": dict(variables)}
     )
@@ -306,7 +161,7 @@ def _by_errors(response: Response) -> ConnectorError | None:
     if isinstance(errors, str):
         return AuthExpired(f"Shopify refused the token: {errors}")
     first = errors[0] if isinstance(errors, list) and isinstance(errors[0], dict) else {}
-    message = str(first.get("message", "no message"))
+    message = discreet(first.get("message", "no message"))
     code = str((first.get("extensions") or {}).get("code") or "") or None
     if code == "THROTTLED":
         # Nothing of a throttled operation is carried out.
@@ -356,8 +211,13 @@ def _user_errors(data: Mapping[str, Json]) -> Rejected | None:
     errors = [e for payload in data.values() if isinstance(payload, dict) for e in payload.get("userErrors") or ()]
     if not errors:
         return None
-    told = "; ".join(f"{'.'.join(e.get('field') or ()) or 'input'}: {e.get('message')}" for e in errors)
+    told = "; ".join(f"{'.'.join(e.get('field') or ()) or 'input'}: {discreet(e.get('message'))}" for e in errors)
     return Rejected(f"Shopify refused the input: {told}", code=errors[0].get("code"))
+
+
+def discreet(message: Json) -> str:
+    """The vendor's words without what may be somebody's address or number."""
+    return _PERSONAL.sub("…", str(message))
 
 
 def search_term(field: str, value: str) -> str:
@@ -378,56 +238,6 @@ def gid(kind: str, id: str) -> str:
     return id if id.startswith("gid://") else f"gid://shopify/{kind}/{id}"
 
 
-# -- the account and its webhooks --------------------------------------------------------------------------------------
-
-
-async def whoami(ctx: ActionContext) -> Account:
-    """The shop behind the token."""
-    shop = (await call(ctx, SHOP, {})).shop
-    return Account(id=shop.myshopify_domain, title=shop.name, zone=shop.iana_timezone, currency=shop.currency_code)
-
-
-class WebhookSubscriptions(Subscriptions):
-    """The app's webhooks in one shop. Those declared in the app's own configuration are not listed by Shopify."""
-
-    async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
-        found: list[Subscription] = []
-        after: str | None = None
-        while True:
-            page = (await call(ctx, WEBHOOKS, {"after": after})).webhook_subscriptions
-            found += map(_subscription, page.nodes)
-            if not page.page_info.has_next_page:
-                return found
-            after = page.page_info.end_cursor
-
-    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
-        """Subscribe; one that is there already is as good as a new one."""
-        variables = {"topic": topic_enum(topic), "subscription": {"uri": address, "format": "JSON"}}
-        try:
-            answer = await call(ctx, WEBHOOK_CREATE, variables)
-        except Rejected:
-            # The same topic and address twice is refused without a code, so look instead of reading the message.
-            for known in await self.list(ctx):
-                if (known.topic, known.address) == (topic, address):
-                    return known
-            raise
-        return _subscription(answer.webhook_subscription_create.webhook_subscription)
-
-    async def delete(self, ctx: ActionContext, subscription: Subscription) -> None:
-        """Unsubscribe; one that is gone already is no error."""
-        try:
-            await call(ctx, WEBHOOK_DELETE, {"id": subscription.id})
-        except Rejected:
-            # One that is not there is refused without a code, so look instead of reading the message.
-            if any(known.id == subscription.id for known in await self.list(ctx)):
-                raise
-
-
-def topic_enum(topic: str) -> str:
-    """`orders/create` as the API's enum writes it: `ORDERS_CREATE`."""
-    return topic.replace("/", "_").replace(".", "_").upper()
-
-
-def _subscription(node: WebhookNode) -> Subscription:
-    resource, _, what = node.topic.lower().rpartition("_")
-    return Subscription(id=node.id, topic=f"{resource}/{what}", address=node.uri)
+def rest_id(id: str) -> str:
+    """A global id as one of the REST shape, which webhooks and events carry."""
+    return id.rpartition("/")[2].partition("?")[0]

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 
-from hub import ClientCredentials, Connector, Field, Hmac, InboundRequest, Rate, StaticToken
-from hub_shopify.client import POINTS, WebhookSubscriptions, classify, throttle, whoami
+from hub import (
+    ApiVersions,
+    ClientCredentials,
+    Connector,
+    Field,
+    Hmac,
+    InboundRequest,
+    OAuth2,
+    Rate,
+    SignatureError,
+    StaticToken,
+    same,
+)
+from hub_shopify.client import POINTS, classify, throttle
+from hub_shopify.subscriptions import WebhookSubscriptions, whoami
+
+SCOPES = (
+    "read_orders",
+    "write_orders",
+    "read_customers",
+    "write_customers",
+    "read_products",
+    "read_discounts",
+    "write_discounts",
+    "read_draft_orders",
+    "write_draft_orders",
+    "read_locations",
+    "write_store_credit_account_transactions",
+)
+"""All that the connector can make use of. (GraphQL Admin API, 2026-07, required access of each operation)"""
 
 
 class ShopifyWebhook(Hmac):
@@ -47,6 +78,20 @@ def _classic(request: InboundRequest) -> InboundRequest:
         return request
     named = {f"x-{name}": value for name, value in request.headers.items() if name.startswith("shopify-")}
     return replace(request, headers={**request.headers, **named})
+
+
+def check_callback(answer: Mapping[str, str], fields: Mapping[str, str]) -> None:
+    """Refuse an answer in the browser that Shopify did not sign with the app's secret, or that is about another shop.
+
+    Signed are all parameters but `hmac` and `signature`, sorted, as `key=value` joined by `&`, in lower-case hex.
+    (github.com/Shopify/shopify-app-js, hmac-validator, read 2026-11-22) Its age is bounded by the hub's own state.
+    """
+    signed = "&".join(f"{k}={v}" for k, v in sorted(answer.items()) if k not in {"hmac", "signature"})
+    expected = hmac.new(fields["client_secret"].encode(), signed.encode(), hashlib.sha256).hexdigest()
+    if not same(answer.get("hmac", ""), expected):
+        raise SignatureError("the answer is not signed by Shopify; nothing was connected")
+    if answer.get("shop", "").rstrip("/") != fields["shop"]:
+        raise SignatureError("the answer is about another shop than the one that was named; nothing was connected")
 
 
 def _token(fields: Mapping[str, str]) -> Mapping[str, str]:
@@ -92,6 +137,24 @@ shopify = Connector(
                 ),
             ),
         ),
+        OAuth2(
+            headers=_token,
+            authorise_url=lambda fields: f"https://{fields['shop']}/admin/oauth/authorize",
+            token_url=lambda fields: f"https://{fields['shop']}/admin/oauth/access_token",
+            scopes=SCOPES,
+            scope_separator=",",
+            # Who may write may read, and Shopify's answer may name the former alone.
+            implied_scopes={
+                f"write_{what}": (f"read_{what}",)
+                for prefix, _, what in (scope.partition("_") for scope in SCOPES)
+                if prefix == "write" and f"read_{what}" in SCOPES
+            },
+            # Tokens that end after an hour, with one to renew them that lasts ninety days: what public apps must use.
+            # (shopify.dev "Offline access tokens", read 2026-11-22)
+            token_params={"expiring": "1"},
+            request_format="json",
+            check_callback=check_callback,
+        ),
     ],
     fields=[
         Field(
@@ -129,6 +192,13 @@ shopify = Connector(
     classify=classify,
     throttle=throttle,
     subscriptions=WebhookSubscriptions(),
+    # A version lives for at least a year; of 2026-10 the day is what that promises. (shopify.dev release notes 2026-07)
+    versions=ApiVersions(field="api_version", ends={"2026-07": date(2027, 7, 1), "2026-10": date(2027, 10, 1)}),
+    lacks={
+        "email.send": "Shopify sends invoices of draft orders and nothing else; connect a tool that sends e-mail",
+        "sms.send": "Shopify sends no messages; connect a tool that does",
+        "audience.add": "segments of a shop are rules over its customers; tag the customer, and let a segment ask for the tag",
+    },
     whoami=whoami,
     sandbox="hub_shopify.sandbox:ShopifySandbox",
 )

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import shopify as official
 
+from hub import AuthExpired
 from hub.clock import FrozenClock
 from hub.connector import sandbox_secret
 from hub.store import views
@@ -22,10 +23,13 @@ from hub.testing.context import sandbox_context
 from hub.testing.contract.stage import hub_of
 from hub.testing.sandbox import SandboxServer, load_sandbox
 from hub_shopify import shopify
-from hub_shopify.actions import DiscountInput, create_discount
-from hub_shopify.client import SHOP, TAGS_ADD, whoami
+from hub_shopify.actions.customers import TagInput, tag_customer
+from hub_shopify.actions.discounts import DiscountInput, create_discount
+from hub_shopify.api.customers import TAGS_ADD
+from hub_shopify.api.shop import SHOP
 from hub_shopify.sandbox import ShopifySandbox
 from hub_shopify.sandbox.graphql import pick, read
+from hub_shopify.subscriptions import whoami
 
 
 @pytest.fixture
@@ -139,20 +143,6 @@ async def test_the_bucket_empties_and_fills_again(witness: Any, sandbox: Shopify
     assert "data" in await ask(witness, TAGS_ADD.document, variables)
 
 
-def test_the_official_library_signs_oauth_callbacks_like_our_facts_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The connector has no OAuth flow yet; this pins the vector that one will be checked by.
-    monkeypatch.setattr(official.Session, "secret", "shpss_test_secret_0001")
-    params = {
-        "code": "0907a61c0c8d55e99db179b68161bc00",
-        "host": "YWRtaW4uc2hvcGlmeS5jb20vc3RvcmUvc29tZS1zaG9w",
-        "shop": "some-shop.myshopify.com",
-        "state": "0.6784241404160823",
-        "timestamp": "1337178173",
-    }
-    expected = "3577a651ef085598a11d8dc1950eea1e1aa76835d6a50201b228735614e712c0"
-    assert official.Session.calculate_hmac(params) == expected
-
-
 # -- tokens ------------------------------------------------------------------------------------------------------------
 
 
@@ -257,14 +247,15 @@ async def test_a_checkout_grows_into_an_order(
         "shopify.checkout_updated",
         "shopify.checkout_updated",
         "shopify.order_created",
+        "shopify.discount_redeemed",
         "shopify.order_paid",
         "shopify.checkout_completed",
     ]
-    assert {event.correlate["checkout_token"] for event in inbox.events} == {"t1"}
+    assert {event.correlate.get("checkout_token", "t1") for event in inbox.events} == {"t1"}
     assert {event.data["total"]["amount_minor"] for event in inbox.events} == {8000}
     assert len({event.subject.vendor for event in inbox.events}) == 1
     assert {event.data["email"] for event in inbox.events} == {"jane@example.com"}
-    paid = inbox.events[3]
+    paid = inbox.events[4]
     assert paid.data["discount_codes"] == ["BACK-1"]
     assert paid.data["accepts_email_marketing"] is True
 
@@ -323,6 +314,126 @@ async def test_people_can_move_a_shop_with_curl(
     assert [event.data["total"]["amount_minor"] for event in inbox.events] == [7500, 7500, 7500]
     assert refused[0] == 400
     assert "say which shop" in refused[1]["error"]
+
+
+# -- deliveries that go wrong ------------------------------------------------------------------------------------------
+
+
+async def test_deliveries_are_doubled_dropped_and_reordered_on_request(
+    curl: aiohttp.ClientSession, sandbox: ShopifySandbox, inbox: Any, shop: str
+) -> None:
+    # given a first one that comes twice
+    async with curl.post("_sandbox/deliveries", json={"duplicate_next": 1}) as response:
+        assert response.status == 200
+    await sandbox.order(inbox.url, shop, id=1, topics=["orders/paid"], webhook_id="w-1")
+
+    # when the next is lost, and the one after that is late
+    sandbox.deliveries.drop_next = 1
+    assert await sandbox.order(inbox.url, shop, id=2, topics=["orders/paid"], webhook_id="w-2") == 0
+    sandbox.deliveries.hold_next = 1
+    assert await sandbox.order(inbox.url, shop, id=3, topics=["orders/paid"], webhook_id="w-3") == 0
+    await sandbox.order(inbox.url, shop, id=4, topics=["orders/paid"], webhook_id="w-4")
+
+    # then
+    ids = [request.headers["x-shopify-webhook-id"] for request in inbox.requests]
+    assert ids == ["w-1", "w-1", "w-4", "w-3"]
+    # and what was lost may come later
+    await sandbox.redeliver(inbox.url, "w-2")
+    assert inbox.events[-1].data["order_id"] == "2"
+
+
+async def test_what_the_sandbox_does_not_know_about_deliveries_is_refused(curl: aiohttp.ClientSession) -> None:
+    async with curl.post("_sandbox/deliveries", json={"lose_next": 1}) as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("what", "fields", "expected"),
+    [
+        ("cart", {"token": "c-1"}, ["cart_created"]),
+        ("refund", {"order_id": 70, "amount": "5.00"}, ["order_refunded"]),
+        ("tags", {"customer_id": 7, "added": ["vip"]}, ["tags_changed"]),
+        ("tags", {"customer_id": 7, "removed": ["vip"]}, ["tags_changed"]),
+        ("segment", {"customer_id": 7, "segment_id": 301}, ["segment_joined"]),
+        ("segment", {"customer_id": 7, "segment_id": 301, "joined": False}, ["segment_left"]),
+        ("consent", {"customer_id": 7, "state": "unsubscribed"}, ["consent_changed"]),
+        ("consent", {"customer_id": 7, "channel": "sms", "state": "subscribed"}, ["consent_changed"]),
+        ("stock", {"variant_id": 41327142600817}, ["product_back_in_stock"]),
+        ("order", {"id": 70, "cancelled_at": "2026-11-22T10:00:00Z"}, ["order_cancelled"]),
+        ("order", {"id": 70, "fulfillment_status": "fulfilled"}, ["order_fulfilled"]),
+        ("uninstall", {}, ["app_uninstalled"]),
+        ("privacy", {"what": "customers/data_request", "id": 7}, ["data_requested"]),
+        ("privacy", {"what": "customers/redact", "email": "jane@example.com"}, ["erasure_requested"]),
+        ("privacy", {"what": "shop/redact"}, ["shop_erasure_requested"]),
+    ],
+)
+async def test_everything_that_happens_in_a_shop_can_be_made_happen_with_curl(
+    what: str,
+    fields: dict[str, Any],
+    expected: list[str],
+    curl: aiohttp.ClientSession,
+    sandbox: ShopifySandbox,
+    inbox: Any,
+    shop: str,
+) -> None:
+    # given
+    await sandbox.order(None, shop, id=70, customer={"id": 7, "phone": "+14155550100"})
+
+    # when
+    async with curl.post(f"_sandbox/{what}", json={"shop": shop, "address": inbox.url, **fields}) as response:
+        assert (await response.json())["status"] == 200
+
+    # then
+    assert [event.type for event in inbox.events] == [f"shopify.{name}" for name in expected]
+
+
+async def test_what_is_not_there_cannot_happen_to_it(curl: aiohttp.ClientSession, shop: str) -> None:
+    async with curl.post("_sandbox/refund", json={"shop": shop, "order_id": 1}) as response:
+        assert (response.status, await response.json()) == (400, {"error": "1 is missing, or not there"})
+
+
+async def test_what_the_api_changes_is_told_to_subscribers(
+    server: SandboxServer, sandbox: ShopifySandbox, inbox: Any, shop: str
+) -> None:
+    # given
+    await sandbox.customer(None, shop, id=7, email="jane@example.com")
+    assert shopify.subscriptions
+    async with sandbox_context(shopify, server.url, {"shop": shop}) as ctx:
+        await shopify.subscriptions.create(ctx, "customer.tags_added", inbox.url)
+
+        # when one tag is new and the other is not
+        for tags in (["vip"], ["vip", "late"]):
+            await tag_customer.run(ctx, TagInput(customer_id="7", tags=tags))
+            await sandbox.settle()
+
+    # then
+    assert [event.data["added"] for event in inbox.events] == [["vip"], ["late"]]
+
+
+async def test_a_shop_without_the_app_takes_no_call_and_tells_nothing(
+    server: SandboxServer, sandbox: ShopifySandbox, curl: aiohttp.ClientSession, inbox: Any, shop: str
+) -> None:
+    # given a token that was bought, and a webhook
+    asked = {
+        "client_id": "app",
+        "client_secret": sandbox_secret("shopify", shop, "client_secret"),
+        "grant_type": "client_credentials",
+    }
+    async with curl.post("admin/oauth/access_token", json=asked, headers={"X-Sandbox-Host": shop}) as response:
+        token = (await response.json())["access_token"]
+    assert shopify.subscriptions
+    async with sandbox_context(shopify, server.url, {"shop": shop}, token=token) as ctx:
+        for topic in ("app/uninstalled", "orders/paid"):
+            await shopify.subscriptions.create(ctx, topic, inbox.url)
+
+        # when
+        assert await sandbox.happen("uninstall", None, shop) == 200
+
+        # then
+        with pytest.raises(AuthExpired):
+            await whoami(ctx)
+    assert await sandbox.order(None, shop) == 0
+    assert [event.type for event in inbox.events] == ["shopify.app_uninstalled"]
 
 
 # -- reading operations ------------------------------------------------------------------------------------------------

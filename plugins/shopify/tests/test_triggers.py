@@ -26,8 +26,9 @@ from hub import (
     SignatureError,
 )
 from hub_shopify import shopify
+from hub_shopify.payloads import Checkout
 from hub_shopify.sandbox import ShopifySandbox
-from hub_shopify.triggers import Checkout, checkout_abandoned, still_abandoned
+from hub_shopify.triggers.checkouts import checkout_abandoned, still_abandoned
 
 SECRET = "shpss_test_secret_0001"
 BODY = '{"id":820982911946154508,"email":"jane@example.com","total_price":"42.00","note":"café"}'.encode()
@@ -153,7 +154,12 @@ def test_an_order_is_read_in_clean_fields(sample: Read, delivered: Make) -> None
         "variant_id": None,
         "sku": None,
     }
-    assert event.correlate == {"order_id": "5778367414385", "checkout_token": "84ad78572dae52a8cbea7d55371afe89"}
+    assert event.correlate == {
+        "order_id": "5778367414385",
+        "checkout_id": "35550298931313",
+        "checkout_token": "84ad78572dae52a8cbea7d55371afe89",
+        "cart_token": "Z2NwLXVzLWVhc3Qx",
+    }
     assert event.occurred_at_ms == int(datetime(2026, 11, 2, 2, 31, 50, tzinfo=UTC).timestamp() * 1000)
     assert event.subject is not None
     assert event.subject.keys("my-shop") == [
@@ -175,8 +181,12 @@ def test_a_checkout_matches_by_its_token_and_each_of_its_states_is_a_fact(sample
     [again] = shopify.parse(delivered("checkouts/update", before)) or []
 
     # then
-    assert first.correlate == {"checkout_token": "84ad78572dae52a8cbea7d55371afe89"}
-    assert first.fact_id == "checkout_updated:84ad78572dae52a8cbea7d55371afe89:2026-11-02T02:24:02+00:00"
+    assert first.correlate == {
+        "checkout_id": "35550298931313",
+        "checkout_token": "84ad78572dae52a8cbea7d55371afe89",
+        "cart_token": "Z2NwLXVzLWVhc3Qx",
+    }
+    assert first.fact_id == "checkout_updated:35550298931313:2026-11-02T02:24:02+00:00"
     assert first.fact_id == again.fact_id != second.fact_id
 
 
@@ -198,7 +208,7 @@ def test_a_buyer_without_contact_data_is_anonymous(without: dict[str, Any], samp
     body = sample("order_created") | {"billing_address": None} | without
 
     # when
-    [event] = shopify.parse(delivered("orders/create", body)) or []
+    [event, *_] = shopify.parse(delivered("orders/create", body)) or []
 
     # then
     assert event.subject is not None
@@ -226,7 +236,7 @@ def test_a_field_left_out_is_as_good_as_null(sample: Read, delivered: Make) -> N
 def test_a_shop_s_reading_of_a_foreign_number_follows_the_buyer_s_country(sample: Read, delivered: Make) -> None:
     address = {"country_code": "TR"}
     body = sample("order_created") | {"phone": "0532 123 45 67", "billing_address": address}
-    [event] = shopify.parse(delivered("orders/create", body)) or []
+    [event, *_] = shopify.parse(delivered("orders/create", body)) or []
     assert event.data["phone"] == "+905321234567"
 
 
@@ -258,7 +268,7 @@ def test_a_body_that_is_no_object_is_kept_as_unreadable(body: bytes, delivered: 
 
 
 def test_a_topic_without_a_trigger_is_nobody_s(delivered: Make) -> None:
-    assert shopify.parse(delivered("app/uninstalled", {"id": 1})) is None
+    assert shopify.parse(delivered("themes/publish", {"id": 1})) is None
 
 
 @given(minor=st.integers(0, 10**12), currency=st.sampled_from(["USD", "EUR", "TRY", "JPY", "KRW", "KWD", "CLP"]))
@@ -351,7 +361,7 @@ def test_an_order_ends_the_watch_of_its_checkout(sample: Read, delivered: Make) 
     # given
     [checkout] = shopify.parse(delivered("checkouts/update", sample("checkout_updated"))) or []
     [completed] = shopify.parse(delivered("checkouts/update", sample("checkout_completed"))) or []
-    [order] = shopify.parse(delivered("orders/create", sample("order_created"))) or []
+    [order, *_] = shopify.parse(delivered("orders/create", sample("order_created"))) or []
     quiet = checkout_abandoned.quiet
 
     # then
@@ -363,8 +373,8 @@ def test_an_order_ends_the_watch_of_its_checkout(sample: Read, delivered: Make) 
 
 def test_an_order_without_contact_data_still_ends_the_watch(sample: Read, delivered: Make) -> None:
     body = sample("order_created") | {"email": None, "phone": None, "customer": None}
-    [order] = shopify.parse(delivered("orders/create", body)) or []
-    assert watch_key(dict(order.data)) == "84ad78572dae52a8cbea7d55371afe89"
+    [order, *_] = shopify.parse(delivered("orders/create", body)) or []
+    assert watch_key(dict(order.data)) == "35550298931313"
 
 
 def test_a_checkout_of_nobody_we_could_reach_is_not_watched(sample: Read, delivered: Make) -> None:
@@ -401,6 +411,24 @@ async def test_an_order_from_before_the_checkout_does_not_count(ctx: ActionConte
     await sandbox.order(None, ctx.account, email="jane@example.com", created_at="2026-11-01T10:00:00Z")
     checkout = await began(sandbox, ctx.account, email="jane@example.com")
     assert await still_abandoned(ctx, checkout)
+
+
+async def test_a_checkout_that_only_a_poll_saw_is_asked_about_by_its_id(
+    ctx: ActionContext, sandbox: ShopifySandbox
+) -> None:
+    # given one that its webhook told of, as the API shows it
+    webhooked = await began(sandbox, ctx.account, email="jane@example.com")
+    fetch = shopify.polls["checkout_updated"].fetch
+    [polled] = [item async for page in fetch(ctx, None, 0) for item in page.items]
+    assert (polled.checkout_id, polled.checkout_token) == (webhooked.checkout_id, webhooked.checkout_id)
+    assert watch_key(polled.model_dump(mode="json")) == watch_key(webhooked.model_dump(mode="json"))
+    assert await still_abandoned(ctx, polled)
+
+    # when somebody orders it, whom only the checkout knows
+    await sandbox.order(None, ctx.account, checkout_token="t0ken", customer=None, email="other@example.com")
+
+    # then
+    assert not await still_abandoned(ctx, polled)
 
 
 async def began(sandbox: ShopifySandbox, shop: str, **fields: Any) -> Checkout:

@@ -1,53 +1,47 @@
-"""A small Shopify: the Admin API's operations that the connector uses, and shops whose buyers are moved by hand.
+"""A small Shopify: the Admin API's operations that the connector uses, and shops whose people are moved by hand.
 
-Shops come into being when they are first named. Tell it what happens with `checkout`, `order` and `customer`, or from a
-shell with `POST /shopify/_sandbox/{checkout,order,customer}`; it keeps the state and sends the signed webhooks.
+Shops come into being when they are first named. Tell it what happens with `checkout`, `order`, `customer` and `happen`, or
+from a shell with `POST /shopify/_sandbox/{checkout,order,customer,cart,refund,tags,segment,consent,stock,uninstall,
+privacy}`; it keeps the state and sends the signed webhooks. What is changed by the API is told to subscribers as well.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from hub import same
 from hub.clock import Clock, rfc3339
 from hub.testing.sandbox import Sandbox
-from hub_shopify.client import topic_enum
-from hub_shopify.connector import ShopifyWebhook
-from hub_shopify.sandbox.admin_api import execute
-from hub_shopify.sandbox.graphql import read
+from hub_shopify.sandbox.deliveries import Deliveries, Sent, new_id
+from hub_shopify.sandbox.graphql import cost, read
+from hub_shopify.sandbox.happenings import HAPPENINGS
+from hub_shopify.sandbox.ids import enum_of
+from hub_shopify.sandbox.resolvers import execute
 from hub_shopify.sandbox.shop import Fields, SandboxShop
+from hub_shopify.sandbox.tokens import Tokens
 
-_VERSION = "2026-07"
-_TOKEN_S = 24 * 3600
-_MUTATION_COST, _QUERY_COST = 10, 2
+_MOST_POINTS = 1000
 _OF_DELIVERY = ("topics", "webhook_id", "signed")
+_FAULTS = ("duplicate_next", "drop_next", "hold_next")
 
-
-@dataclass(frozen=True)
-class Sent:
-    """One delivery as it left; a redelivery repeats it byte by byte."""
-
-    topic: str
-    shop: str
-    body: bytes
-    event_id: str
-    triggered_at_ms: int
+__all__ = ["Sent", "ShopifySandbox"]
 
 
 class ShopifySandbox(Sandbox):
     """Shopify's stand-in. `shops` (by domain) and `sent` (by webhook id) may be read and changed by tests.
 
-    `checkout`, `order` and `customer` take any field of the resource as Shopify writes it (`email`, `phone`, `customer`,
-    `total_price`, `line_items`, …); what is left out is made up, and `customer=None` is a guest. Three more concern the
-    delivery: `topics` (in order, instead of the natural ones), `webhook_id` (one that was sent before repeats it byte by
-    byte) and `signed=False` (sign with a wrong secret). Without an address every subscription of the topic is served.
-    They return the hub's status: the first that was not 2xx, else the last; 0 when nobody answered or nobody subscribed.
+    What happens takes any field of the resource as Shopify writes it (`email`, `phone`, `customer`, `total_price`,
+    `line_items`, …); what is left out is made up, and `customer=None` is a guest. Three more concern the delivery: `topics`
+    (in order, instead of the natural ones), `webhook_id` (one that was sent before repeats it byte by byte) and
+    `signed=False` (sign with a wrong secret). Without an address every subscription of the topic is served. The hub's
+    status is returned: the first that was not 2xx, else the last; 0 when nobody answered or nobody subscribed.
+
+    `deliveries` doubles, drops and delays webhooks on request, also by `POST /shopify/_sandbox/deliveries`, where
+    `search_lag_s` lets searches find only what is older.
     """
 
     connector = "shopify"
@@ -55,63 +49,68 @@ class ShopifySandbox(Sandbox):
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.shops: dict[str, SandboxShop] = {}
-        self.sent: dict[str, Sent] = {}
-        self._issued: dict[str, tuple[str, int]] = {}
+        self.tokens = Tokens(clock)
+        self.deliveries = Deliveries(clock, self.post, self.tokens.signing_secret)
+        self.search_lag_ms = 0
+
+    @property
+    def sent(self) -> dict[str, Sent]:
+        """What was sent, by webhook id."""
+        return self.deliveries.sent
 
     def routes(self) -> Iterable[web.RouteDef]:
         return [
-            web.post("/admin/oauth/access_token", self._issue_token),
+            *self.tokens.routes(),
             web.post(r"/admin/api/{version:\d{4}-\d{2}}/graphql.json", self._graphql),
-            web.post("/_sandbox/checkout", self._by_hand(self._checkout)),
-            web.post("/_sandbox/order", self._by_hand(self._order)),
-            web.post("/_sandbox/customer", self._by_hand(self._customer)),
+            *(web.post(f"/_sandbox/{what}", self._by_hand(what)) for what in HAPPENINGS),
+            web.post("/_sandbox/deliveries", self._set_deliveries),
         ]
 
     def shop(self, domain: str) -> SandboxShop:
         """The shop of that domain, opened if need be."""
         return self.shops.setdefault(domain, SandboxShop(domain, self.clock.now_ms()))
 
+    async def only_reads(self, request: web.Request) -> bool:
+        """Everything is a POST here: queries change nothing, mutations and requests for tokens do."""
+        if request.content_type != "application/json":
+            return False
+        asked = await request.json()
+        return isinstance(asked, dict) and str(asked.get("query", "")).lstrip().startswith(("query", "{"))
+
     # -- what happens in a shop ----------------------------------------------------------------------------------------
 
     async def checkout(self, address: str | None, shop: str, **fields: Any) -> int:
         """A buyer begins a checkout, or changes the one of `token`."""
-        return (await self._checkout(address, shop, fields))[0]
+        return await self.happen("checkout", address, shop, **fields)
 
     async def order(self, address: str | None, shop: str, **fields: Any) -> int:
         """A buyer places an order and pays it; with `checkout_token` it comes out of that checkout."""
-        return (await self._order(address, shop, fields))[0]
+        return await self.happen("order", address, shop, **fields)
 
     async def customer(self, address: str | None, shop: str, **fields: Any) -> int:
         """A customer is created, or the one of `id` or `email` changed."""
-        return (await self._customer(address, shop, fields))[0]
+        return await self.happen("customer", address, shop, **fields)
+
+    async def happen(self, what: str, address: str | None, shop: str, **fields: Any) -> int:
+        """Any of `hub_shopify.sandbox.happenings`, by name."""
+        return (await self._happen(what, address, shop, fields))[0]
 
     async def redeliver(self, address: str, webhook_id: str) -> int:
         """Send an earlier delivery again, as Shopify does until it is answered 2xx."""
-        return await self._send(address, webhook_id, signed=True)
+        return await self.deliveries.send(address, webhook_id)
 
-    async def _checkout(self, address: str | None, domain: str, fields: Fields) -> tuple[int, Fields]:
-        shop = self.shop(domain)
-        topic = "checkouts/update" if fields.get("token") in shop.checkouts else "checkouts/create"
-        body = shop.checkout(_of_resource(fields), self._now())
-        return await self._deliver(address, domain, [topic], body, fields), body
+    async def _happen(self, what: str, address: str | None, domain: str, fields: Fields) -> tuple[int, Fields]:
+        of_resource = {name: value for name, value in fields.items() if name not in _OF_DELIVERY}
+        # What somebody else signs did not happen in the shop.
+        shop = self.shop(domain) if fields.get("signed", True) else copy.deepcopy(self.shop(domain))
+        topics, body = HAPPENINGS[what](shop, of_resource, rfc3339(self.clock.now_ms()))
+        status = await self._deliver(address, domain, fields.get("topics") or topics, body, fields)
+        if what == "uninstall":
+            self.tokens.forget(domain)
+            self.shop(domain).subscriptions.clear()
+        return status, body
 
-    async def _order(self, address: str | None, domain: str, fields: Fields) -> tuple[int, Fields]:
-        body = self.shop(domain).order(_of_resource(fields), self._now())
-        return await self._deliver(address, domain, ["orders/create", "orders/paid"], body, fields), body
-
-    async def _customer(self, address: str | None, domain: str, fields: Fields) -> tuple[int, Fields]:
-        shop = self.shop(domain)
-        known = len(shop.customers)
-        body = shop.customer(_of_resource(fields), self._now())
-        topic = "customers/create" if len(shop.customers) > known else "customers/update"
-        return await self._deliver(address, domain, [topic], body, fields), body
-
-    def _now(self) -> str:
-        return rfc3339(self.clock.now_ms())
-
-    def _by_hand(
-        self, happen: Callable[[str | None, str, Fields], Awaitable[tuple[int, Fields]]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _by_hand(self, what: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         """An endpoint for people: `{"shop": …, "address": …, any field}` -> `{"status": …, "sent": …}`."""
 
         async def handle(request: web.Request) -> web.Response:
@@ -120,108 +119,88 @@ class ShopifySandbox(Sandbox):
             if not shop:
                 error = 'say which shop: {"shop": "my-shop.myshopify.com"}'
                 return web.json_response({"error": error}, status=400)
-            status, body = await happen(address, shop, fields)
+            try:
+                status, body = await self._happen(what, address, shop, fields)
+            except KeyError as missing:
+                return web.json_response({"error": f"{missing.args[0]} is missing, or not there"}, status=400)
             return web.json_response({"status": status, "sent": body})
 
         return handle
 
-    # -- sending -------------------------------------------------------------------------------------------------------
-
     async def _deliver(
         self, address: str | None, domain: str, topics: list[str], body: Fields, fields: Mapping[str, Any]
     ) -> int:
-        event_id, status = str(uuid.uuid4()), 0
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        for topic in fields.get("topics") or topics:
+        event_id, status = new_id(), 0
+        for topic in topics:
             for target in [address] if address else self._subscribed(domain, topic):
-                webhook_id = fields.get("webhook_id") or str(uuid.uuid4())
-                self.sent.setdefault(webhook_id, Sent(topic, domain, content, event_id, self.clock.now_ms()))
-                status = await self._send(target, webhook_id, signed=fields.get("signed", True))
+                status = await self.deliveries.deliver(
+                    target,
+                    domain,
+                    topic,
+                    body,
+                    event_id=event_id,
+                    id=fields.get("webhook_id") or new_id(),
+                    signed=fields.get("signed", True),
+                )
                 if not 200 <= status < 300:
                     return status
         return status
 
-    async def _send(self, address: str, webhook_id: str, *, signed: bool) -> int:
-        sent = self.sent[webhook_id]
-        secret = self.secret(sent.shop, "client_secret" if signed else "somebody else's")
-        headers = {
-            "Content-Type": "application/json",
-            "X-Shopify-Topic": sent.topic,
-            "X-Shopify-Shop-Domain": sent.shop,
-            "X-Shopify-API-Version": _VERSION,
-            "X-Shopify-Webhook-Id": webhook_id,
-            "X-Shopify-Event-Id": sent.event_id,
-            "X-Shopify-Triggered-At": rfc3339(sent.triggered_at_ms),
-            "X-Shopify-Hmac-Sha256": ShopifyWebhook().sign(sent.body, secret),
-        }
-        return await self.post(address, sent.body, headers)
-
     def _subscribed(self, domain: str, topic: str) -> list[str]:
-        return [s["uri"] for s in self.shop(domain).subscriptions.values() if s["topic"] == topic_enum(topic)]
+        return [s["uri"] for s in self.shop(domain).subscriptions.values() if s["topic"] == enum_of(topic)]
+
+    async def _set_deliveries(self, request: web.Request) -> web.Response:
+        wanted = await request.json()
+        if unknown := set(wanted) - {*_FAULTS, "search_lag_s"}:
+            return web.json_response({"error": f"unknown: {sorted(unknown)}"}, status=400)
+        self.search_lag_ms = int(wanted.pop("search_lag_s", self.search_lag_ms / 1000) * 1000)
+        for name, value in wanted.items():
+            setattr(self.deliveries, name, value)
+        return web.json_response({})
 
     # -- the Admin API -------------------------------------------------------------------------------------------------
 
-    async def _issue_token(self, request: web.Request) -> web.Response:
-        as_json = request.content_type == "application/json"
-        asked: Mapping[str, Any] = await request.json() if as_json else await request.post()
-        domain = self._whose(request, str(asked.get("client_secret")), "client_secret")
-        if asked.get("grant_type") != "client_credentials" or not asked.get("client_id") or domain is None:
-            refusal = {"error": "invalid_client", "error_description": "unknown client, or another grant than ours"}
-            return web.json_response(refusal, status=400)
-        token = f"shpat_{uuid.uuid4().hex}"
-        self._issued[token] = (domain, self.clock.now_ms() + _TOKEN_S * 1000)
-        return web.json_response({"access_token": token, "scope": "write_customers", "expires_in": _TOKEN_S})
-
-    def _whose(self, request: web.Request, secret: str, field_name: str) -> str | None:
-        """The shop a generated secret belongs to: the one the hub names, else any that is known here."""
-        named = request.headers.get("X-Sandbox-Host")
-        shops = [named] if named else list(self.shops)
-        return next((domain for domain in shops if same(secret, self.secret(domain, field_name))), None)
-
-    def _authorised(self, request: web.Request) -> SandboxShop | None:
-        token = request.headers.get("X-Shopify-Access-Token", "")
-        issued_to, expires_at_ms = self._issued.get(token, (None, 0))
-        if issued_to is not None:
-            named = request.headers.get("X-Sandbox-Host", issued_to)
-            return self.shop(issued_to) if named == issued_to and self.clock.now_ms() < expires_at_ms else None
-        domain = self._whose(request, token, "access_token")
-        return self.shop(domain) if domain else None
-
     async def _graphql(self, request: web.Request) -> web.Response:
-        shop = self._authorised(request)
-        if shop is None:
+        domain = self.tokens.shop_of(request, list(self.shops))
+        if domain is None:
             return web.json_response({"errors": "[API] Invalid API key or access token"}, status=401)
-        asked = await request.json()
+        shop, asked, now_ms = self.shop(domain), await request.json(), self.clock.now_ms()
+        shop.search_lag_ms = self.search_lag_ms
         try:
             kind, selections = read(asked.get("query") or "", asked.get("variables") or {})
-            cost = (_MUTATION_COST if kind == "mutation" else _QUERY_COST) * len(selections)
-            if not shop.take(cost, self.clock.now_ms()):
+            points = cost(kind, selections)
+            if points > _MOST_POINTS:
+                return _error(f"Query cost is {points}, which exceeds the limit of {_MOST_POINTS}", "MAX_COST_EXCEEDED")
+            if not shop.take(points, now_ms):
                 self.refused += 1
-                return _throttled(cost, shop)
-            data = execute(kind, selections, shop, self.record)
+                return _throttled(points, shop)
+            data = execute(kind, selections, shop, self.record, now_ms)
         except ValueError as error:
-            return web.json_response({"errors": [{"message": str(error), "extensions": {"code": "undefinedField"}}]})
-        return _answer({"data": data}, cost, shop)
+            return _error(str(error), "undefinedField")
+        news, shop.news = shop.news, []
+        for topic, body in news:
+            self.send_soon(self._deliver(None, domain, [topic], body, {}))
+        return _answer({"data": data}, points, shop)
 
     def throttled(self) -> web.Response:
         return _throttled(1000, SandboxShop("", bucket=0))
 
 
-def _of_resource(fields: Fields) -> Fields:
-    return {name: value for name, value in fields.items() if name not in _OF_DELIVERY}
+def _error(message: str, code: str) -> web.Response:
+    return web.json_response({"errors": [{"message": message, "extensions": {"code": code}}]})
 
 
-def _throttled(cost: int, shop: SandboxShop) -> web.Response:
+def _throttled(points: int, shop: SandboxShop) -> web.Response:
     extensions = {"code": "THROTTLED", "documentation": "https://shopify.dev/api/usage/rate-limits"}
-    return _answer({"errors": [{"message": "Throttled", "extensions": extensions}]}, cost, shop)
+    return _answer({"errors": [{"message": "Throttled", "extensions": extensions}]}, points, shop)
 
 
-def _answer(body: Fields, cost: int, shop: SandboxShop) -> web.Response:
+def _answer(body: Fields, points: int, shop: SandboxShop) -> web.Response:
     bucket = {
         "maximumAvailable": shop.bucket_size,
         "currentlyAvailable": int(shop.bucket),
         "restoreRate": shop.restore_rate,
     }
-    actual = None if "errors" in body else cost
-    costs = {"requestedQueryCost": cost, "actualQueryCost": actual, "throttleStatus": bucket}
+    actual = None if "errors" in body else points
+    costs = {"requestedQueryCost": points, "actualQueryCost": actual, "throttleStatus": bucket}
     return web.json_response(body | {"extensions": {"cost": costs}}, headers={"X-Request-Id": str(uuid.uuid4())})

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hub.events import Json
 
-_TOKEN = re.compile(r'\s*(?:#[^\n]*|,)|\s*(\.\.\.|[A-Za-z_]\w*|\$\w+|"(?:\\.|[^"\\])*"|-?\d+(?:\.\d+)?|[{}()\[\]:!=])')
+_TOKEN = re.compile(
+    r'\s*(?:#[^\n]*|,)|\s*(\.\.\.|@?[A-Za-z_]\w*|\$\w+|"(?:\\.|[^"\\])*"|-?\d+(?:\.\d+)?|[{}()\[\]:!=])'
+)
 _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A selected field with its arguments, or an inline fragment (`on` is its type)."""
+    """A selected field with its arguments and directives, or an inline fragment (`on` is its type)."""
 
     name: str
     alias: str
     args: Mapping[str, Json]
     fields: tuple[Selection, ...]
     on: str | None = None
+    directives: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
 
 def read(document: str, variables: Mapping[str, Json]) -> tuple[str, list[Selection]]:
@@ -32,20 +35,41 @@ def read(document: str, variables: Mapping[str, Json]) -> tuple[str, list[Select
 
 
 def pick(fields: tuple[Selection, ...], value: Json) -> Json:
-    """What `fields` select of a value that holds everything. Raises ValueError for a field that is not there."""
+    """What `fields` select of a value that holds everything, or a function of the arguments in its place.
+
+    Raises ValueError for a field that is not there.
+    """
     if value is None or not fields:
         return value
     if isinstance(value, list):
         return [pick(fields, item) for item in value]
     picked: dict[str, Json] = {}
-    for field in fields:
-        if field.on is not None:
-            picked |= pick(field.fields, value) if value.get("__typename") == field.on else {}
-        elif field.name in value:
-            picked[field.alias] = pick(field.fields, value[field.name])
+    for selected in fields:
+        if selected.on is not None:
+            picked |= pick(selected.fields, value) if value.get("__typename") == selected.on else {}
+        elif selected.name in value:
+            inner = value[selected.name]
+            picked[selected.alias] = pick(selected.fields, inner(selected.args) if callable(inner) else inner)
         else:
-            raise ValueError(f"Field '{field.name}' doesn't exist here, or the sandbox does not keep it")
+            raise ValueError(f"Field '{selected.name}' doesn't exist here, or the sandbox does not keep it")
     return picked
+
+
+def cost(kind: str, selections: list[Selection]) -> int:
+    """What an operation asks for, in points: a mutation 10, an object 1, a list as many as it may hold.
+
+    (shopify.dev "API rate limits", 2026)
+    """
+    return 10 * len(selections) if kind == "mutation" else sum(map(_points, selections))
+
+
+def _points(selected: Selection) -> int:
+    inner = sum(map(_points, selected.fields))
+    if selected.on is not None:
+        return inner
+    if many := selected.args.get("first") or len(selected.args.get("ids") or ()):
+        return 1 + many * max(inner, 1)
+    return 1 + inner if selected.fields else 0
 
 
 class _Reader:
@@ -119,8 +143,12 @@ class _Reader:
             if self._skip(":"):
                 name = self._next()
             args = self._pairs(")") if self._skip("(") else {}
+            directives = {}
+            while self._peek().startswith("@"):
+                directive = self._next()[1:]
+                directives[directive] = self._pairs(")") if self._skip("(") else {}
             fields = self._selections() if self._peek() == "{" else ()
-            found.append(Selection(name, alias, args, fields))
+            found.append(Selection(name, alias, args, fields, directives=directives))
         return tuple(found)
 
     def _pairs(self, end: str) -> dict[str, Json]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 Fields = dict[str, Any]  # a resource as Shopify writes it
+
+PAID = ("paid", "partially_refunded", "refunded")
+"""The financial states of an order that was paid in full, whatever went back since."""
 
 
 @dataclass
@@ -19,6 +23,8 @@ class SandboxShop:
     zone: str = "Europe/Istanbul"
     customers: dict[str, Fields] = field(default_factory=dict)
     """By id."""
+    signed_up: set[str] = field(default_factory=set)
+    """Who became a customer, and did not just come to be known by a checkout or an order: whom the list of them shows."""
     checkouts: dict[str, Fields] = field(default_factory=dict)
     """By token."""
     orders: dict[str, Fields] = field(default_factory=dict)
@@ -27,6 +33,31 @@ class SandboxShop:
     """By lower-case code: the discount node as the API shows it."""
     subscriptions: dict[str, Fields] = field(default_factory=dict)
     """By id."""
+    carts: dict[str, Fields] = field(default_factory=dict)
+    """By token."""
+    refunds: dict[str, Fields] = field(default_factory=dict)
+    """By id."""
+    refund_keys: dict[str, str] = field(default_factory=dict)
+    """The refund that was made for each key."""
+    drafts: dict[str, Fields] = field(default_factory=dict)
+    """By id."""
+    credit: dict[str, float] = field(default_factory=dict)
+    """By customer."""
+    segments: dict[str, str] = field(default_factory=lambda: {"301": "Win back", "302": "Champions"})
+    """Names by id."""
+    locations: dict[str, str] = field(default_factory=lambda: {"201": "Warehouse", "202": "Shop in the old town"})
+    """Names by id."""
+    variants: dict[str, Fields] = field(
+        default_factory=lambda: {
+            "41327142600817": {"id": "41327142600817", "name": "Wool scarf", "sku": "SC-1", "price": "60.00"},
+            "41327142600818": {"id": "41327142600818", "name": "Wool hat", "sku": "HA-1", "price": "25.00"},
+        }
+    )
+    """By id."""
+    news: list[tuple[str, Fields]] = field(default_factory=list)
+    """What happened through the API and was not yet told to subscribers: topics and bodies."""
+    search_lag_ms: int = 0
+    """How long it takes until a search finds what was written."""
     bucket: float = 1000.0
     bucket_size: float = 1000.0
     restore_rate: float = 100.0
@@ -45,6 +76,19 @@ class SandboxShop:
             return False
         self.bucket -= cost
         return True
+
+    def tell(self, topic: str, body: Fields) -> None:
+        """Have subscribers told of what happened."""
+        self.news.append((topic, copy.deepcopy(body)))
+
+    def known(self, *, id: str | None = None, email: str | None = None, phone: str | None = None) -> Fields | None:
+        """The customer of an id, else of an e-mail address, else of a phone number."""
+        if id:
+            return self.customers.get(id)
+        for name, value in (("email", email), ("phone", phone)):
+            if value:
+                return next((c for c in self.customers.values() if (c.get(name) or "").lower() == value.lower()), None)
+        return None
 
     def checkout(self, fields: Fields, now: str) -> Fields:
         """Begin a checkout, or change the one of `token`."""
@@ -71,6 +115,7 @@ class SandboxShop:
         before = self.orders.get(str(fields.get("id"))) or {
             "id": self.next_id(),
             "name": f"#{1001 + len(self.orders)}",
+            "checkout_id": checkout.get("id"),
             "checkout_token": None,
             "cart_token": None,
             "tags": "",
@@ -107,6 +152,49 @@ class SandboxShop:
         self.customers[str(body["id"])] = body
         return body
 
+    def cart(self, fields: Fields, now: str) -> Fields:
+        """Begin a cart, or change the one of `token`."""
+        token = fields.get("token") or uuid.uuid4().hex
+        lines = fields.get("line_items") or self._cart()["line_items"]
+        before = self.carts.get(token) or {"id": token, "token": token, "note": None, "created_at": now}
+        body = before | {"updated_at": now} | fields | {"line_items": [self._cart_line(line) for line in lines]}
+        self.carts[token] = body
+        return body
+
+    def _cart_line(self, line: Fields) -> Fields:
+        """A line as carts have it: amounts in bags, with their currency."""
+        total = f"{float(line['price']) * line['quantity']:.2f}"
+        amounts = {"price": line["price"], "original_price": line["price"], "line_price": total}
+        bags = {f"{n}_set": {"shop_money": {"amount": a, "currency_code": self.currency}} for n, a in amounts.items()}
+        return line | amounts | bags | {"key": f"{line.get('variant_id')}:0"}
+
+    def refund(self, order: Fields, amounts: list[str], note: str | None, now: str) -> Fields:
+        """Pay amounts of an order back."""
+        new = self.next_id()
+        self.refunds[str(new)] = refund = {
+            "id": new,
+            "admin_graphql_api_id": f"gid://shopify/Refund/{new}",
+            "order_id": order["id"],
+            "note": note,
+            "created_at": now,
+            "processed_at": now,
+            "refund_line_items": [],
+            "transactions": [
+                {"kind": "refund", "status": "success", "amount": amount, "currency": self.currency}
+                for amount in amounts
+            ],
+        }
+        order["updated_at"] = now
+        order["financial_status"] = "partially_refunded" if self.refundable(order) else "refunded"
+        return refund
+
+    def refundable(self, order: Fields) -> float:
+        """What of an order was paid and not yet paid back."""
+        of_it = [refund for refund in self.refunds.values() if refund["order_id"] == order["id"]]
+        back = sum(float(t["amount"]) for refund in of_it for t in refund["transactions"])
+        paid = float(order["total_price"]) if order.get("financial_status") in PAID else 0.0
+        return round(paid - back, 2)
+
     def _cart(self) -> Fields:
         return {
             "phone": None,
@@ -135,5 +223,7 @@ class SandboxShop:
             return {"customer": None, "email": fields.get("email", before.get("email"))}
         if was and not given:
             given = {"id": was["id"]}
-        customer = self.customer(given, now)
+        known = self.known(id=str(given["id"]) if given.get("id") else None, email=given.get("email"))
+        is_news = known is None or any(known.get(name) != value for name, value in given.items())
+        customer = self.customer(given, now) if known is None or is_news else known
         return {"customer": customer, "email": fields.get("email", customer["email"])}

@@ -1,4 +1,4 @@
-"""What can be done in a shop: give somebody a discount code of their own, and tag a customer."""
+"""A discount code of one's own."""
 
 from __future__ import annotations
 
@@ -7,58 +7,21 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
-from hub import ActionContext, Effect, Money, NotFound, Rejected, parse_duration_ms
-from hub_shopify.client import DISCOUNT_BY_CODE, DISCOUNT_CREATE, SHOP, TAGS_ADD, DiscountNode, call, gid, rfc3339
+from hub import ActionContext, Chosen, Effect, Money, Rejected, parse_duration_ms
+from hub_shopify.actions.inputs import CustomerId, Duration, Input, MoneyText, begun_at, digits, rejected
+from hub_shopify.api.discounts import DISCOUNT_BY_CODE, DISCOUNT_CREATE, DiscountNode
+from hub_shopify.api.shop import SHOP
+from hub_shopify.client import MUTATION, OBJECT, call, gid, rfc3339
 from hub_shopify.connector import shopify
 
 # No letters that are mistaken for digits (I, L, O, U), for codes are read aloud and typed.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_LENGTH = 10
-# What an operation costs of the budget, in points: a mutation 10, a plain object 1.
-# (shopify.dev "API rate limits", 2026)
-_MUTATION, _OBJECT = 10, 1
 
 
-class _Input(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
-
-
-def _money_text(value: Any) -> Any:  # the input of a validator may be anything
-    """`50.00 EUR` as it is; the amount of an event (`{"amount_minor": 5000, "currency": "EUR"}`) written like that."""
-    return str(Money.model_validate(value)) if isinstance(value, dict | Money) else value
-
-
-def _above_nothing(text: str) -> str:
-    if Money.parse(text).amount_minor <= 0:
-        raise ValueError(f"{text} is no amount to give or ask for; write one above zero")
-    return text
-
-
-def _some_time(text: str) -> str:
-    if parse_duration_ms(text) < 1000:
-        raise ValueError(f"{text!r} is over at once; write a time such as 24h or 7d")
-    return text
-
-
-def _plain_tag(text: str) -> str:
-    tag = text.strip()
-    if not tag or "," in tag:
-        raise ValueError(f"{text!r} is no tag: it may not be empty or hold a comma; list several tags one by one")
-    return tag
-
-
-MoneyText = Annotated[str, BeforeValidator(_money_text), AfterValidator(_above_nothing)]
-Duration = Annotated[str, AfterValidator(_some_time)]
-Tag = Annotated[str, AfterValidator(_plain_tag)]
-CustomerId = Annotated[str, Field(pattern=r"^(gid://shopify/Customer/)?[0-9]+$")]
-
-
-# -- a discount code ---------------------------------------------------------------------------------------------------
-
-
-class DiscountInput(_Input):
+class DiscountInput(Input):
     """What the code gives: either `percentage` or `amount`."""
 
     percentage: Decimal | None = Field(None, gt=0, le=100, description="Percent off the order: 15")
@@ -67,6 +30,9 @@ class DiscountInput(_Input):
     title: str = Field("Tetik Hub", min_length=1, max_length=120, description="Its name in the shop's admin")
     expires_after: Duration | None = Field(None, description="How long it can be used: 7d. Without it: for ever")
     customer_id: CustomerId | None = Field(None, description="The only customer who may use it. Without it: anyone")
+    segment_id: Annotated[str, Chosen("segments")] | None = Field(
+        None, description="The segment whose members may use it, instead of a customer"
+    )
     minimum_subtotal: MoneyText | None = Field(None, description="Only for orders of at least: 50.00 EUR")
     once_per_customer: bool = True
     usage_limit: int | None = Field(1, gt=0, description="How often it can be used by all together; null: no limit")
@@ -75,6 +41,8 @@ class DiscountInput(_Input):
     def _one_value(self) -> Self:
         if (self.percentage is None) == (self.amount is None):
             raise ValueError("give either percentage or amount")
+        if self.customer_id and self.segment_id:
+            raise ValueError("give either customer_id or segment_id")
         return self
 
 
@@ -92,7 +60,8 @@ class DiscountOutput(BaseModel):
     input=DiscountInput,
     output=DiscountOutput,
     effect=Effect.RECONCILABLE,
-    cost=_MUTATION + 2 * _OBJECT,
+    scopes=["write_discounts"],
+    cost=MUTATION + 2 * OBJECT,
 )
 async def create_discount(ctx: ActionContext, input: DiscountInput) -> DiscountOutput:
     """Create a discount code that belongs to this effect alone. Raises Rejected when the shop refuses it."""
@@ -128,20 +97,22 @@ def _pretend_discount(input: DiscountInput, now_ms: int) -> DiscountOutput:
 @create_discount.describe
 def _describe_discount(input: DiscountInput) -> str:
     value = f"{input.percentage} %" if input.percentage is not None else input.amount
-    whom = f"customer {input.customer_id}" if input.customer_id else "anyone"
+    whom = "anyone"
+    if input.customer_id or input.segment_id:
+        whom = f"customer {input.customer_id}" if input.customer_id else f"segment {input.segment_id}"
     until = f"for {input.expires_after}" if input.expires_after else "without expiry"
     floor = f", from {input.minimum_subtotal}" if input.minimum_subtotal else ""
     return f"create a discount code {input.prefix}… of {value} for {whom}, {until}{floor}"
 
 
 def discount_code(prefix: str, reference: str) -> str:
-    """The code of an effect: the same over all its attempts, another one for every other effect."""
+    """The code of an effect, in capitals: the same over all its attempts, another one for every other effect."""
     number = int.from_bytes(hashlib.sha256(reference.encode()).digest())
     letters = []
     for _ in range(_CODE_LENGTH):
         number, letter = divmod(number, len(_ALPHABET))
         letters.append(_ALPHABET[letter])
-    return prefix + "".join(letters)
+    return prefix.upper() + "".join(letters)
 
 
 def _mark(ctx: ActionContext) -> str:
@@ -150,29 +121,35 @@ def _mark(ctx: ActionContext) -> str:
 
 
 def _discount(ctx: ActionContext, input: DiscountInput) -> dict[str, Any]:  # the mutation's input, as JSON
-    starts_at = _starts_at(ctx)
+    starts_at = begun_at(ctx)
     if input.percentage is not None:
         value: dict[str, Any] = {"percentage": float(input.percentage / 100)}
     else:
-        value = {"discountAmount": {"amount": _digits(input.amount), "appliesOnEachItem": False}}
+        value = {"discountAmount": {"amount": digits(input.amount), "appliesOnEachItem": False}}
     wanted: dict[str, Any] = {
         "title": f"{input.title} {_mark(ctx)}",
         "code": discount_code(input.prefix, ctx.reference),
         "startsAt": rfc3339(starts_at),
         "usageLimit": input.usage_limit,
         "appliesOncePerCustomer": input.once_per_customer,
-        "context": {"customers": {"add": [gid("Customer", input.customer_id)]}}
-        if input.customer_id
-        else {"all": "ALL"},
+        "context": _context(input),
         "customerGets": {"value": value, "items": {"all": True}},
     }
     if input.expires_after:
         wanted["endsAt"] = rfc3339(starts_at + timedelta(milliseconds=parse_duration_ms(input.expires_after)))
     if input.minimum_subtotal:
         wanted["minimumRequirement"] = {
-            "subtotal": {"greaterThanOrEqualToSubtotal": _digits(input.minimum_subtotal)},
+            "subtotal": {"greaterThanOrEqualToSubtotal": digits(input.minimum_subtotal)},
         }
     return wanted
+
+
+def _context(input: DiscountInput) -> dict[str, Any]:  # who may use it, as JSON
+    if input.customer_id:
+        return {"customers": {"add": [gid("Customer", input.customer_id)]}}
+    if input.segment_id:
+        return {"customerSegments": {"add": [gid("Segment", input.segment_id)]}}
+    return {"all": "ALL"}
 
 
 async def _check_currency(ctx: ActionContext, input: DiscountInput) -> None:
@@ -182,11 +159,10 @@ async def _check_currency(ctx: ActionContext, input: DiscountInput) -> None:
         return
     currency = (await call(ctx, SHOP, {})).shop.currency_code
     if given != {currency}:
-        raise Rejected(
+        raise rejected(
+            ctx,
             f"the shop sells in {currency}, the discount is given in {', '.join(sorted(given))}: "
             f"write the amounts in {currency}",
-            connector="shopify",
-            connection_id=ctx.connection_id,
         )
 
 
@@ -197,53 +173,3 @@ def _made(ctx: ActionContext, input: DiscountInput, node: DiscountNode) -> Disco
         discount_id=node.id,
         ends_at=datetime.fromisoformat(ends_at).astimezone(UTC) if ends_at else None,
     )
-
-
-def _starts_at(ctx: ActionContext) -> datetime:
-    """When the first attempt was made, to the second: a repeat asks for the very same discount."""
-    return datetime.fromtimestamp((ctx.intended_at_ms or ctx.now_ms) // 1000, UTC)
-
-
-def _digits(money: str | None) -> str:
-    return str(Money.parse(money or "")).split()[0]
-
-
-# -- tags --------------------------------------------------------------------------------------------------------------
-
-
-class TagInput(_Input):
-    customer_id: CustomerId = Field(description="The customer's id: {{ trigger.customer_id }}")
-    tags: list[Tag] = Field(min_length=1, max_length=250)
-
-
-class TagOutput(BaseModel):
-    customer_id: str
-    tags: list[str]
-
-
-@shopify.action(
-    "tag_customer",
-    title="Tag a customer",
-    input=TagInput,
-    output=TagOutput,
-    effect=Effect.IDEMPOTENT,
-    cost=_MUTATION,
-)
-async def tag_customer(ctx: ActionContext, input: TagInput) -> TagOutput:
-    """Add tags to those the customer has. Raises NotFound or Rejected when there is no such customer."""
-    answer = await call(ctx, TAGS_ADD, {"id": gid("Customer", input.customer_id), "tags": input.tags})
-    if answer.tags_add.node is None:
-        raise NotFound(
-            f"the shop has no customer {input.customer_id}", connector="shopify", connection_id=ctx.connection_id
-        )
-    return TagOutput(customer_id=input.customer_id, tags=input.tags)
-
-
-@tag_customer.simulate
-def _pretend_tags(input: TagInput, now_ms: int) -> TagOutput:
-    return TagOutput(customer_id=input.customer_id, tags=input.tags)
-
-
-@tag_customer.describe
-def _describe_tags(input: TagInput) -> str:
-    return f"tag customer {input.customer_id} with {', '.join(input.tags)}"

@@ -1,0 +1,16 @@
+"""What is asked of the Admin GraphQL API, by subject: documents, and the models of their answers.
+
+`OPERATIONS` holds all of them; tests and `tools/shopify_facts.py` check each against Shopify's schema.
+"""
+
+from __future__ import annotations
+
+from hub_shopify.api import catalogue, checkouts, customers, discounts, drafts, money, orders, shop
+from hub_shopify.client import Answer, Operation
+
+OPERATIONS: tuple[Operation[Answer], ...] = tuple(
+    value
+    for module in (shop, orders, customers, checkouts, discounts, drafts, money, catalogue)
+    for value in vars(module).values()
+    if isinstance(value, Operation)
+)

@@ -1,0 +1,62 @@
+"""The shop itself, and what a recipe's author may choose from: segments, locations, variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hub.events import Json
+from hub_shopify.sandbox.ids import gid
+from hub_shopify.sandbox.resolvers.parts import Asked, Resolver, Term, found, page, unknown
+from hub_shopify.sandbox.shop import Fields
+
+
+def _shop(asked: Asked) -> Json:
+    shop = asked.shop
+    return {
+        "id": gid("Shop", "1"),
+        "name": shop.domain.partition(".")[0].replace("-", " ").title(),
+        "myshopifyDomain": shop.domain,
+        "currencyCode": shop.currency,
+        "ianaTimezone": shop.zone,
+    }
+
+
+def _segments(asked: Asked) -> Json:
+    return page(
+        [{"id": gid("Segment", one["id"]), "name": one["name"]} for one in _named(asked, asked.shop.segments)],
+        asked.args,
+    )
+
+
+def _locations(asked: Asked) -> Json:
+    return page(
+        [{"id": gid("Location", one["id"]), "name": one["name"]} for one in _named(asked, asked.shop.locations)],
+        asked.args,
+    )
+
+
+def _variants(asked: Asked) -> Json:
+    every = [one | {"updated_at": asked.now} for one in asked.shop.variants.values()]
+    hits = found(asked, every, lambda one, term: any(term.holds(w) for w in [*one["name"].split(), one["sku"]]))
+    nodes = [{"id": gid("ProductVariant", one["id"]), "displayName": one["name"], "sku": one["sku"]} for one in hits]
+    return page(nodes, asked.args)
+
+
+def _named(asked: Asked, kept: Mapping[str, str]) -> list[Fields]:
+    every = [{"id": one, "name": name, "updated_at": asked.now} for one, name in kept.items()]
+    return found(asked, every, _is_named)
+
+
+def _is_named(one: Fields, term: Term) -> bool:
+    if term.field != "name":
+        raise unknown("these", term)
+    return any(term.holds(word) for word in one["name"].split())
+
+
+QUERIES: dict[str, Resolver] = {
+    "shop": _shop,
+    "segments": _segments,
+    "locations": _locations,
+    "productVariants": _variants,
+}
+MUTATIONS: dict[str, Resolver] = {}

@@ -1,0 +1,193 @@
+"""Polls and histories: the same facts as webhooks', page by page, and on after a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hub import ActionContext, Event
+from hub.clock import FrozenClock, parse_time_ms
+from hub.testing.sandbox import SandboxServer
+from hub_shopify import shopify
+from hub_shopify.api.customers import CUSTOMERS_A_PAGE
+from hub_shopify.api.orders import ORDERS_A_PAGE
+from hub_shopify.sandbox import ShopifySandbox
+
+DAY_MS = 86_400_000
+
+
+async def found_by(fetch: Any, trigger: str, ctx: ActionContext, cursor: str | None, since_ms: int) -> list[Event]:
+    """What a poll or a history finds, as events."""
+    made = shopify.triggers[trigger]
+    return [made.event(item, 0) async for page in fetch(ctx, cursor, since_ms) for item in page.items]
+
+
+async def live(sandbox: ShopifySandbox, clock: FrozenClock, address: str | None, shop: str) -> None:
+    """A little life of a shop, told by webhooks where there is an address."""
+    buyer = {"email": "jane@example.com", "phone": "+14155550100", "first_name": "Jane", "last_name": "Doe"}
+    await sandbox.customer(address, shop, id=7, **buyer, tags="vip")
+    for n in range(20):
+        clock.offset_ms += 60_000
+        codes = [{"code": f"back-{n}", "amount": "1.00"}] if n % 7 == 0 else []
+        await sandbox.order(address, shop, id=100 + n, customer={"id": 7}, discount_codes=codes)
+    clock.offset_ms += 60_000
+    await sandbox.order(address, shop, id=101, cancelled_at="2026-11-22T10:20:00Z")
+    await sandbox.order(address, shop, id=102, fulfillment_status="fulfilled")
+    await sandbox.happen("refund", address, shop, order_id=103, amount="12.50", note="torn")
+    await sandbox.checkout(address, shop, token="t-1", customer={"id": 7})
+    clock.offset_ms += 60_000
+    await sandbox.customer(address, shop, id=7, email_marketing_consent={"state": "subscribed"})
+
+
+@pytest.mark.parametrize("trigger", sorted(shopify.polls))
+async def test_a_webhook_and_a_poll_make_one_fact(
+    trigger: str, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock, inbox: Any
+) -> None:
+    # given
+    since_ms = clock.now_ms()
+    await live(sandbox, clock, inbox.url, ctx.account)
+    sandbox.shop(ctx.account).bucket_size = sandbox.shop(ctx.account).bucket = 100_000
+    told = {e.fact_id: e for e in inbox.events if e.type == f"shopify.{trigger}"}
+
+    # when
+    asked = {e.fact_id: e for e in await found_by(shopify.polls[trigger].fetch, trigger, ctx, None, since_ms)}
+
+    # then
+    if trigger == "customer_updated":
+        # A webhook tells of each change, a poll of the last.
+        assert asked.keys() <= told.keys()
+    else:
+        assert asked.keys() == told.keys()
+    assert asked
+    for fact, event in asked.items():
+        # Of what has no time of its own in the API it is that of the last change.
+        assert event.occurred_at_ms == told[fact].occurred_at_ms or trigger in {"order_paid", "order_fulfilled"}
+        whose = (event.subject, told[fact].subject)
+        assert trigger == "order_refunded" or len({w.vendor for w in whose if w}) == 1
+
+
+@pytest.mark.parametrize("trigger", ["order_created", "order_paid", "customer_created", "checkout_updated"])
+async def test_what_a_poll_finds_is_what_the_webhook_told(
+    trigger: str, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock, inbox: Any
+) -> None:
+    # given
+    since_ms = clock.now_ms()
+    await sandbox.checkout(inbox.url, ctx.account, token="t-1", email="jane@example.com")
+    await sandbox.customer(inbox.url, ctx.account, email="jim@example.com", tags="a, b")
+    await sandbox.order(inbox.url, ctx.account, email="jo@example.com", tags="x, y", discount_codes=[{"code": "ab"}])
+    [told] = [event for event in inbox.events if event.type == f"shopify.{trigger}"]
+
+    # when
+    found = await found_by(shopify.polls[trigger].fetch, trigger, ctx, None, since_ms)
+
+    # then all that both can know is the same
+    [asked] = [event for event in found if event.fact_id == told.fact_id]
+    unknown = {"checkout_token", "cart_token", "checkout_id", "language", "customer_locale"}
+    differing = {name for name, value in told.data.items() if asked.data[name] != value} - unknown
+    assert differing <= {"email_consent", "sms_consent"}
+
+
+@pytest.mark.parametrize("trigger", ["order_paid", "order_cancelled", "order_fulfilled", "order_refunded"])
+async def test_an_old_order_that_somebody_touches_has_not_happened_anew(
+    trigger: str, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given an order of long ago that was paid, cancelled, sent out and refunded then
+    shop, then = sandbox.shop(ctx.account), "2024-01-01T10:00:00Z"
+    done = {"cancelled_at": then, "fulfillment_status": "fulfilled", "fulfilled_at": then, "created_at": then}
+    shop.refund(shop.order({"id": 1, **done}, then), ["1.00"], None, then)
+
+    # when somebody changes its note
+    shop.orders["1"]["updated_at"] = "2026-11-22T10:00:00Z"
+
+    # then
+    assert await found_by(shopify.polls[trigger].fetch, trigger, ctx, None, clock.now_ms() - DAY_MS) == []
+
+
+async def test_a_poll_that_broke_off_goes_on_after_its_last_page(
+    ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given
+    since_ms = clock.now_ms()
+    await live(sandbox, clock, None, ctx.account)
+    fetch = shopify.polls["order_created"].fetch
+    pages = []
+    async for page in fetch(ctx, None, since_ms):
+        pages.append(page)
+        break
+    clock.offset_ms += 60_000
+
+    # when
+    rest = [page async for page in fetch(ctx, pages[0].cursor, since_ms)]
+
+    # then
+    ids = [item.order_id for page in (*pages, *rest) for item in page.items]
+    assert len(pages[0].items) == ORDERS_A_PAGE
+    assert ids == [str(100 + n) for n in range(20)]
+
+
+async def test_the_next_poll_begins_anew(ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock) -> None:
+    since_ms = clock.now_ms()
+    await sandbox.order(None, ctx.account, id=1)
+    fetch = shopify.polls["order_created"].fetch
+    [page] = [page async for page in fetch(ctx, None, since_ms)]
+    later = [item.order_id async for p in fetch(ctx, page.cursor, since_ms - 1000) for item in p.items]
+    assert later == ["1"]
+
+
+async def test_what_the_search_does_not_show_yet_is_found_by_the_overlap(
+    ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given an order that the search has not indexed when the poll comes
+    sandbox.search_lag_ms = 300_000
+    began_ms = clock.now_ms()
+    await sandbox.order(None, ctx.account, id=1)
+    poll = shopify.polls["order_created"]
+    assert await found_by(poll.fetch, "order_created", ctx, None, began_ms - poll.overlap_s * 1000) == []
+
+    # when the next one comes, which begins before the last one did
+    clock.offset_ms += poll.every_s * 1000
+    found = await found_by(poll.fetch, "order_created", ctx, None, began_ms - poll.overlap_s * 1000)
+
+    # then
+    assert [event.fact_id for event in found] == ["order_created:1"]
+
+
+# -- histories ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trigger", sorted(shopify.histories))
+async def test_two_years_are_read_in_pages_and_on_from_where_it_stopped(
+    trigger: str, server: SandboxServer, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given a past of 24 months, and something older
+    shop, begin_ms = sandbox.shop(ctx.account), parse_time_ms("2024-11-22T10:00:00Z")
+    times = [
+        f"{year}-{month:02}-{day:02}T10:00:00Z"
+        for year in (2025, 2026)
+        for month in range(1, 11)
+        for day in (1, 2, 3, 4, 5, 6)
+    ]
+    for n, at in enumerate(["2023-01-01T10:00:00Z", *times]):
+        shop.customer({"id": n, "email": f"p{n}@example.com", "created_at": at}, at)
+        shop.signed_up.add(str(n))
+        shop.order({"id": n, "customer": None, "created_at": at}, at)
+    shop.bucket_size = shop.bucket = 1_000_000
+    fetch = shopify.histories[trigger].fetch
+
+    # when it breaks off after two pages, and goes on, a day later, from the cursor of the second
+    pages = []
+    async for page in fetch(ctx, None, begin_ms):
+        pages.append(page)
+        if len(pages) == 2:
+            break
+    rest = [page async for page in fetch(ctx, pages[1].cursor, begin_ms + DAY_MS)]
+
+    # then nothing is missing; what comes twice is the same fact
+    made = shopify.triggers[trigger]
+    facts = [made.event(item, 0).fact_id for page in (*pages, *rest) for item in page.items]
+    assert set(facts) == {f"{trigger}:{n}" for n in range(1, 121)}
+    assert len(facts) <= len(set(facts)) + 1
+    assert len(pages[0].items) == (CUSTOMERS_A_PAGE if trigger == "customer_created" else ORDERS_A_PAGE)
+    # and it has the vendor's own time
+    assert made.event(pages[0].items[0], 0).occurred_at_ms == parse_time_ms("2025-01-01T10:00:00Z")
