@@ -34,11 +34,15 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Errand:
-    """What is to be done for whom. `failed` gives what the work remembers when it is to be tried again; None: as before."""
+    """What is to be done for whom. `failed` gives what the work remembers when it is to be tried again; None: as before.
+
+    `cost` is what it takes from the connection's budgets before it is begun.
+    """
 
     connection: Connection
     act: Callable[[], Awaitable[None]]
     failed: Callable[[HubError], str] | None = None
+    cost: int = 1
 
 
 class Errands:
@@ -104,7 +108,7 @@ class Errands:
         """Do it with a slot and a token of its connection, or later."""
         name, connector = errand.connection.name, self._connections.connector(errand.connection.connector)
         rank = Lane.of(claim.queue).rank
-        refused = None if self._rehearsal else await self._limits.take(name, connector, 1, rank, waited=True)
+        refused = None if self._rehearsal else await self._limits.take(name, connector, errand.cost, rank, waited=True)
         if refused is not None:
             self._metrics.limited(name)
             async with self._store.write() as c:

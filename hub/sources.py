@@ -81,7 +81,8 @@ class Sources:
 
     async def _begin(self, claim: Claim) -> Errand:
         about = await self._about(claim)
-        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about))
+        cost = self._poll_of(about).cost if claim.kind == "poll" else 1
+        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about), cost=cost)
 
     async def _about(self, claim: Claim) -> _About:
         name, type_, *_ = claim.ref.split("|", 2)

@@ -216,12 +216,12 @@ class Connector:
         return trigger
 
     def poll(
-        self, trigger: str, *, every_s: int, overlap_s: int
+        self, trigger: str, *, every_s: int, overlap_s: int, cost: int = 1
     ) -> Callable[[Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]], Poll[P]]:
         """Decorator: declare the poll of a trigger; the async generator yields pages, oldest first."""
 
         def declare(fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]) -> Poll[P]:
-            poll = Poll(trigger=trigger, every_s=every_s, overlap_s=overlap_s, fetch=fetch)
+            poll = Poll(trigger=trigger, every_s=every_s, overlap_s=overlap_s, cost=cost, fetch=fetch)
             self.polls[trigger] = poll
             return poll
 

@@ -137,6 +137,8 @@ class Poll(Generic[P]):
     trigger: str
     every_s: int
     overlap_s: int
+    cost: int = 1
+    """What one page takes from the connector's budgets, in their unit."""
     fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]
 
 

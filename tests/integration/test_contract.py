@@ -53,6 +53,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "add_keyed": NOTE,
     "charge": NOTE,
     "add_members": {"audience": "vip", "email": "jane@example.com"},
+    "remove_members": {"audience": "vip", "email": "jane@example.com"},
 }
 
 

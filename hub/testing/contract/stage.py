@@ -80,10 +80,16 @@ def _filled(settings: Mapping[str, str], auth: Auth | None) -> dict[str, str]:
     return {**{field.name: "contract" for field in open_}, **settings}
 
 
+def _known(connector: Connector, auth: Auth, settings: Mapping[str, str]) -> dict[str, str]:
+    """Those of some settings that a kind of auth has: another kind's may name what this one learns by itself."""
+    names = {field.name for field in (*connector.fields, *auth.fields)}
+    return {name: value for name, value in settings.items() if name in names}
+
+
 async def authorise(hub: Hub, connector: Connector, auth: OAuth2, settings: Mapping[str, str]) -> None:
     """Connect the suite's account as a person does in the browser. Raises AssertionError where the sandbox has no such page."""
     await hub.connections.add_app(connector.name, "contract", {"client_id": "contract", "client_secret": "s3cret"})
-    given, session = _filled(settings, auth), "the browser of the contract"
+    given, session = _filled(_known(connector, auth, settings), auth), "the browser of the contract"
     begun = await hub.authorising.begin(
         connector.name, connector.name, given, app="contract", auth=auth.name, sandbox=True
     )

@@ -30,6 +30,8 @@ from hub_shopify.payloads import Checkout, Customer, Order, Payload, Redemption,
 from hub_shopify.triggers.orders import redemptions
 
 EVERY_S, OVERLAP_S = 900, 1800
+# What a page asks for, in points.
+ORDERS_COST, CUSTOMERS_COST, REFUNDS_COST = 490, 260, 210
 
 P = TypeVar("P", bound=Payload)
 Pages = AsyncIterator[Page[P]]
@@ -93,7 +95,7 @@ async def _changed_orders(
 # -- polls -------------------------------------------------------------------------------------------------------------
 
 
-@shopify.poll("order_created", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("order_created", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def created_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that were placed."""
     query, after = _since("created_at", since_ms), _resumed(cursor, since_ms)
@@ -101,7 +103,7 @@ async def created_orders(ctx: ActionContext, cursor: str | None, since_ms: int) 
         yield Page([nodes.order(node) for node in found], cursor=f"{since_ms}|{end}")
 
 
-@shopify.poll("discount_redeemed", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("discount_redeemed", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def redeemed_codes(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Redemption]:
     """The codes of orders that were placed."""
     query, after = _since("created_at", since_ms), _resumed(cursor, since_ms)
@@ -109,28 +111,28 @@ async def redeemed_codes(ctx: ActionContext, cursor: str | None, since_ms: int) 
         yield Page([one for node in found for one in redemptions(nodes.order(node))], cursor=f"{since_ms}|{end}")
 
 
-@shopify.poll("order_paid", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("order_paid", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def paid_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that were paid in full."""
     async for page in _changed_orders(ctx, cursor, since_ms, lambda order: order.paid_at):
         yield page
 
 
-@shopify.poll("order_cancelled", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("order_cancelled", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def cancelled_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that were cancelled."""
     async for page in _changed_orders(ctx, cursor, since_ms, lambda order: order.cancelled_at):
         yield page
 
 
-@shopify.poll("order_fulfilled", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("order_fulfilled", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def fulfilled_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that were sent out whole."""
     async for page in _changed_orders(ctx, cursor, since_ms, lambda order: order.fulfilled_at):
         yield page
 
 
-@shopify.poll("order_refunded", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("order_refunded", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=REFUNDS_COST)
 async def refunded_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Refund]:
     """The refunds of orders that changed, as far as they are not older themselves."""
     since = datetime.fromtimestamp(max(since_ms, 0) / 1000, UTC)
@@ -144,7 +146,7 @@ async def refunded_orders(ctx: ActionContext, cursor: str | None, since_ms: int)
         after = page.page_info.end_cursor
 
 
-@shopify.poll("customer_created", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("customer_created", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=CUSTOMERS_COST)
 async def created_customers(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Customer]:
     """Customers who are new."""
     query, after = _since("customer_date", since_ms), _resumed(cursor, since_ms)
@@ -152,7 +154,7 @@ async def created_customers(ctx: ActionContext, cursor: str | None, since_ms: in
         yield Page([nodes.customer(node) for node in found], cursor=f"{since_ms}|{end}")
 
 
-@shopify.poll("customer_updated", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("customer_updated", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=CUSTOMERS_COST)
 async def updated_customers(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Customer]:
     """Customers who were changed, as they are now."""
     query, after = _since("updated_at", since_ms), _resumed(cursor, since_ms)
@@ -160,7 +162,7 @@ async def updated_customers(ctx: ActionContext, cursor: str | None, since_ms: in
         yield Page([nodes.customer(node) for node in found], cursor=f"{since_ms}|{end}")
 
 
-@shopify.poll("checkout_updated", every_s=EVERY_S, overlap_s=OVERLAP_S)
+@shopify.poll("checkout_updated", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def open_checkouts(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Checkout]:
     """Checkouts that changed and are not completed."""
     query, after = _since("updated_at", since_ms), _resumed(cursor, since_ms)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hub import ActionContext, Event
 from hub.clock import FrozenClock, parse_time_ms
+from hub.testing.context import sandbox_context
 from hub.testing.sandbox import SandboxServer
 from hub_shopify import shopify
 from hub_shopify.api.customers import CUSTOMERS_A_PAGE
@@ -191,3 +193,19 @@ async def test_two_years_are_read_in_pages_and_on_from_where_it_stopped(
     assert len(pages[0].items) == (CUSTOMERS_A_PAGE if trigger == "customer_created" else ORDERS_A_PAGE)
     # and it has the vendor's own time
     assert made.event(pages[0].items[0], 0).occurred_at_ms == parse_time_ms("2025-01-01T10:00:00Z")
+
+
+@pytest.mark.parametrize("trigger", sorted(shopify.polls))
+async def test_a_poll_says_what_a_page_of_it_costs(trigger: str) -> None:
+    asked: list[float] = []
+
+    def noted(answer: Any, problem: Exception | None, began: float) -> None:
+        asked.append(answer.json()["extensions"]["cost"]["requestedQueryCost"])
+
+    async with (
+        SandboxServer({"shopify": ShopifySandbox(FrozenClock(0))}) as server,
+        sandbox_context(shopify, server.url, {"shop": "my-shop.myshopify.com"}) as ctx,
+    ):
+        told = replace(ctx, http=replace(ctx.http, noted=noted))  # type: ignore[type-var]
+        await found_by(shopify.polls[trigger].fetch, trigger, told, None, 0)
+    assert 0.9 * shopify.polls[trigger].cost <= max(asked) <= shopify.polls[trigger].cost
