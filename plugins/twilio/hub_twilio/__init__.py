@@ -1,12 +1,12 @@
-"""Twilio for the hub: `send_sms`, and triggers for what people answer and what became of each message."""
+"""Twilio for the hub: messages by SMS, MMS and WhatsApp, what people answer, and what became of each message."""
 
-# Importing these two declares the triggers and actions on the connector.
+# Importing these declares the triggers, actions and choices on the connector.
 from hub import hookimpl
 from hub.hookspecs import RegisterConnector
-from hub_twilio import actions, triggers
+from hub_twilio import actions, choices, triggers
 from hub_twilio.connector import twilio
 
-__all__ = ["actions", "hub_register_connectors", "triggers", "twilio"]
+__all__ = ["actions", "choices", "hub_register_connectors", "triggers", "twilio"]
 
 
 @hookimpl

@@ -1,35 +1,30 @@
-"""Calls of Twilio's REST API (2010-04-01): messages, the account, and what its error codes mean."""
+"""Calls of Twilio's APIs: messages, numbers, services, templates, calls, the account; how their lists are paged."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from hub import (
-    Account,
-    ActionContext,
-    AuthExpired,
-    ConnectorError,
-    OutcomeUnknown,
-    Rejected,
-    Response,
-    RetryableError,
-    VendorUnavailable,
-)
+from hub import Account, ActionContext, OutcomeUnknown, Response
 
 ORIGIN = "https://api.twilio.com"
+MESSAGING = "https://messaging.twilio.com"
+CONTENT = "https://content.twilio.com"
+LOOKUPS = "https://lookups.twilio.com"
+
 _PAGE_SIZE = 100
 _MAX_PAGES = 5
+# As many as Twilio gives at once (OpenAPI document 2.6.7): what is read whole takes fewer calls.
+_LONGEST_PAGE = 1000
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class OptedOut(Rejected):
-    """The person has opted out of messages from this sender at Twilio. Only they can lift it, by writing START."""
+Form = Sequence[tuple[str, str]]
+"""The parameters of a call, in order; a name may come more than once."""
 
 
 def _rfc2822(value: object) -> object:
@@ -39,17 +34,27 @@ def _rfc2822(value: object) -> object:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+# Numbers come as text, and are null or empty where there are none.
+_Number = Annotated[int, BeforeValidator(lambda value: value or 0)]
+_Instant = Annotated[datetime | None, BeforeValidator(_rfc2822)]
+
+
 class Message(BaseModel):
     """A message as Twilio describes it. `from_number` is empty until a Messaging Service has chosen the sender."""
 
     sid: str = Field(min_length=1)
     status: str
+    to: str = ""
     from_number: str | None = Field(None, validation_alias="from")
     messaging_service_sid: str | None = None
     body: str | None = None
     direction: str = ""
-    num_segments: Annotated[int, BeforeValidator(lambda value: value or 0)] = 0
-    date_created: Annotated[datetime | None, BeforeValidator(_rfc2822)] = None
+    num_segments: _Number = 0
+    num_media: _Number = 0
+    error_code: int | None = None
+    date_created: _Instant = None
+    date_updated: _Instant = None
+    date_sent: _Instant = None
 
     @property
     def text(self) -> str:
@@ -61,9 +66,85 @@ class Message(BaseModel):
         return self.date_created is None or self.date_created.timestamp() * 1000 >= since_ms
 
 
-class _MessagePage(BaseModel):
+class Medium(BaseModel):
+    """A file of a message. `uri` is its description's; the file itself is there without `.json`."""
+
+    uri: str
+    content_type: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the file can be fetched, with the account's credentials where it enforces that."""
+        return ORIGIN + self.uri.removesuffix(".json")
+
+
+class Call(BaseModel):
+    """A telephone call as Twilio describes it. Either side may be a SIP address or a client instead of a number."""
+
+    sid: str = Field(min_length=1)
+    status: str
+    direction: str = ""
+    from_address: str = Field("", validation_alias="from")
+    to: str = ""
+    duration: _Number = 0
+    start_time: _Instant = None
+    end_time: _Instant = None
+    answered_by: str | None = None
+
+
+class Number(BaseModel):
+    """A phone number of the account. With an application it is the application's addresses that are called."""
+
+    sid: str
+    phone_number: str
+    friendly_name: str | None = None
+    sms_url: str | None = None
+    sms_application_sid: str | None = None
+
+
+class Service(BaseModel):
+    """A Messaging Service. Where its numbers have the say, their addresses are called instead of its own."""
+
+    sid: str
+    friendly_name: str | None = None
+    inbound_request_url: str | None = None
+    use_inbound_webhook_on_number: bool | None = None
+
+
+class MessagePage(BaseModel):
+    """A page of the message list."""
+
     messages: list[Message]
     next_page_uri: str | None = None
+
+
+class _CallPage(BaseModel):
+    calls: list[Call]
+    next_page_uri: str | None = None
+
+
+class _MediaPage(BaseModel):
+    media_list: list[Medium]
+
+
+class NumberPage(BaseModel):
+    """A page of the account's numbers."""
+
+    incoming_phone_numbers: list[Number]
+    next_page_uri: str | None = None
+
+
+class Meta(BaseModel):
+    """Where the next page of the newer APIs' lists is."""
+
+    next_page_url: str | None = None
+
+
+class ServicePage(BaseModel):
+    """A page of Messaging Services."""
+
+    services: list[Service]
+    meta: Meta
 
 
 class _AccountAnswer(BaseModel):
@@ -71,9 +152,23 @@ class _AccountAnswer(BaseModel):
     friendly_name: str | None = None
 
 
-async def create_message(ctx: ActionContext, form: dict[str, str]) -> Message:
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+async def create_message(ctx: ActionContext, form: Form) -> Message:
     """Ask Twilio to send; not idempotent. Raises OptedOut and the errors of `Http.request`."""
-    return _read(Message, await ctx.http.request("POST", "/Messages.json", form=form))
+    return read(Message, await ctx.http.request("POST", "/Messages.json", form=list(form)))
+
+
+async def fetch_message(ctx: ActionContext, sid: str) -> Message:
+    """A message as it stands. Raises NotFound."""
+    return read(Message, await ctx.http.request("GET", f"/Messages/{quote(sid, safe='')}.json"))
+
+
+async def cancel_message(ctx: ActionContext, sid: str) -> Message:
+    """Cancel a scheduled message. Raises NotCancelable when it is not scheduled any more, also if it was cancelled before."""
+    path = f"/Messages/{quote(sid, safe='')}.json"
+    return read(Message, await ctx.http.request("POST", path, form=[("Status", "canceled")]))
 
 
 async def messages_to(ctx: ActionContext, to: str, since_ms: int) -> list[Message]:
@@ -85,7 +180,7 @@ async def messages_to(ctx: ActionContext, to: str, since_ms: int) -> list[Messag
     # Not filtered by DateSent: a message in the queue has none, and may be hidden by the filter.
     answer = await ctx.http.request("GET", "/Messages.json", params={"To": to, "PageSize": str(_PAGE_SIZE)})
     for _ in range(_MAX_PAGES):
-        page = _read(_MessagePage, answer)
+        page = read(MessagePage, answer)
         recent = [message for message in page.messages if message.is_since(since_ms)]
         found += recent
         if page.next_page_uri is None or len(recent) < len(page.messages):
@@ -94,13 +189,79 @@ async def messages_to(ctx: ActionContext, to: str, since_ms: int) -> list[Messag
     raise OutcomeUnknown(f"more than {_MAX_PAGES * _PAGE_SIZE} messages went to this address since: too many to tell")
 
 
+async def messages_since(ctx: ActionContext, since_ms: int, uri: str | None = None) -> AsyncIterator[MessagePage]:
+    """Pages of the account's messages, newest first, until a whole one is older than `since_ms`; from `uri` on if given."""
+    if uri is None:
+        answer = await ctx.http.request("GET", "/Messages.json", params={"PageSize": str(_LONGEST_PAGE)})
+    else:
+        answer = await ctx.http.request("GET", ORIGIN + uri)
+    while True:
+        page = read(MessagePage, answer)
+        recent = [message for message in page.messages if message.is_since(since_ms)]
+        further = page.next_page_uri if recent else None
+        yield MessagePage(messages=recent, next_page_uri=further)
+        if further is None:
+            return
+        answer = await ctx.http.request("GET", ORIGIN + further)
+
+
+async def media_of(ctx: ActionContext, sid: str) -> list[Medium]:
+    """The files of a message; there are ten at most."""
+    return read(_MediaPage, await ctx.http.request("GET", f"/Messages/{quote(sid, safe='')}/Media.json")).media_list
+
+
+# -- calls, numbers, services, the account -----------------------------------------------------------------------------
+
+
+async def calls_since(ctx: ActionContext, since_ms: int) -> list[Call]:
+    """Completed calls that ended at or after `since_ms`, those that ended first first.
+
+    Twilio filters by whole days, in UTC (OpenAPI document 2.6.7); the rest is done here.
+    """
+    day = datetime.fromtimestamp(since_ms / 1000, UTC).date().isoformat()
+    asked = {"Status": "completed", "EndTime>": day, "PageSize": str(_LONGEST_PAGE)}
+    answer, found = await ctx.http.request("GET", "/Calls.json", params=asked), list[Call]()
+    while True:
+        page = read(_CallPage, answer)
+        found += page.calls
+        if page.next_page_uri is None:
+            ended = [(call.end_time.timestamp() * 1000, call) for call in found if call.end_time]
+            return [call for at_ms, call in sorted(ended, key=lambda pair: pair[0]) if at_ms >= since_ms]
+        answer = await ctx.http.request("GET", ORIGIN + page.next_page_uri)
+
+
+async def numbers(ctx: ActionContext, only: str | None = None) -> AsyncIterator[Number]:
+    """The account's numbers; with a number only that one, if it is the account's."""
+    asked = {"PageSize": str(_LONGEST_PAGE), **({"PhoneNumber": only} if only else {})}
+    answer = await ctx.http.request("GET", "/IncomingPhoneNumbers.json", params=asked)
+    while True:
+        page = read(NumberPage, answer)
+        for number in page.incoming_phone_numbers:
+            if only in (None, number.phone_number):
+                yield number
+        if page.next_page_uri is None:
+            return
+        answer = await ctx.http.request("GET", ORIGIN + page.next_page_uri)
+
+
+async def services(ctx: ActionContext) -> AsyncIterator[Service]:
+    """The account's Messaging Services."""
+    url: str | None = f"{MESSAGING}/v1/Services?PageSize={_LONGEST_PAGE}"
+    while url is not None:
+        page = read(ServicePage, await ctx.http.request("GET", url))
+        for service in page.services:
+            yield service
+        url = page.meta.next_page_url
+
+
 async def whoami(ctx: ActionContext) -> Account:
     """The account behind the credentials. A restricted API key may not read it and is refused."""
-    account = _read(_AccountAnswer, await ctx.http.request("GET", ".json"))
+    account = read(_AccountAnswer, await ctx.http.request("GET", ".json"))
     return Account(id=account.sid, title=account.friendly_name or account.sid)
 
 
-def _read(model: type[M], answer: Response) -> M:
+def read(model: type[M], answer: Response) -> M:
+    """An answer as a model. Raises OutcomeUnknown when it is none."""
     # As with no JSON at all: Twilio did something, and what it answered does not say what.
     try:
         return model.model_validate(answer.json())
@@ -108,83 +269,3 @@ def _read(model: type[M], answer: Response) -> M:
         fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors(include_input=False))
         # Without its cause, which repeats the answer: numbers and texts of people.
         raise OutcomeUnknown(f"Twilio's answer cannot be read: {fields}", status=answer.status) from None
-
-
-# -- what an error code means ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Meaning:
-    error: type[ConnectorError]
-    sentence: str
-    retry_after_s: float | None = None
-
-
-def _configure(sentence: str) -> _Meaning:
-    return _Meaning(Rejected, f"Twilio is not configured for this: {sentence}")
-
-
-# Codes and causes: Twilio error dictionary, read 2026-11. Not listed because the shared status table says the same:
-# 20404 (not found) and 20429 (too many calls at once; never processed, so always safe to repeat).
-# Twilio's own words are never passed on: they hold the number.
-_MEANINGS = {
-    20003: _Meaning(
-        AuthExpired,
-        "Twilio does not accept these credentials for this account: check the Account SID, that the token or key is live "
-        "and belongs to the same (sub)account, then connect again with `hub connections add`",
-    ),
-    21211: _Meaning(Rejected, "the recipient's number is not valid: correct the contact's phone"),
-    21408: _configure("allow messages to the recipient's country (Messaging > Geo permissions in the console)"),
-    21602: _Meaning(Rejected, "the message has no text: set `body`"),
-    21603: _configure("there is no sender; set from_number or messaging_service_sid"),
-    21604: _Meaning(Rejected, "there is no recipient: set `to`"),
-    21606: _configure(
-        "from_number may not send to this recipient; use a number of this account that can send SMS there"
-    ),
-    21212: _configure("from_number is not a sender; write a number of this account with its country code"),
-    21608: _configure("a trial account reaches verified numbers only; verify the recipient or upgrade the account"),
-    21609: _configure("the hub's public URL is not one that Twilio calls; use https, a host without underscores"),
-    21610: _Meaning(OptedOut, "the recipient has opted out of messages from this sender (they wrote STOP)"),
-    21611: _Meaning(
-        VendorUnavailable,
-        "the queue of this sender is more than ten hours long; use a Messaging Service with more senders",
-        retry_after_s=3600,
-    ),
-    21612: _Meaning(Rejected, "the recipient cannot be reached by SMS from this sender"),
-    21614: _Meaning(Rejected, "the recipient's number is not a mobile number"),
-    21617: _Meaning(Rejected, "the text is longer than 1600 characters: shorten `body`"),
-    21703: _configure("the Messaging Service has no sender that can be used; add a number to its sender pool"),
-    21704: _configure("the Messaging Service has no senders; add a number to its sender pool"),
-    21705: _configure("the Messaging Service does not exist or is not usable; check messaging_service_sid"),
-    21910: _configure("sender and recipient are on different channels; use an SMS sender"),
-    30034: _configure("the US number is not registered for A2P 10DLC; register it in the console"),
-    30450: _Meaning(Rejected, "Twilio took this for SMS pumping and blocked it: check who signs up with such numbers"),
-}
-
-
-def classify(response: Response) -> ConnectorError | None:
-    """The error that an answer stands for; None = it is none, or the shared status table says it as well.
-
-    An unknown code with a status of refusal is Rejected with the code and where to read about it.
-    """
-    if response.status < 400 or (code := _code(response)) is None:
-        return None
-    meaning = _MEANINGS.get(code)
-    if meaning is None:
-        if response.status not in (400, 403):
-            return None
-        link = f"https://www.twilio.com/docs/api/errors/{code}"
-        return Rejected(f"Twilio refused it with error {code}: see {link}", status=response.status, code=str(code))
-    text = f"{meaning.sentence} (Twilio {code})"
-    if issubclass(meaning.error, RetryableError):
-        return meaning.error(text, retry_after_s=meaning.retry_after_s, status=response.status, code=str(code))
-    return meaning.error(text, status=response.status, code=str(code))
-
-
-def _code(response: Response) -> int | None:
-    try:
-        body = response.json()
-    except OutcomeUnknown:
-        return None  # an error page of something in between; its status says all there is to know
-    code = body.get("code") if isinstance(body, dict) else None
-    return code if isinstance(code, int) else None

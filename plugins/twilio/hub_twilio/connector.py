@@ -6,13 +6,16 @@ import base64
 from collections.abc import Mapping
 
 from hub import Concurrency, Connector, Field, StaticToken
-from hub_twilio.client import ORIGIN, classify, whoami
+from hub_twilio.client import ORIGIN, whoami
+from hub_twilio.errors import classify
+from hub_twilio.subscriptions import InboundAddresses
 from hub_twilio.webhook import TwilioWebhook
 
 # Twilio limits the calls in flight per account and does not publish the limit (error 20429; read 2026-11). A call takes
 # tenths of a second and a number sends about one message a second, so more at once would only fill Twilio's queue.
 MAX_CONCURRENT_CALLS = 25
 
+_PLACE = r"(\+[1-9]\d{6,14}|MG[0-9a-fA-F]{32})"
 _WEBHOOK_HELP = "Twilio signs its calls with the primary Auth Token, also where an API key is used for ours."
 
 
@@ -28,7 +31,7 @@ def authorisation(fields: Mapping[str, str]) -> dict[str, str]:
 twilio = Connector(
     name="twilio",
     title="Twilio",
-    hosts=["api.twilio.com"],
+    hosts=["api.twilio.com", "messaging.twilio.com", "content.twilio.com", "lookups.twilio.com"],
     base_url=lambda fields: f"{ORIGIN}/2010-04-01/Accounts/{fields['account_sid']}",
     account=lambda fields: fields["account_sid"],
     auth=[
@@ -69,6 +72,36 @@ twilio = Connector(
             help="Twilio picks the sender from its pool; preferred over a single number.",
         ),
         Field(
+            name="whatsapp_from",
+            title="Default WhatsApp sender",
+            required=False,
+            pattern=r"\+[1-9]\d{6,14}",
+            help="A number (+14155550199) that is registered for WhatsApp. Without it the Messaging Service is used.",
+        ),
+        Field(
+            name="receive_on",
+            title="Receive on",
+            required=False,
+            pattern=rf"{_PLACE}( *, *{_PLACE})*",
+            help="Numbers (+14155550199) and Messaging Services (MG…), separated by commas, whose incoming messages the hub "
+            "has Twilio send to it. Without it the default sender and Messaging Service.",
+        ),
+        Field(
+            name="allowed_countries",
+            title="Allowed countries",
+            required=False,
+            pattern=r"[A-Z]{2}( *, *[A-Z]{2})*",
+            help="ISO codes, separated by commas (US, DE): messages to numbers of other countries are refused before "
+            "Twilio is asked. Guards against SMS pumping.",
+        ),
+        Field(
+            name="shared_key_secret",
+            title="SharedKey secret",
+            secret=True,
+            required=False,
+            help="Only where Twilio signs its calls with a webhook SharedKey (HMAC_SHA256) instead of the Auth Token.",
+        ),
+        Field(
             name="auth_token_secondary",
             title="Secondary Auth Token",
             secret=True,
@@ -79,6 +112,11 @@ twilio = Connector(
     webhook=TwilioWebhook(),
     budgets=[Concurrency(MAX_CONCURRENT_CALLS)],
     classify=classify,
+    subscriptions=InboundAddresses(),
     whoami=whoami,
+    lacks={
+        "email.send": "Twilio's e-mail is another product, SendGrid; connect Mailchimp Transactional or HubSpot",
+        "audience.add": "Twilio has no audiences; connect Facebook Ads or Mailchimp",
+    },
     sandbox="hub_twilio.sandbox:TwilioSandbox",
 )

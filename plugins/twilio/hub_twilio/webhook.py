@@ -12,19 +12,20 @@ from hub import InboundRequest, PayloadError, Reply, SignatureError, Webhook, sa
 
 SIGNATURE_HEADER = "X-Twilio-Signature"
 TOKEN_HEADER = "I-Twilio-Idempotency-Token"  # noqa: S105  (a header's name)
-# Present when the call is signed with a webhook SharedKey instead of the Auth Token.
+# Present when the call is signed with a webhook SharedKey instead of the Auth Token (page of 2026-09-07).
 _SHARED_KEY_HEADER = "X-Twilio-Webhooks-Signature-Settings"
+_SHARED_KEY = "shared_key_secret"
 _STANDARD_PORTS = {"http": "80", "https": "443"}
 _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]+?)(?::(?P<port>\d+))?(?P<rest>(?:[/?][^#]*)?)(?:#.*)?")
 
 
-def sign(address: str, params: Iterable[tuple[str, str]], secret: str) -> str:
-    """The value of `X-Twilio-Signature`: HMAC-SHA1, base64, over the address without its fragment and the parameters.
+def sign(address: str, params: Iterable[tuple[str, str]], secret: str, algorithm: str = "sha1") -> str:
+    """The value of `X-Twilio-Signature`: an HMAC, base64, over the address without its fragment and the parameters.
 
     Parameters are sorted by name, then by value; equal pairs count once (twilio-python 9.13.0, request_validator).
     """
     signed = address.partition("#")[0] + "".join(name + value for name, value in sorted(set(params)))
-    return base64.b64encode(hmac.new(secret.encode(), signed.encode(), hashlib.sha1).digest()).decode()
+    return base64.b64encode(hmac.new(secret.encode(), signed.encode(), algorithm).digest()).decode()
 
 
 def spellings(url: str) -> list[str]:
@@ -37,18 +38,24 @@ def spellings(url: str) -> list[str]:
 
 
 class TwilioWebhook(Webhook):
-    """Twilio's signature with the account's Auth Token; the secondary token is accepted during a rotation."""
+    """Twilio's signature with the account's Auth Token, or with a webhook SharedKey.
 
-    secrets = ("auth_token", "auth_token_secondary")
+    The secondary token is accepted during a rotation. A call never chooses the weaker way for a key: the Auth Tokens sign by
+    SHA-1 alone, as Twilio does, and a SharedKey by SHA-256 alone.
+    """
+
+    secrets = ("auth_token", "auth_token_secondary", _SHARED_KEY)
 
     def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
         given = request.headers.get(SIGNATURE_HEADER.lower())
         if not given:
             raise SignatureError(f"the header {SIGNATURE_HEADER} is missing")
-        params = _signed_params(request)
-        matches = [same(given, sign(url, params, key)) for key in secrets.values() for url in spellings(request.url)]
+        params, shared = _signed_params(request), _is_shared(request)
+        keys = [secret for name, secret in secrets.items() if (name == _SHARED_KEY) == shared]
+        algorithm = "sha256" if shared else "sha1"
+        matches = [same(given, sign(url, params, key, algorithm)) for key in keys for url in spellings(request.url)]
         if not any(matches):
-            raise SignatureError(_why(request))
+            raise SignatureError(_why(shared, bool(keys)))
 
     def delivery_id(self, request: InboundRequest) -> str | None:
         return request.headers.get(TOKEN_HEADER.lower())
@@ -57,7 +64,9 @@ class TwilioWebhook(Webhook):
         return _params(request).get("AccountSid")
 
     def topic(self, request: InboundRequest) -> str:
-        """`message` for what a person sent, `status` for what became of ours, empty for calls of other products."""
+        """`message` for what a person sent, `status` for what became of ours, `events` for Event Streams, else empty."""
+        if _is_json(request):
+            return "events"
         params = _params(request)
         if params.get("SmsStatus") == "received":
             return "message"
@@ -88,19 +97,33 @@ def _signed_params(request: InboundRequest) -> list[tuple[str, str]]:
         ) from error
 
 
-def _why(request: InboundRequest) -> str:
-    if _SHARED_KEY_HEADER.lower() in request.headers:
-        return (
-            "the call is signed with a webhook SharedKey, which this connector does not check; "
-            "let Twilio sign with the Auth Token"
-        )
+def _is_shared(request: InboundRequest) -> bool:
+    """Whether the call says that a SharedKey signed it. Raises SignatureError for a way that is not taken."""
+    settings = request.headers.get(_SHARED_KEY_HEADER.lower(), "")
+    named = dict(part.strip().split("=", 1) for part in settings.split(",") if "=" in part)
+    # Without an algorithm it is the usual signature (twilio-python 9.13.0, request_validator).
+    algorithm = named.get("algorithm", "").strip().upper()
+    if algorithm not in ("", "HMAC_SHA256"):
+        raise SignatureError("calls signed with a SharedKey are taken by HMAC_SHA256 only; make such a key at Twilio")
+    return bool(algorithm)
+
+
+def _why(shared: bool, known: bool) -> str:
+    if shared and not known:
+        return "the call is signed with a webhook SharedKey: add its secret to the connection as shared_key_secret"
+    if shared:
+        return f"{SIGNATURE_HEADER} does not match: compare the connection's shared_key_secret with the SharedKey at Twilio"
     return (
         f"{SIGNATURE_HEADER} does not match: compare the connection's auth_token with the account's primary Auth Token, "
         "and the hub's public URL with the address that Twilio calls"
     )
 
 
+def _is_json(request: InboundRequest) -> bool:
+    is_hashed = any(name == "bodySHA256" for name, _ in request.query)
+    return is_hashed or request.headers.get("content-type", "").startswith("application/json")
+
+
 def _params(request: InboundRequest) -> dict[str, str]:
-    # Event streams send JSON: all that can be read without knowing them is the query.
-    is_json = request.headers.get("content-type", "").startswith("application/json")
-    return dict(request.query) | ({} if is_json else dict(request.form))
+    # Of a JSON call all that can be read without knowing it is the query.
+    return dict(request.query) | ({} if _is_json(request) else dict(request.form))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +27,9 @@ from hub import (
 )
 from hub.events import Json
 from hub_twilio import twilio
-from hub_twilio.actions import APPEARS_WITHIN_MS, SendSms, SentSms, describe, pretend, request_form, send_sms
+from hub_twilio.actions.fields import SentMessage
+from hub_twilio.actions.sms import SendSms, describe, pretend, request_form, send_sms
+from hub_twilio.finding import APPEARS_WITHIN_MS
 from hub_twilio.sandbox import TwilioSandbox
 
 SENDER = "+14155550199"
@@ -45,7 +45,7 @@ def sent_to(sandbox: TwilioSandbox, person: str = PERSON) -> list[str]:
     return [entry.data["sid"] for entry in sandbox.log if entry.data["to"] == person]
 
 
-async def look(ctx: ActionContext, input: SendSms = HI, after_ms: int = 0) -> SentSms | None:
+async def look(ctx: ActionContext, input: SendSms = HI, after_ms: int = 0) -> SentMessage | None:
     assert send_sms.lookup_
     return await send_sms.lookup_(replace(ctx, now_ms=ctx.now_ms + after_ms), input)
 
@@ -56,7 +56,7 @@ async def look(ctx: ActionContext, input: SendSms = HI, after_ms: int = 0) -> Se
 async def test_a_message_is_sent_from_the_default_number(sandbox: TwilioSandbox, context: ContextMaker) -> None:
     async with context() as ctx:
         sent = await send_sms.run(ctx, HI)
-    assert sent == SentSms(message_id=sent.message_id, status="queued", to=PERSON, from_number=SENDER, segments=1)
+    assert sent == SentMessage(message_id=sent.message_id, status="queued", to=PERSON, from_number=SENDER, segments=1)
     assert sent_to(sandbox) == [sent.message_id]
     assert sandbox.log[0].data["body"] == "Hi Jane"
 
@@ -82,18 +82,18 @@ async def test_without_any_sender_nothing_is_asked(sandbox: TwilioSandbox, conte
 
 async def test_the_callback_carries_the_reference_and_asks_for_repeats(context: ContextMaker) -> None:
     async with context(callback_url="https://hub.example.com/in/abc", reference="run-1_2") as ctx:
-        address = request_form(ctx, HI)["StatusCallback"]
+        address = dict(request_form(ctx, HI))["StatusCallback"]
     assert address == "https://hub.example.com/in/abc?reference=run-1_2#rc=3&rp=ct,rt,5xx"
 
 
 async def test_the_callback_keeps_a_query_that_the_address_has(context: ContextMaker) -> None:
     async with context(callback_url="https://hub.example.com/in?tenant=7") as ctx:
-        assert "?tenant=7&reference=" in request_form(ctx, HI)["StatusCallback"]
+        assert "?tenant=7&reference=" in dict(request_form(ctx, HI))["StatusCallback"]
 
 
 async def test_without_a_public_url_there_is_no_callback(context: ContextMaker) -> None:
     async with context() as ctx:
-        assert "StatusCallback" not in request_form(ctx, HI)
+        assert "StatusCallback" not in dict(request_form(ctx, HI))
 
 
 async def test_the_status_callbacks_name_the_step(listener: Any, sandbox: TwilioSandbox, context: ContextMaker) -> None:
@@ -309,7 +309,7 @@ async def test_a_callback_with_our_reference_settles_it_without_asking_twilio(
     sandbox.fail_next = 1
     async with context(sightings=sightings) as ctx:
         found = await look(ctx)
-    assert found == SentSms(message_id="SM7", status="delivered", to=PERSON, from_number=SENDER)
+    assert found == SentMessage(message_id="SM7", status="delivered", to=PERSON, from_number=SENDER)
     assert asked == ["twilio.sms_status"]
     assert sandbox.fail_next == 1
 
@@ -354,33 +354,41 @@ def test_sending_is_declared_as_a_message_that_can_be_looked_up() -> None:
     assert (action.message.channel, action.message.to(HI)) == ("sms", PERSON)
 
 
-@pytest.fixture(scope="module")
-def facts() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(__file__).parent / "facts" / "messages.json").read_text())
-    return found
-
-
-async def test_the_request_keeps_to_twilios_document(facts: dict[str, Any], context: ContextMaker) -> None:
-    full = SendSms(to=PERSON, body="x" * 1600, from_number=SENDER, messaging_service_sid=SERVICE, validity_s=36_000)
+async def test_a_full_request_keeps_to_twilios_document(
+    operation: Callable[[str, str], dict[str, Any]], context: ContextMaker
+) -> None:
+    full = SendSms(
+        to=PERSON,
+        body="x" * 1600,
+        from_number=SENDER,
+        messaging_service_sid=SERVICE,
+        validity_s=36_000,
+        shorten_links=True,
+    )
     async with context(callback_url="https://hub.example.com/in") as ctx:
-        form = request_form(ctx, full)
-    parameters = facts["create"]["parameters"]
-    assert set(facts["create"]["required"]) <= set(form) <= set(parameters)
-    for name, value in form.items():
-        limits = parameters[name]
-        assert re.fullmatch(limits.get("pattern", r"[\s\S]*"), value)
-        assert len(value) <= limits.get("maxLength", len(value))
-        if limits["type"] == "integer":
-            assert limits["minimum"] <= int(value) <= limits["maximum"]
+        await send_sms.run(ctx, full)
+        form = dict(request_form(ctx, full))
+    # The witness has looked at the values.
+    assert set(form) <= set(operation("POST", "/Messages.json")["form"])
+    assert {"ValidityPeriod", "ShortenUrls", "StatusCallback", "MessagingServiceSid"} <= set(form)
 
 
-def test_the_input_allows_what_twilios_document_allows(facts: dict[str, Any]) -> None:
+def test_the_input_allows_what_twilios_document_allows(operation: Callable[[str, str], dict[str, Any]]) -> None:
     fields = SendSms.model_json_schema()["properties"]
-    parameters = facts["create"]["parameters"]
+    parameters = operation("POST", "/Messages.json")["form"]
     validity = fields["validity_s"]["anyOf"][0]
     assert fields["body"]["maxLength"] == parameters["Body"]["maxLength"]
     assert (validity["minimum"], validity["maximum"]) == (
         parameters["ValidityPeriod"]["minimum"],
         parameters["ValidityPeriod"]["maximum"],
     )
-    assert fields["messaging_service_sid"]["anyOf"][0]["pattern"] == parameters["MessagingServiceSid"]["pattern"]
+
+
+@pytest.mark.parametrize("sid", ["MG1", "My service", "MG" + "g" * 32])
+async def test_a_service_that_is_no_sid_is_not_sent_through(
+    sid: str, sandbox: TwilioSandbox, context: ContextMaker
+) -> None:
+    async with context() as ctx:
+        with pytest.raises(Rejected, match="no SID"):
+            await send_sms.run(ctx, HI.model_copy(update={"messaging_service_sid": sid}))
+    assert sandbox.log == []

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +25,9 @@ from hub import (
 )
 from hub.http import Answer, error_for
 from hub_twilio import hub_register_connectors, twilio
-from hub_twilio.client import Message, OptedOut, classify, create_message, messages_to, whoami
+from hub_twilio.client import Message, create_message, messages_to, whoami
 from hub_twilio.connector import authorisation
+from hub_twilio.errors import OptedOut, classify
 from hub_twilio.sandbox import TwilioSandbox
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
@@ -93,7 +93,7 @@ async def test_a_success_that_cannot_be_read_leaves_the_outcome_unknown(body: by
         now_ms=0,
     )
     with pytest.raises(OutcomeUnknown):
-        await create_message(ctx, {"To": "+14155550100"})
+        await create_message(ctx, [("To", "+14155550100")])
 
 
 async def test_a_list_without_end_leaves_the_outcome_unknown() -> None:
@@ -165,22 +165,21 @@ async def test_credentials_of_another_account_are_refused(sandbox: TwilioSandbox
 
 def test_every_field_that_holds_a_secret_is_marked() -> None:
     fields = [*twilio.fields, *(field for auth in twilio.auth for field in auth.fields)]
-    assert {f.name for f in fields if f.secret} == {"auth_token", "auth_token_secondary", "api_key_secret"}
+    assert {f.name for f in fields if f.secret} == {
+        "auth_token",
+        "auth_token_secondary",
+        "api_key_secret",
+        "shared_key_secret",
+    }
     assert twilio.webhook
     assert set(twilio.webhook.secrets) <= {f.name for f in fields if f.secret}
 
 
-def test_account_and_service_ids_are_checked_as_twilio_writes_them() -> None:
-    facts = json.loads((Path(__file__).parent / "facts" / "messages.json").read_text())
+def test_account_and_service_ids_are_checked_as_twilio_writes_them(facts: dict[str, Any]) -> None:
+    message = facts["resources"]["message"]
     patterns = {f.name: f"^{f.pattern}$" for f in twilio.fields if f.pattern}
-    assert patterns["account_sid"] == facts["message"]["account_sid"]["pattern"]
-    assert patterns["messaging_service_sid"] == facts["message"]["messaging_service_sid"]["pattern"]
-
-
-def test_the_list_is_asked_with_parameters_that_it_has() -> None:
-    facts = json.loads((Path(__file__).parent / "facts" / "messages.json").read_text())
-    assert {"To", "PageSize"} <= set(facts["list"])
-    assert facts["list"]["PageSize"]["maximum"] >= 100
+    assert patterns["account_sid"] == message["account_sid"]["pattern"]
+    assert patterns["messaging_service_sid"] == message["messaging_service_sid"]["pattern"]
 
 
 def test_the_plugin_registers_its_connector_with_all_that_it_declares() -> None:
@@ -191,5 +190,26 @@ def test_the_plugin_registers_its_connector_with_all_that_it_declares() -> None:
 
     hub_register_connectors(register)
     assert found == [twilio]
-    assert sorted(twilio.actions) == ["send_sms"]
-    assert sorted(twilio.triggers) == ["sms_delivered", "sms_failed", "sms_received", "sms_status"]
+    assert sorted(twilio.actions) == [
+        "cancel_message",
+        "lookup_number",
+        "schedule_sms",
+        "schedule_whatsapp",
+        "send_mms",
+        "send_sms",
+        "send_whatsapp",
+    ]
+    assert sorted(twilio.triggers) == [
+        "call_completed",
+        "link_clicked",
+        "mms_received",
+        "opted_in",
+        "opted_out",
+        "sms_delivered",
+        "sms_failed",
+        "sms_received",
+        "sms_sent",
+        "sms_status",
+        "whatsapp_read",
+        "whatsapp_received",
+    ]

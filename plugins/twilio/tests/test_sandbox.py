@@ -6,7 +6,6 @@ import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -158,15 +157,14 @@ async def test_the_official_client_reads_the_account(client: Client, account: st
 
 
 async def test_a_message_looks_as_twilios_document_says(
-    client: Client, sandbox_url: str, account: str, token: str
+    client: Client, sandbox_url: str, account: str, token: str, facts: dict[str, Any]
 ) -> None:
-    facts = json.loads((Path(__file__).parent / "facts" / "messages.json").read_text())
     sent = await client.messages.create_async(to=PERSON, from_=SENDER, body="Hi")
     address, headers = f"{sandbox_url}/twilio{sent.uri}", basic(account, token)
     async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
         shown = await answer.json()
-    assert set(shown) == set(facts["message"])
-    assert shown["status"] in facts["statuses"]
+    assert set(shown) == set(facts["resources"]["message"])
+    assert shown["status"] in facts["enums"]["message_status"]
 
 
 @pytest.mark.parametrize(

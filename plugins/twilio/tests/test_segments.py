@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub_twilio.actions import SendSms, send_sms
+from hub_twilio.actions.sms import SendSms, send_sms
 from hub_twilio.segments import segments
 
 

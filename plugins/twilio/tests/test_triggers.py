@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 
 from hub import ConsentSignal, ConsentState, Delivery, Event, Identity, InboundRequest, PayloadError, SignatureError
 from hub_twilio import twilio
-from hub_twilio.triggers import START_WORDS, STATUS_RANK, STOP_WORDS
+from hub_twilio.triggers.messages import START_WORDS, STOP_WORDS
+from hub_twilio.triggers.statuses import STATUS_RANK
 from hub_twilio.webhook import TwilioWebhook, sign, spellings
 
 TOKEN = {"auth_token": "12345"}
@@ -171,9 +171,31 @@ def test_a_json_body_that_no_hash_covers_is_refused() -> None:
     refused(call(sign(bare, [], "12345"), url=bare, body=b'{"a":1}', headers=JSON))
 
 
-def test_a_call_signed_with_a_shared_key_is_refused_and_says_so() -> None:
-    settings = {"x-twilio-webhooks-signature-settings": "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"}
-    assert "SharedKey" in refused(call(SHARED_KEY_SIGNATURE, headers={**FORM, **settings}))
+SHARED = {**FORM, "x-twilio-webhooks-signature-settings": "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"}
+
+
+def test_a_call_signed_with_a_shared_key_is_believed_by_that_key_alone() -> None:
+    request = call(SHARED_KEY_SIGNATURE, headers=SHARED)
+    webhook.verify(request, {"shared_key_secret": "12345"})
+    webhook.verify(request, {"auth_token": "another", "shared_key_secret": "12345"})
+    assert "compare the connection's shared_key_secret" in refused(request, {"shared_key_secret": "another"})
+    assert "add its secret" in refused(request, TOKEN)
+
+
+def test_a_call_never_chooses_the_weaker_way_for_a_key() -> None:
+    # Signed by SHA-1 with the SharedKey's secret, whether or not the call says so.
+    shared = {"shared_key_secret": "12345"}
+    refused(call(SIGNATURE), shared)
+    refused(call(SIGNATURE, headers=SHARED), shared)
+    by_sha1 = {**FORM, "x-twilio-webhooks-signature-settings": "key=webhooks_sharedkey_1,algorithm=HMAC_SHA1"}
+    assert "HMAC_SHA256 only" in refused(call(SIGNATURE, headers=by_sha1), {**TOKEN, **shared})
+    # And by SHA-256 with the Auth Token.
+    refused(call(SHARED_KEY_SIGNATURE), TOKEN)
+
+
+def test_a_call_that_names_no_algorithm_is_signed_as_usual() -> None:
+    bare = {**FORM, "x-twilio-webhooks-signature-settings": "key=webhooks_sharedkey_1"}
+    webhook.verify(call(SIGNATURE, headers=bare), TOKEN)
 
 
 def test_a_refusal_repeats_neither_body_nor_secret() -> None:
@@ -215,8 +237,10 @@ def test_the_account_and_the_delivery_id_are_found() -> None:
     assert webhook.delivery_id(call("-")) is None
 
 
-def test_a_json_call_has_no_topic() -> None:
-    assert webhook.topic(call("-", body=b"{}", headers=JSON)) == ""
+@pytest.mark.parametrize(("url", "headers"), [(URL, JSON), (JSON_URL, FORM), (JSON_URL, JSON)])
+def test_a_json_call_is_one_of_event_streams(url: str, headers: dict[str, str]) -> None:
+    request = call("-", url=url, body=b"[]", headers=headers)
+    assert (webhook.topic(request), webhook.account(request), webhook.reply(request).status) == ("events", None, 204)
 
 
 # -- which events come of it -------------------------------------------------------------------------------------------
@@ -256,13 +280,30 @@ def test_an_inbound_message_becomes_one_event_of_its_sender(
         "keyword": "YES",
         "opt_out": None,
         "num_media": 0,
+        "media": [],
+        "profile_name": None,
+        "button_text": None,
+        "button_payload": None,
+        "sent_at": None,
     }
 
 
 @pytest.mark.parametrize(
-    ("body", "keyword"), [("yes", "YES"), (" Yes\n", "YES"), ("yes please", None), ("", None), ("  ", None)]
+    ("body", "keyword"),
+    [
+        ("yes", "YES"),
+        (" Yes\n", "YES"),
+        ("yes please", "YES"),
+        ("Yes, please!", "YES"),
+        ("«OUI»", "OUI"),
+        ("ＹＥＳ", "YES"),
+        ("evet.", "EVET"),
+        ("👍 great", "👍"),
+        ("", None),
+        ("  ", None),
+    ],
 )
-def test_the_keyword_is_a_body_of_one_word(delivery: DeliveryMaker, body: str, keyword: str | None) -> None:
+def test_the_keyword_is_the_first_word_in_one_spelling(delivery: DeliveryMaker, body: str, keyword: str | None) -> None:
     assert received(delivery, Body=body).data["keyword"] == keyword
 
 
@@ -310,7 +351,7 @@ def test_a_whatsapp_message_is_of_another_channel(delivery: DeliveryMaker) -> No
 @pytest.mark.parametrize(
     ("status", "types"),
     [
-        ("sent", {"twilio.sms_status"}),
+        ("sent", {"twilio.sms_status", "twilio.sms_sent"}),
         ("delivered", {"twilio.sms_status", "twilio.sms_delivered"}),
         ("failed", {"twilio.sms_status", "twilio.sms_failed"}),
         ("undelivered", {"twilio.sms_status", "twilio.sms_failed"}),
@@ -357,7 +398,6 @@ def test_a_call_of_another_product_is_not_ours(delivery: DeliveryMaker) -> None:
     assert twilio.parse(delivery(b"CallSid=CA1&AccountSid=AC1")) is None
 
 
-def test_every_status_that_twilio_documents_has_a_rank() -> None:
-    facts = json.loads((Path(__file__).parent / "facts" / "messages.json").read_text())
+def test_every_status_that_twilio_documents_has_a_rank(facts: dict[str, Any]) -> None:
     inbound = {"receiving", "received"}
-    assert set(facts["statuses"]) - inbound == set(STATUS_RANK)
+    assert set(facts["enums"]["message_status"]) - inbound == set(STATUS_RANK)
