@@ -225,7 +225,8 @@ async def calls_since(ctx: ActionContext, since_ms: int) -> list[Call]:
         page = read(_CallPage, answer)
         found += page.calls
         if page.next_page_uri is None:
-            ended = [(call.end_time.timestamp() * 1000, call) for call in found if call.end_time]
+            # Times are whole seconds; of one second the later call is listed first.
+            ended = [(call.end_time.timestamp() * 1000, call) for call in reversed(found) if call.end_time]
             return [call for at_ms, call in sorted(ended, key=lambda pair: pair[0]) if at_ms >= since_ms]
         answer = await ctx.http.request("GET", ORIGIN + page.next_page_uri)
 

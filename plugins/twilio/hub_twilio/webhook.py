@@ -89,12 +89,13 @@ def _signed_params(request: InboundRequest) -> list[tuple[str, str]]:
         if not same(digests[0], hashlib.sha256(request.body).hexdigest()):
             raise SignatureError("the body does not have the hash that bodySHA256 in the address names")
         return []
+    bare = "the body is no form and the address has no bodySHA256, so nothing says that the body is Twilio's"
+    if _is_json(request):
+        raise SignatureError(bare)
     try:
         return request.form
     except PayloadError as error:
-        raise SignatureError(
-            "the body is no form and the address has no bodySHA256, so nothing says that the body is Twilio's"
-        ) from error
+        raise SignatureError(bare) from error
 
 
 def _is_shared(request: InboundRequest) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,6 +39,7 @@ JSON_URL = "https://hub.example.com/events?bodySHA256=015abd7f5cc57a2dd94b7590f0
 JSON_SIGNATURE = "QUmAy/+A8Ej+LWGock7hc97ksis="
 
 PERSON = "+14155550100"
+FIXTURES = Path(__file__).parent / "fixtures"
 DeliveryMaker = Callable[..., Delivery]
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -401,3 +405,107 @@ def test_a_call_of_another_product_is_not_ours(delivery: DeliveryMaker) -> None:
 def test_every_status_that_twilio_documents_has_a_rank(facts: dict[str, Any]) -> None:
     inbound = {"receiving", "received"}
     assert set(facts["enums"]["message_status"]) - inbound == set(STATUS_RANK)
+
+
+# -- MMS, WhatsApp, opt-outs, clicks, calls ----------------------------------------------------------------------------
+
+
+def test_files_of_a_message_are_told_with_their_types(
+    delivery: DeliveryMaker, fixture_body: Callable[[str], bytes]
+) -> None:
+    found = events(delivery(fixture_body("mms_received.txt")))
+    assert set(found) == {"twilio.sms_received", "twilio.mms_received"}
+    media = found["twilio.mms_received"].data["media"]
+    assert [one["content_type"] for one in media] == ["image/jpeg", "image/png"]
+    assert media[0]["url"].endswith("/Media/ME00000000000000000000000000000001")
+
+
+def test_a_whatsapp_message_says_who_pressed_what(
+    delivery: DeliveryMaker, fixture_body: Callable[[str], bytes]
+) -> None:
+    found = events(delivery(fixture_body("whatsapp_received.txt")))
+    assert set(found) == {"twilio.sms_received", "twilio.whatsapp_received"}
+    event = found["twilio.whatsapp_received"]
+    told = {name: event.data[name] for name in ("keyword", "profile_name", "button_text", "button_payload")}
+    assert told == {
+        "keyword": "YES",
+        "profile_name": "Jane",
+        "button_text": "Yes, please",
+        "button_payload": "confirm",
+    }
+    assert event.correlate == {"from_number": PERSON, "to_number": "+14155550199", "keyword": "YES"}
+
+
+def test_files_by_whatsapp_are_no_mms(delivery: DeliveryMaker) -> None:
+    fields = {"MessageSid": "MM1", "From": f"whatsapp:{PERSON}", "To": "whatsapp:+14155550199", "NumMedia": "1"}
+    body = urlencode({**fields, "SmsStatus": "received", "MediaUrl0": "https://x.example/1", "MediaContentType0": ""})
+    found = events(delivery(body.encode()))
+    assert set(found) == {"twilio.sms_received", "twilio.whatsapp_received"}
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "state"),
+    [("opted_out", "opted_in", ConsentState.BLOCKED), ("opted_in", "opted_out", ConsentState.GRANTED)],
+)
+def test_opting_out_and_in_are_told_and_count_once(
+    name: str, other: str, state: ConsentState, delivery: DeliveryMaker, fixture_body: Callable[[str], bytes]
+) -> None:
+    found = events(delivery(fixture_body(f"{name}.txt")))
+    assert f"twilio.{name}" in found
+    assert f"twilio.{other}" not in found
+    assert [signal.state for event in found.values() for signal in event.consents] == [state]
+
+
+def test_a_person_reads_a_whatsapp_message(delivery: DeliveryMaker, fixture_body: Callable[[str], bytes]) -> None:
+    found = events(delivery(fixture_body("whatsapp_read.txt")))
+    assert set(found) == {"twilio.sms_status", "twilio.whatsapp_read"}
+    assert (found["twilio.whatsapp_read"].data["channel"], found["twilio.whatsapp_read"].data["final"]) == (
+        "whatsapp",
+        True,
+    )
+
+
+CLICK: dict[str, Any] = json.loads((FIXTURES / "link_clicked.delivery.json").read_text())["json"][0]
+
+
+def clicks(told: object) -> list[Event]:
+    body = json.dumps(told).encode()
+    request = InboundRequest("POST", f"{URL}&bodySHA256={sha256(body).hexdigest()}", JSON, body)
+    return twilio.parse(Delivery(request, "twilio", "texts", "AC1", webhook.topic(request), 0)) or []
+
+
+def test_a_click_is_told_with_its_link_and_message() -> None:
+    [event] = clicks([CLICK])
+    assert event.fact_id == "link_clicked:NO000000000000000000000000000000f1"
+    assert (event.subject, event.account) == (Identity(phone=PERSON), "AC00000000000000000000000000000001")
+    assert event.data["link"] == "https://shop.example.com/carts/77?step=pay"
+    assert event.correlate["message_id"] == "SM00000000000000000000000000000b02"
+    assert event.occurred_at_ms == 1_795_343_460_000
+
+
+def test_clicks_come_many_at_once_and_among_other_events() -> None:
+    other = {**CLICK, "type": "com.twilio.messaging.message.sent", "data": {}}
+    again = {**CLICK, "id": "NO2", "data": {**CLICK["data"], "to": f"whatsapp:{PERSON}"}}
+    found = clicks([CLICK, other, again, "x"])
+    assert [event.data["channel"] for event in found] == ["sms", "whatsapp"]
+    assert clicks(CLICK) == found[:1]
+    assert clicks({}) == []
+
+
+@pytest.mark.parametrize("missing", ["message_sid", "to", "link", "click_time", "account_sid"])
+def test_a_click_without_what_is_needed_is_unreadable_and_says_no_values(missing: str) -> None:
+    data = {name: value for name, value in CLICK["data"].items() if name != missing}
+    with pytest.raises(PayloadError) as caught:
+        clicks([{**CLICK, "data": data}])
+    assert missing in str(caught.value)
+    assert PERSON not in str(caught.value)
+
+
+def test_a_call_is_read_as_twilio_lists_it(fixture_body: Callable[[str], bytes]) -> None:
+    request = InboundRequest("POST", URL, JSON, fixture_body("call_completed.json"))
+    trigger = twilio.triggers["call_completed"]
+    assert trigger.parse
+    [call] = trigger.parse(Delivery(request, "twilio", "texts", "AC1", "", 0))
+    event = trigger.event(call, 0)
+    assert (event.data["duration_s"], event.subject) == (95, Identity(phone=PERSON))
+    assert event.occurred_at_ms == 1_795_341_695_000

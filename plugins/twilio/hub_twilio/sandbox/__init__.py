@@ -250,10 +250,10 @@ class TwilioSandbox(Sandbox):
 
     async def _list(self, request: web.Request) -> web.Response:
         account, query = self._authorised(request), dict(request.query)
-        # Newest first; of one instant the one created last.
+        # Newest first: they stand in the order in which they were made.
         found = [
             message
-            for message in reversed(sorted(account.messages.values(), key=lambda m: m.created_ms))
+            for message in reversed(account.messages.values())
             if query.get("To") in (None, message.to) and query.get("From") in (None, message.from_number)
         ]
         path = f"{API}/Accounts/{account.sid}/Messages.json"

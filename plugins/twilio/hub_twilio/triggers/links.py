@@ -51,7 +51,7 @@ class _Click(BaseModel):
     title="Link in a message clicked",
     payload=LinkClicked,
     topic="events",
-    sample="link_clicked.json",
+    sample="link_clicked.delivery.json",
     # Twilio may tell an event more than once, under the same id (page "Event Streams", read 2026-11).
     fact=lambda click: click.event_id,
     subject=lambda click: Identity(phone=click.to_number),
