@@ -98,7 +98,8 @@ def test_nobody_got_the_same_message_twice(day: Day) -> None:
 def test_duplicates_changed_nothing(day: Day) -> None:
     events = day.outcome.events
 
-    assert events.duplicates == events.repeats_sent > 10
+    # Polls see again what webhooks told.
+    assert events.duplicates >= events.repeats_sent > 10
     assert events.by_type["shopify.order_paid"] == events.by_type["shopify.order_created"]
     for person in day.outcome.people:
         assert len({(run.recipe, run.started_at) for run in person.runs}) == len(person.runs)
