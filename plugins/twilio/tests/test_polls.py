@@ -116,6 +116,17 @@ async def test_what_is_older_than_asked_for_is_not_told(
         assert len(await polled(ctx, "sms_received", sandbox.clock.now_ms() - 2 * HOUR_MS)) == 4
 
 
+async def test_a_status_that_changed_is_told_also_of_a_message_of_hours_ago(
+    told: Any, sandbox: TwilioSandbox, context: ContextMaker, account: str
+) -> None:
+    sandbox.age(account, 9 * HOUR_MS)
+    message = next(m for m in sandbox.account(account).messages.values() if m.status == "delivered")
+    message.status, message.updated_ms = "undelivered", sandbox.clock.now_ms() - HOUR_MS
+    async with context() as ctx:
+        found = await polled(ctx, "sms_status", sandbox.clock.now_ms() - 2 * HOUR_MS)
+    assert facts_of(found) == [f"sms_status:{message.sid}:undelivered"]
+
+
 async def test_what_twilio_has_in_hand_is_no_news(sandbox: TwilioSandbox, context: ContextMaker, account: str) -> None:
     async with context() as ctx:
         await send_sms.run(ctx, SendSms(to=PERSON, body="Hi"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -20,11 +22,11 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from hub import InboundRequest, SignatureError
+from hub import Delivery, InboundRequest, SignatureError
 from hub.clock import Clock
 from hub.testing.sandbox import load_sandbox
 from hub_twilio import twilio
-from hub_twilio.sandbox import TwilioSandbox
+from hub_twilio.sandbox import Template, TwilioSandbox
 from hub_twilio.webhook import TwilioWebhook, sign
 
 SENDER = "+14155550199"
@@ -52,9 +54,9 @@ class SandboxHttpClient(AsyncHttpClient):
         timeout: float | None = None,  # noqa: ASYNC109  (the package's signature)
         allow_redirects: bool = False,
     ) -> Response:
-        led = uri.replace("https://api.twilio.com", f"{self._sandbox_url}/twilio")
+        led = re.sub(r"https://\w+\.twilio\.com", f"{self._sandbox_url}/twilio", uri)
         given = {**(headers or {}), **(basic(*auth) if auth else {})}
-        body = urlencode(data or {}).encode() if method == "POST" else None
+        body = urlencode(data or {}, doseq=True).encode() if method == "POST" else None
         query = {name: str(value) for name, value in (params or {}).items()}
         async with self._session.request(method, led, params=query, data=body, headers=given) as answer:
             return Response(answer.status, await answer.text(), answer.headers)
@@ -279,3 +281,191 @@ async def test_a_person_can_text_over_http(listener: Any, sandbox_url: str, acco
 
 def test_the_connector_names_its_sandbox() -> None:
     assert isinstance(load_sandbox(twilio, Clock()), TwilioSandbox)
+
+
+# -- more than text, through the official client -----------------------------------------------------------------------
+
+
+async def test_files_are_kept_and_described(client: Client) -> None:
+    sent = await client.messages.create_async(to=PERSON, from_=SENDER, media_url=["https://example.com/a.jpg"] * 2)
+    found = await client.messages(sent.sid).media.list_async()
+    assert (sent.sid[:2], sent.num_media) == ("MM", "2")
+    assert [one.content_type for one in found] == ["image/jpeg", "image/jpeg"]
+
+
+async def test_the_official_client_schedules_and_cancels(sandbox: TwilioSandbox, client: Client) -> None:
+    given = {"to": PERSON, "messaging_service_sid": SERVICE, "body": "Later", "schedule_type": "fixed"}
+    sent = await client.messages.create_async(**given, send_at=datetime.now(UTC) + timedelta(hours=1))
+    cancelled = await client.messages(sent.sid).update_async(status="canceled")
+    assert (sent.status, cancelled.status) == ("scheduled", "canceled")
+    with pytest.raises(TwilioRestException) as caught:
+        await client.messages(sent.sid).update_async(status="canceled")
+    assert caught.value.code == 30409
+    assert await sandbox.send_due() == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"from_": SENDER, "send_at": "2026-11-22T12:00:00Z"}, 35118),
+        ({"messaging_service_sid": SERVICE}, 35111),
+        ({"messaging_service_sid": SERVICE, "send_at": "2020-01-01T00:00:00Z"}, 35114),
+    ],
+)
+async def test_what_twilio_requires_of_schedules_is_required(
+    message: dict[str, str], code: int, client: Client
+) -> None:
+    assert await refusal(client, to=PERSON, body="Later", schedule_type="fixed", **message) == (400, code)
+
+
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [
+        ({"media_url": ["picture.jpg"]}, (400, 21620)),
+        ({"content_sid": f"HX{'0' * 32}"}, (404, 20404)),
+    ],
+)
+async def test_content_that_cannot_be_had_is_refused(
+    message: dict[str, Any], refused: tuple[int, int], client: Client
+) -> None:
+    assert await refusal(client, to=PERSON, from_=SENDER, **message) == refused
+
+
+async def test_templates_are_listed_as_the_official_client_lists_them(
+    sandbox: TwilioSandbox, client: Client, account: str
+) -> None:
+    found = sandbox.account(account)
+    for n in range(3):
+        found.templates[f"HX{n}"] = Template(sid=f"HX{n}", account=account, name=f"Template {n}", body="Hello {{1}}")
+    listed = await client.content.v1.contents.list_async(page_size=2)
+    assert [(one.sid, one.friendly_name, one.language) for one in listed] == [
+        (f"HX{n}", f"Template {n}", "en") for n in range(3)
+    ]
+
+
+async def test_the_official_client_sets_addresses_and_reads_numbers_and_services(
+    sandbox: TwilioSandbox, client: Client
+) -> None:
+    [number] = await client.incoming_phone_numbers.list_async(phone_number=SENDER)
+    await client.incoming_phone_numbers(number.sid).update_async(
+        sms_url="https://hub.example.com/in", sms_method="POST"
+    )
+    service = await client.messaging.v1.services(SERVICE).update_async(inbound_request_url="https://hub.example.com/in")
+    [again] = await client.incoming_phone_numbers.list_async()
+    assert (number.phone_number, number.sms_url) == (SENDER, "")
+    assert (again.sms_url, service.inbound_request_url) == ("https://hub.example.com/in", "https://hub.example.com/in")
+    assert [one.sid for one in await client.messaging.v1.services.list_async()] == [SERVICE]
+
+
+async def test_the_official_client_looks_numbers_up(sandbox: TwilioSandbox, client: Client) -> None:
+    sandbox.landlines.add(SENDER)
+    found = await client.lookups.v2.phone_numbers(SENDER).fetch_async(fields="line_type_intelligence")
+    plain = await client.lookups.v2.phone_numbers("banana").fetch_async()
+    assert (found.valid, found.country_code) == (True, "US")
+    assert found.line_type_intelligence["type"] == "landline"
+    assert (plain.valid, plain.validation_errors, plain.line_type_intelligence) == (False, ["NOT_A_NUMBER"], None)
+
+
+async def test_the_official_client_lists_calls_of_a_day(sandbox: TwilioSandbox, client: Client, account: str) -> None:
+    sandbox.called(account, PERSON, SENDER)
+    sandbox.age(account, 3 * 86_400_000)
+    recent = sandbox.called(account, PERSON, SENDER, seconds=95)
+    since = datetime.now(UTC) - timedelta(days=1)
+    [found] = await client.calls.list_async(status="completed", end_time_after=since)
+    assert (found.sid, found.duration, found.direction) == (recent.sid, "95", "inbound")
+
+
+async def test_resources_look_as_twilios_documents_say(
+    sandbox: TwilioSandbox, client: Client, account: str, facts: dict[str, Any]
+) -> None:
+    made = sandbox.account(account)
+    await sandbox.text("", account, PERSON, SENDER, "Look", [("https://example.com/a.jpg", "image/jpeg")])
+    (message,) = made.messages.values()
+    shown = {
+        "number": made.number(SENDER).shown(),
+        "service": made.service(SERVICE).shown(),
+        "call": sandbox.called(account, PERSON, SENDER).shown(),
+        "media": message.media_shown()[0],
+    }
+    for kind, one in shown.items():
+        assert set(one) <= set(facts["resources"][kind])
+    assert shown["call"]["status"] in facts["enums"]["call_status"]
+
+
+async def test_a_key_opens_what_its_account_has(sandbox: TwilioSandbox, sandbox_url: str, account: str) -> None:
+    secret = sandbox.secret(account, "api_key_secret")
+    sandbox.account(account).service(SERVICE)
+    async with aiohttp.ClientSession() as session:
+        transport = SandboxHttpClient(sandbox_url, session)
+        keyed = Client(f"SK{'0' * 32}", secret, account, http_client=transport)
+        assert [one.sid for one in await keyed.messaging.v1.services.list_async()] == [SERVICE]
+        wrong = Client(f"SK{'0' * 32}", "wrong", account, http_client=transport)
+        with pytest.raises(TwilioRestException) as caught:
+            await wrong.messaging.v1.services(SERVICE).fetch_async()
+    assert (caught.value.status, caught.value.code) == (401, 20003)
+
+
+# -- calls that go wrong -----------------------------------------------------------------------------------------------
+
+
+async def test_calls_come_again_twice_turned_round_or_not_at_all(
+    listener: Any, sandbox: TwilioSandbox, client: Client
+) -> None:
+    async def told(**faults: Any) -> list[tuple[str, str]]:
+        listener.calls.clear()
+        for name, value in {"redeliver": 0, "duplicate": 0, "lose": 0, "reorder": False, **faults}.items():
+            setattr(sandbox.faults, name, value)
+        await client.messages.create_async(to=PERSON, from_=SENDER, body="Hi", status_callback=listener.address)
+        await sandbox.settle()
+        return [
+            (dict(call.form)["MessageStatus"], call.headers["i-twilio-idempotency-token"]) for call in listener.calls
+        ]
+
+    again = await told(redeliver=1)
+    assert [status for status, _ in again] == ["sent", "sent", "delivered", "delivered"]
+    assert len({token for _, token in again}) == 2
+    twice = await told(duplicate=1)
+    assert [status for status, _ in twice] == ["sent", "sent", "delivered", "delivered"]
+    assert len({token for _, token in twice}) == 4
+    assert [status for status, _ in await told(reorder=True)] == ["delivered", "sent"]
+    assert [status for status, _ in await told(lose=1)] == ["delivered"]
+
+
+async def test_a_click_is_told_as_the_official_validator_expects(
+    listener: Any, sandbox: TwilioSandbox, client: Client, account: str, token: str
+) -> None:
+    sent = await client.messages.create_async(
+        to=PERSON, messaging_service_sid=SERVICE, body="Pay: https://shop.example.com/77", shorten_urls=True
+    )
+    await sandbox.settle()
+    assert await sandbox.click(f"{listener.address}?tenant=7", account, sent.sid) == 204
+    [call] = listener.calls
+    assert RequestValidator(token).validate(call.url, call.body.decode(), call.headers["x-twilio-signature"])
+    webhook.verify(call, {"auth_token": token})
+    [event] = twilio.parse(Delivery(call, "twilio", "texts", account, webhook.topic(call), 0)) or []
+    assert (event.type, event.data["link"]) == ("twilio.link_clicked", "https://shop.example.com/77")
+    assert event.data["message_id"] == sent.sid
+
+
+async def test_what_happens_can_be_had_by_hand(
+    listener: Any, sandbox: TwilioSandbox, sandbox_url: str, account: str, client: Client
+) -> None:
+    sent = await client.messages.create_async(
+        to=PERSON, messaging_service_sid=SERVICE, body="https://shop.example.com/77", shorten_urls=True
+    )
+    asked: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("click", {"address": listener.address, "account": account, "sid": sent.sid}, {"status": 204}),
+        ("due", {}, {"sent": 0}),
+        ("telling", {"redeliver": 2}, {"redeliver": 2, "duplicate": 0, "lose": 0, "reorder": False}),
+    ]
+    async with aiohttp.ClientSession() as session:
+        for what, given, answer in asked:
+            async with session.post(f"{sandbox_url}/twilio/_sandbox/{what}", json=given) as response:
+                assert (response.status, await response.json()) == (200, answer)
+        async with session.post(
+            f"{sandbox_url}/twilio/_sandbox/call", json={"account": account, "from_number": PERSON, "to": SENDER}
+        ) as response:
+            assert (await response.json())["sid"] == sandbox.account(account).calls[0].sid
+        for what in ("click", "call", "telling"):
+            async with session.post(f"{sandbox_url}/twilio/_sandbox/{what}", json={"banana": 1}) as response:
+                assert response.status == 400

@@ -12,7 +12,7 @@ from hub_twilio.client import Call, calls_since
 from hub_twilio.connector import twilio
 
 # Whoever looked just before Twilio finished describing a call finds it the next time.
-_OVERLAP_S = 3600
+_OVERLAP_S = 600
 
 
 class CallCompleted(BaseModel):

@@ -22,9 +22,11 @@ from hub_twilio.triggers.statuses import STATUS_RANK, SmsStatus
 # Twilio's call and its three repeats take at most 15 s each (Webhooks connection overrides, read 2026-11).
 WEBHOOK_TAKES_MS = 120_000
 
-INBOUND_EVERY_S, INBOUND_OVERLAP_S = 900, 3600
-# A message may wait for ten hours in Twilio's queue, and receipts of carriers come late.
-STATUS_EVERY_S, STATUS_OVERLAP_S = 3600, 12 * 3600
+INBOUND_EVERY_S, STATUS_EVERY_S = 900, 3600
+# What the list shows late, or a clock that is slow, is made up for.
+OVERLAP_S = 600
+# How long after it was made a message may still change: it may wait for ten hours in Twilio's queue, and receipts come late.
+CHANGES_WITHIN_MS = 12 * 3_600_000
 
 _AT_ONCE = 100
 _END = "end"
@@ -51,13 +53,18 @@ async def _status(wanted: Callable[[SmsStatus], bool], ctx: ActionContext, messa
     return found if wanted(found) else None
 
 
-async def _recent(tell: Tell[P], ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[P]]:
-    """Pages of a poll, oldest first. There is no cursor: Twilio's list is read from its newest end each time."""
+async def _recent(
+    tell: Tell[P], reach_ms: int, ctx: ActionContext, cursor: str | None, since_ms: int
+) -> AsyncIterator[Page[P]]:
+    """Pages of a poll: what changed since, oldest message first, among those made up to `reach_ms` earlier.
+
+    There is no cursor: Twilio's list is read from its newest end each time.
+    """
     settled = [
         message
-        async for page in messages_since(ctx, since_ms)
+        async for page in messages_since(ctx, since_ms - reach_ms)
         for message in page.messages
-        if _changed_ms(message) <= ctx.now_ms - WEBHOOK_TAKES_MS
+        if since_ms <= _changed_ms(message) <= ctx.now_ms - WEBHOOK_TAKES_MS
     ]
     settled.reverse()
     for start in range(0, len(settled), _AT_ONCE):
@@ -79,12 +86,12 @@ def _changed_ms(message: Message) -> float:
     return at.timestamp() * 1000 if at else 0
 
 
-def _declare(trigger: str, tell: Tell[P], every_s: int, overlap_s: int) -> None:
-    twilio.poll(trigger, every_s=every_s, overlap_s=overlap_s)(partial(_recent, tell))
+def _declare(trigger: str, tell: Tell[P], every_s: int, reach_ms: int) -> None:
+    twilio.poll(trigger, every_s=every_s, overlap_s=OVERLAP_S)(partial(_recent, tell, reach_ms))
     twilio.history(trigger)(partial(_past, tell))
 
 
 for _name, _kind in messages.KINDS.items():
-    _declare(_name, partial(_received, _kind), INBOUND_EVERY_S, INBOUND_OVERLAP_S)
+    _declare(_name, partial(_received, _kind), INBOUND_EVERY_S, 0)
 for _name, _wanted in statuses.KINDS.items():
-    _declare(_name, partial(_status, _wanted), STATUS_EVERY_S, STATUS_OVERLAP_S)
+    _declare(_name, partial(_status, _wanted), STATUS_EVERY_S, CHANGES_WITHIN_MS)
