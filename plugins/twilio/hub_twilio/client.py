@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, TypeVar
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from hub import Account, ActionContext, OutcomeUnknown, Response
+from hub import Account, ActionContext, AuthExpired, OutcomeUnknown, Rejected, Response
 
 ORIGIN = "https://api.twilio.com"
 MESSAGING = "https://messaging.twilio.com"
@@ -259,6 +260,19 @@ async def whoami(ctx: ActionContext) -> Account:
     """The account behind the credentials. A restricted API key may not read it and is refused."""
     account = read(_AccountAnswer, await ctx.http.request("GET", ".json"))
     return Account(id=account.sid, title=account.friendly_name or account.sid)
+
+
+@contextmanager
+def allowed_to(what: str) -> Iterator[None]:
+    """Where a key may be restricted: being refused says nothing about the connection. Raises Rejected for AuthExpired."""
+    try:
+        yield
+    except AuthExpired as error:
+        raise Rejected(
+            f"Twilio does not let the connection {what}: give its API key that permission, or correct its credentials if "
+            "other calls fail as well",
+            code=error.code,
+        ) from error
 
 
 def read(model: type[M], answer: Response) -> M:

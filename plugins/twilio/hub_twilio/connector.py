@@ -95,6 +95,14 @@ twilio = Connector(
             "Twilio is asked. Guards against SMS pumping.",
         ),
         Field(
+            name="poll_calls",
+            title="Ask for calls",
+            required=False,
+            pattern="yes|no",
+            default="yes",
+            help="Whether Twilio is asked every five minutes for telephone calls that ended.",
+        ),
+        Field(
             name="shared_key_secret",
             title="SharedKey secret",
             secret=True,

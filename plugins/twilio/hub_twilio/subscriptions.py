@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from hub import ActionContext, NotFound, Rejected, Subscription, Subscriptions, e164
-from hub_twilio.client import MESSAGING, Number, Service, numbers, read, services
+from hub_twilio.client import MESSAGING, Number, Service, allowed_to, numbers, read, services
 
 # See `sending.REPEAT_CALLBACKS`; by default Twilio calls once more, and only when no connection was made.
 REPEAT_CALLS = "#rc=3&rp=ct,rt,5xx"
@@ -23,7 +23,7 @@ _TOPIC = "message"
 
 
 class _Place(NamedTuple):
-    """A number or a service, where it is changed, and by which parameters."""
+    """A number or a service: where and by which parameters it is changed, and why its address is not called, if it is not."""
 
     sid: str
     topic: str
@@ -31,6 +31,7 @@ class _Place(NamedTuple):
     path: str
     url_field: str
     method_field: str
+    unused: str
 
 
 def places(settings: Mapping[str, str]) -> list[str]:
@@ -50,13 +51,16 @@ class InboundAddresses(Subscriptions):
         return [f"{_TOPIC}:{place}" for place in places(ctx.settings)] if _TOPIC in topics else []
 
     async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
-        found = [_of_number(number) async for number in numbers(ctx)]
-        found += [_of_service(service) async for service in services(ctx)]
+        with allowed_to("list its numbers and Messaging Services"):
+            found = [_of_number(number) async for number in numbers(ctx)]
+            found += [_of_service(service) async for service in services(ctx)]
         return [_subscription(place) for place in found if place.address]
 
     async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
         """Raises Rejected where somebody else's address is, or where the address would not be called."""
         place = await self._place(ctx, topic.partition(":")[2])
+        if place.unused:
+            raise Rejected(place.unused)
         if place.address and not _is_replaceable(place.address, address):
             raise Rejected(
                 f"Twilio sends messages to {topic.partition(':')[2]} to {urlsplit(place.address).hostname} already; if the "
@@ -68,37 +72,44 @@ class InboundAddresses(Subscriptions):
     async def delete(self, ctx: ActionContext, subscription: Subscription) -> None:
         try:
             place = await self._place(ctx, subscription.topic.partition(":")[2])
-        except (NotFound, Rejected):
+        except NotFound:
             return
         if _bare(place.address) == subscription.address:
             await _set(ctx, place, "")
 
     async def _place(self, ctx: ActionContext, name: str) -> _Place:
-        """A number or service as it stands. Raises NotFound, or Rejected where its address would not be called."""
+        """A number or service as it stands. Raises NotFound."""
         if name.startswith("MG"):
-            service = read(Service, await ctx.http.request("GET", f"{MESSAGING}/v1/Services/{name}"))
-            if service.use_inbound_webhook_on_number:
-                raise Rejected(
-                    f"the Messaging Service {name} leaves it to its numbers; name those in receive_on instead"
-                )
-            return _of_service(service)
+            return _of_service(read(Service, await ctx.http.request("GET", f"{MESSAGING}/v1/Services/{name}")))
         async for number in numbers(ctx, name):
-            if number.sms_application_sid:
-                raise Rejected(
-                    f"the number {name} belongs to a TwiML application, whose address counts; take the number out of it"
-                )
             return _of_number(number)
         raise NotFound(f"{name} is no number of this account; correct receive_on, or the default sender")
 
 
 def _of_number(number: Number) -> _Place:
-    path = f"/IncomingPhoneNumbers/{number.sid}.json"
-    return _Place(number.sid, f"{_TOPIC}:{number.phone_number}", number.sms_url or "", path, "SmsUrl", "SmsMethod")
+    unused = f"the number {number.phone_number} belongs to a TwiML application, whose address counts; take it out of it"
+    return _Place(
+        sid=number.sid,
+        topic=f"{_TOPIC}:{number.phone_number}",
+        address=number.sms_url or "",
+        path=f"/IncomingPhoneNumbers/{number.sid}.json",
+        url_field="SmsUrl",
+        method_field="SmsMethod",
+        unused=unused if number.sms_application_sid else "",
+    )
 
 
 def _of_service(service: Service) -> _Place:
-    path, address = f"{MESSAGING}/v1/Services/{service.sid}", service.inbound_request_url or ""
-    return _Place(service.sid, f"{_TOPIC}:{service.sid}", address, path, "InboundRequestUrl", "InboundMethod")
+    unused = f"the Messaging Service {service.sid} leaves it to its numbers; name those in receive_on instead"
+    return _Place(
+        sid=service.sid,
+        topic=f"{_TOPIC}:{service.sid}",
+        address=service.inbound_request_url or "",
+        path=f"{MESSAGING}/v1/Services/{service.sid}",
+        url_field="InboundRequestUrl",
+        method_field="InboundMethod",
+        unused=unused if service.use_inbound_webhook_on_number else "",
+    )
 
 
 def _subscription(place: _Place) -> Subscription:
@@ -122,4 +133,5 @@ def _is_replaceable(there: str, ours: str) -> bool:
 
 async def _set(ctx: ActionContext, place: _Place, address: str) -> None:
     form = {place.url_field: address, **({place.method_field: "POST"} if address else {})}
-    await ctx.http.request("POST", place.path, form=form)
+    with allowed_to("set where messages are sent to"):
+        await ctx.http.request("POST", place.path, form=form)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Event, Identity
+from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Event, Identity, Rejected
 from hub_twilio import twilio
 from hub_twilio.actions.sms import SendSms, send_sms
 from hub_twilio.sandbox import TwilioSandbox
-from hub_twilio.triggers.listed import WEBHOOK_TAKES_MS
+from hub_twilio.triggers.polls import WEBHOOK_TAKES_MS
 
 SENDER, PERSON = "+14155550199", "+14155550100"
 HOUR_MS = 3_600_000
@@ -205,6 +205,21 @@ async def test_calls_that_ended_are_told_those_that_ended_first_first(
     assert (found[0].data["duration_s"], found[0].subject) == (95, Identity(phone=PERSON))
     assert found[1].subject == Identity()
     assert found[2].subject == Identity(phone="+14155550105")
+
+
+async def test_calls_are_not_asked_for_where_nobody_wants_them(context: ContextMaker, witness: Any) -> None:
+    async with context({"poll_calls": "no"}) as ctx:
+        assert await polled(ctx, "call_completed") == []
+    assert witness.requests == []
+
+
+async def test_a_key_that_may_not_read_calls_says_nothing_about_the_connection(
+    sandbox: TwilioSandbox, context: ContextMaker
+) -> None:
+    async with context() as ctx:
+        sandbox.refuse_next = 401
+        with pytest.raises(Rejected, match="set poll_calls to no"):
+            await polled(ctx, "call_completed")
 
 
 async def test_calls_are_read_over_their_pages(sandbox: TwilioSandbox, context: ContextMaker, account: str) -> None:

@@ -69,7 +69,7 @@ async def test_an_address_is_set_listed_and_taken_away_again(
 
 @pytest.mark.parametrize("place", [SENDER, SERVICE])
 async def test_somebody_else_s_address_is_listed_reported_and_left_alone(
-    place: str, sandbox: TwilioSandbox, context: ContextMaker, account: str
+    place: str, sandbox: TwilioSandbox, context: ContextMaker, account: str, witness: Any
 ) -> None:
     found = sandbox.account(account)
     found.number(SENDER).sms_url = FOREIGN
@@ -82,7 +82,7 @@ async def test_somebody_else_s_address_is_listed_reported_and_left_alone(
         await kept.delete(ctx, Subscription(id="x", topic=f"message:{place}", address=ADDRESS))
     assert "hush" not in str(caught.value)
     assert (found.number(SENDER).sms_url, found.service(SERVICE).inbound_url) == (FOREIGN, FOREIGN)
-    assert sandbox.log == []
+    assert {asked.method for asked in witness.requests} == {"GET"}
 
 
 @pytest.mark.parametrize("there", [FORMER, f"{FORMER}#rc=3", "https://demo.twilio.com/welcome/sms/reply"])
@@ -100,7 +100,7 @@ async def test_an_address_of_former_times_and_twilios_own_demonstration_are_repl
 
 
 async def test_a_place_whose_address_would_not_be_called_is_reported(
-    sandbox: TwilioSandbox, context: ContextMaker, account: str
+    sandbox: TwilioSandbox, context: ContextMaker, account: str, witness: Any
 ) -> None:
     found = sandbox.account(account)
     found.number(SENDER).application = f"AP{'0' * 32}"
@@ -110,7 +110,7 @@ async def test_a_place_whose_address_would_not_be_called_is_reported(
             await kept.create(ctx, f"message:{SENDER}", ADDRESS)
         with pytest.raises(Rejected, match="leaves it to its numbers"):
             await kept.create(ctx, f"message:{SERVICE}", ADDRESS)
-    assert sandbox.log == []
+    assert {asked.method for asked in witness.requests} == {"GET"}
 
 
 async def test_a_number_of_another_account_is_reported(
@@ -138,3 +138,12 @@ async def test_a_person_s_message_is_told_where_the_hub_asked_for_it(
         await kept.create(ctx, f"message:{SENDER}", listener.address)
         await sandbox.text("", account, "+14155550100", SENDER, "Hello")
     assert [dict(call.form)["Body"] for call in listener.calls] == ["Hello"]
+
+
+async def test_a_key_that_may_not_read_numbers_says_nothing_about_the_connection(
+    sandbox: TwilioSandbox, context: ContextMaker
+) -> None:
+    async with context() as ctx:
+        sandbox.refuse_next = 401
+        with pytest.raises(Rejected, match="give its API key that permission"):
+            await kept.list(ctx)

@@ -317,7 +317,6 @@ class TwilioSandbox(Sandbox):
             raise missing(request.path)
         number.sms_url = str(form.get("SmsUrl", number.sms_url))
         number.sms_method = str(form.get("SmsMethod", number.sms_method))
-        self.record("set_number", account.sid, sid=number.sid, url=number.sms_url)
         return web.json_response(number.shown())
 
     async def _short_codes(self, request: web.Request) -> web.Response:
@@ -339,7 +338,6 @@ class TwilioSandbox(Sandbox):
         service = self._service_of(account, request.match_info["sid"])
         service.inbound_url = str(form.get("InboundRequestUrl", service.inbound_url or "")) or None
         service.inbound_method = str(form.get("InboundMethod", service.inbound_method))
-        self.record("set_service", account.sid, sid=service.sid, url=service.inbound_url)
         return web.json_response(service.shown())
 
     async def _templates(self, request: web.Request) -> web.Response:

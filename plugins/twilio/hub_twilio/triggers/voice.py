@@ -8,7 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from hub import ActionContext, Delivery, Identity, Page, e164
-from hub_twilio.client import Call, calls_since
+from hub_twilio.client import Call, allowed_to, calls_since
 from hub_twilio.connector import twilio
 
 # Whoever looked just before Twilio finished describing a call finds it the next time.
@@ -52,15 +52,21 @@ def call_completed(delivery: Delivery) -> Iterable[CallCompleted]:
 
 @twilio.poll("call_completed", every_s=300, overlap_s=_OVERLAP_S)
 async def recent_calls(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[CallCompleted]]:
-    """The calls that ended since."""
-    yield Page([_told(call) for call in await calls_since(ctx, since_ms)], cursor="")
+    """The calls that ended since, unless the connection does not want to know."""
+    if ctx.settings.get("poll_calls", "yes") == "yes":
+        yield Page(await _calls(ctx, since_ms), cursor="")
 
 
 @twilio.history("call_completed")
 async def past_calls(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[CallCompleted]]:
     """All calls that ended since, in one page: Twilio lists them in no order that it names."""
     if cursor is None:
-        yield Page([_told(call) for call in await calls_since(ctx, since_ms)], cursor="end")
+        yield Page(await _calls(ctx, since_ms), cursor="end")
+
+
+async def _calls(ctx: ActionContext, since_ms: int) -> list[CallCompleted]:
+    with allowed_to("list calls (or set poll_calls to no)"):
+        return [_told(call) for call in await calls_since(ctx, since_ms)]
 
 
 def _told(call: Call) -> CallCompleted:
