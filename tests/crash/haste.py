@@ -1,4 +1,7 @@
-"""The made-up vendor as real processes load it: with time limits that suit a lease of seconds, and, if asked, a wrong clock."""
+"""The made-up vendor as real processes load it: with time limits that suit a lease of seconds, and, if asked, a wrong clock.
+
+It writes what it is told down in the file that `CRASH_TOLD` names; without one it wants to know nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 import hub.connections.tokens
+from hub import hookimpl
 from tests.acme import AcmeSandbox, acme, hub_register_connectors
 
 __all__ = ["hub_register_connectors"]
@@ -22,6 +26,22 @@ for _action in acme.actions.values():
     _action.timeout_s = CALL_LIMIT_S
     if _action.batch is not None:
         _action.batch = replace(_action.batch, linger_s=LINGER_S)
+
+if _told := os.environ.get("CRASH_TOLD"):
+    # A line that is written in one go is whole, whoever else writes.
+    _file = os.open(_told, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    @hookimpl
+    def hub_event_received(event_id: str) -> None:
+        os.write(_file, f"event {event_id}\n".encode())
+
+    @hookimpl
+    def hub_after_effect(action: str, run_id: str, outcome: str) -> None:
+        os.write(_file, f"effect {run_id} {action} {outcome}\n".encode())
+
+    @hookimpl
+    def hub_run_finished(run_id: str, ended_by: str) -> None:
+        os.write(_file, f"run {run_id} {ended_by}\n".encode())
 
 
 def _throttled(self: AcmeSandbox) -> web.Response:

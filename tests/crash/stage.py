@@ -49,14 +49,22 @@ class Stage:
     """The processes of one hub on one database, and its vendor's stand-in in a process that nobody kills.
 
     With `redis_url` it is `hub api` and two `hub worker`s, else one `hub up`. `at_work` is who makes the calls. The test
-    itself looks at the database by `looked_at`, where the processes' own way to it is to be disturbed.
+    itself looks at the database by `looked_at`, where the processes' own way to it is to be disturbed. With `hooked` a
+    plugin writes down in the file `told` what it is told.
     """
 
     def __init__(
-        self, folder: Path, database_url: str, redis_url: str | None = None, *, looked_at: str | None = None
+        self,
+        folder: Path,
+        database_url: str,
+        redis_url: str | None = None,
+        *,
+        looked_at: str | None = None,
+        hooked: bool = False,
     ) -> None:
         self.folder, self.redis_url = folder, redis_url
         self.looked_at = looked_at or database_url
+        self.told = folder / "told" if hooked else None
         self.port = free_port()
         # The next one is free as well, and nobody else is given it.
         self.vendor_port = self.port + 1
@@ -73,6 +81,7 @@ class Stage:
                 lease_s=str(LEASE_S),
                 **({"redis_url": redis_url} if redis_url else {}),
             ),
+            **({"CRASH_TOLD": str(self.told)} if self.told else {}),
             "PYTHONPATH": os.pathsep.join([str(PLUGIN), str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         self.distributed = redis_url is not None
