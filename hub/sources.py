@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from hub.backoff import MAX_CLAIMS, backoff_s
 from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Poll, Trigger
-from hub.errors import AuthExpired, ConfigError, HubError, OutcomeUnknown, RateLimited, RetryableError
+from hub.errors import AuthExpired, ConfigError, ConnectorError, HubError, OutcomeUnknown, RateLimited, RetryableError
 from hub.events import Event
 from hub.limits import Limits
 from hub.metrics import Metrics
@@ -31,6 +32,7 @@ from hub.traces import Traces
 
 ENRICH_MOST = 100
 _GIVE_UP_AFTER = 12
+_VENDOR_WORD = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -164,9 +166,10 @@ class Sources:
             },
         )
         async with self._store.write() as c:
-            await work.give_back(
-                c, claim, due_ms=self._clock.now_ms() + int(wait_s * 1000), attempts=claim.attempts + 1
-            )
+            due_ms = self._clock.now_ms() + int(wait_s * 1000)
+            # What the events will say if it never succeeds; for the other kinds `data` is what they go on from.
+            data = _in_short(error) if claim.kind == "enrich" else None
+            await work.give_back(c, claim, due_ms=due_ms, data=data, attempts=claim.attempts + 1)
 
     # -- silence ---------------------------------------------------------------------------------------------------
 
@@ -230,9 +233,10 @@ class Sources:
         return NewEvent(replace(made, occurred_at_ms=event.occurred_at_ms), connection.id, connection.name, id=event.id)
 
     async def _set_aside(self, claim: Claim, waiting: Sequence[StoredEvent]) -> None:
+        reason = f"it could not be filled in after {claim.attempts} attempts; the last one: {claim.data or 'not known'}"
         async with self._store.write() as c:
             for event in waiting:
-                await events.quarantine(c, event.id, f"it could not be filled in after {claim.attempts} attempts")
+                await events.quarantine(c, event.id, reason)
             await work.give_back(c, claim, due_ms=self._clock.now_ms())
 
     # -- polling ---------------------------------------------------------------------------------------------------
@@ -274,3 +278,12 @@ class Sources:
         new = [NewEvent(event, connection.id, connection.name) for event in made]
         (stored,) = await events.ingest(c, [Incoming(connection.id, None, new, self._clock.now_ms())])
         return stored.event_ids
+
+
+def _in_short(error: HubError) -> str:
+    """An error for an event's note: a vendor's own sentences may repeat personal data, so only its status and code."""
+    if not isinstance(error, ConnectorError):
+        return str(error)
+    facts = [f"status {error.status}"] if error.status is not None else []
+    facts += [f"code {error.code}"] if error.code and _VENDOR_WORD.fullmatch(error.code) else []
+    return ", ".join([type(error).__name__, *facts])
