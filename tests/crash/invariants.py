@@ -47,6 +47,23 @@ async def rest_and_check(stage: Stage, session: aiohttp.ClientSession, vendor: V
     assert not found, "\n".join(found)
 
 
+async def check_left(stage: Stage, log: Sequence[Mapping[str, Any]], left: Sequence[Person]) -> None:
+    """Who had left while nobody worked got no text afterwards, and the run ended as it should. `log` is from that moment."""
+    texted = {about for entry in log for action, about in _said(entry) if action == "send_text"}
+    async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store, store.read() as c:
+        recorded, runs = await _recorded(c), await _runs(c, left)
+    found = []
+    for person in left:
+        state = recorded.get(("send_text", f"{person.id}:text"))
+        if f"{person.id}:text" not in texted and state in {"done", "unknown"}:
+            found.append(f"{person.id} had left ({person.leaves}) and was sent a text")
+        wanted = {"exit": "acme.purchased", "cancel": "cancelled"}[person.leaves]
+        found += [
+            f"{person.id} ended by {r['ended_by']}, not {wanted}" for r in runs[person.id] if r["ended_by"] != wanted
+        ]
+    assert not found, "\n".join(found)
+
+
 async def until_rest(store: Store, crowd: Sequence[Person], limit_s: float = RESTS_WITHIN_S) -> None:
     """Wait until nothing is unrouted, due or in hand and everybody's run has ended."""
     end = time.monotonic() + limit_s
