@@ -86,7 +86,7 @@ async def _runs(c: Connection, crowd: Iterable[Person]) -> Mapping[str, list[Any
     known = {p.id for p in crowd}
     found: dict[str, list[Any]] = {}
     for row in await c.all("select id, trigger_data, status, finished_at, ended_by from run"):
-        whose = from_json(row["trigger_data"])["id"]
+        whose = from_json(row["trigger_data"]).get("id")
         if whose in known:
             found.setdefault(whose, []).append(row)
     return found

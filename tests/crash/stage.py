@@ -98,8 +98,8 @@ class Stage:
         return process
 
     async def open(self, session: aiohttp.ClientSession) -> None:
-        """Start everything and set up the connection, the purposes and the recipe."""
-        self.vendor = self.start("sandbox", "--port", str(self.vendor_port))
+        """Start everything and set up connections, purposes and recipes."""
+        self.start_vendor()
         if self.distributed:
             made = command(["api-keys", "create", "test", "--scope", "write", "--json"], self.settings, self.folder)
             self.key = json.loads(made)["key"]
@@ -107,11 +107,18 @@ class Stage:
             self.at_work, self.spare = self.start("worker"), self.start("worker")
         else:
             self.door = self.at_work = self.spare = self.start("up")
-        await until_live(session, f"{self.vendor_url}/_sandbox/log", self.vendor)
+        await until_live(session, f"{self.vendor_url}/_sandbox/log", self.door)
         await until_live(session, f"{self.url}/health/ready", self.door)
         if not self.distributed:
             self.key = (self.folder / "data" / "api-key").read_text().strip()
-        api = self.api(session)
+        await self.furnish(self.api(session))
+
+    def start_vendor(self) -> None:
+        """The sandboxes, in a process of their own."""
+        self.start("sandbox", "--port", str(self.vendor_port))
+
+    async def furnish(self, api: Api) -> None:
+        """The connection, the purposes and the recipe of a hub that has just started."""
         acme: dict[str, Any] = {"connector": "acme", "name": "acme", "sandbox": True, "fields": {"account": "main"}}
         self.webhook_url = (await api.call("POST", "/api/v1/connections", acme))["webhook_url"]
         await api.call("POST", "/api/v1/purposes", {"source": PURPOSES})
