@@ -6,13 +6,15 @@ It writes what it is told down in the file that `CRASH_TOLD` names; without one 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from aiohttp import web
 
 import hub.connections.tokens
-from hub import hookimpl
+from hub import hookimpl, seams
 from tests.acme import AcmeSandbox, acme, hub_register_connectors
 
 __all__ = ["hub_register_connectors"]
@@ -42,6 +44,17 @@ if _told := os.environ.get("CRASH_TOLD"):
     @hookimpl
     def hub_run_finished(run_id: str, ended_by: str) -> None:
         os.write(_file, f"run {run_id} {ended_by}\n".encode())
+
+
+if _seam := os.environ.get("CRASH_SEAM"):
+
+    def _arm(number: int, frame: object) -> None:
+        """A process at work takes up what the file says; that it is gone says that it has."""
+        file = Path(_seam)
+        seams.arm(file.read_text())
+        file.unlink()
+
+    signal.signal(signal.SIGUSR1, _arm)
 
 
 def _throttled(self: AcmeSandbox) -> web.Response:

@@ -82,6 +82,7 @@ class Stage:
                 **({"redis_url": redis_url} if redis_url else {}),
             ),
             **({"CRASH_TOLD": str(self.told)} if self.told else {}),
+            "CRASH_SEAM": str(folder / "seam"),
             "PYTHONPATH": os.pathsep.join([str(PLUGIN), str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         self.distributed = redis_url is not None
@@ -129,8 +130,10 @@ class Stage:
         return Api(session, self.url, self.key)
 
     async def arm(self, session: aiohttp.ClientSession, place: str, deed: str, **more: str) -> Process:
-        """A fresh process that does the deed at the place stands in for the one that passes there."""
+        """The process that passes there does the deed at the place; with settings of its own a fresh one stands in for it."""
         seam = f"{place}={deed}"
+        if not more:
+            return await self._arm_at_work(place, seam)
         if not self.distributed:
             self.kill(self.door)
             self.door = self.at_work = self.spare = self.start("up", seam=seam, **more)
@@ -146,6 +149,16 @@ class Stage:
         self.spare.send(signal.SIGSTOP)
         return self.at_work
 
+    async def _arm_at_work(self, place: str, seam: str) -> Process:
+        process = self.door
+        if self.distributed and not place.startswith("ingest."):
+            process = await self.alone()
+        file = self.folder / "seam"
+        file.write_text(seam)
+        process.send(signal.SIGUSR1)
+        await until(lambda: not file.exists(), ENDS_WITHIN_S, f"{process.name} was not armed")
+        return process
+
     def relieve(self, **more: str) -> None:
         """A fresh worker takes the place of the one at work; the spare one stays."""
         if self.at_work is not self.spare:
@@ -157,19 +170,24 @@ class Stage:
         if self.distributed:
             if self.at_work is self.spare:
                 self.relieve()
+            for worker in (self.at_work, self.spare):
+                await until(lambda: "working" in self.said(worker), ENDS_WITHIN_S, f"{worker.name} has not begun")  # noqa: B023
+            # While it stands still everything passes the other one.
             self.spare.send(signal.SIGSTOP)
         return self.at_work
 
     async def mend(self, session: aiohttp.ClientSession) -> None:
-        """What ended is started again without a seam; a worker's place is taken by the spare one."""
+        """What ended is started again without a seam; a worker's place is taken by the spare one, and a new one is spare."""
         if not self.door.running:
             self.door = self.start("up" if not self.distributed else "api")
             await until_live(session, f"{self.url}/health/ready", self.door)
         if not self.distributed:
             self.at_work = self.spare = self.door
-        elif not self.at_work.running:
-            self.at_work = self.spare
+            return
         self.spare.send(signal.SIGCONT)
+        if not self.at_work.running:
+            # It comes up while the other one carries on.
+            self.at_work, self.spare = self.spare, self.start("worker")
 
     def kill(self, process: Process) -> None:
         """kill -9, also of one that stands still."""

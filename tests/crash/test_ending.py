@@ -28,7 +28,7 @@ async def test_a_process_told_to_stop_at_any_place_ends_well_and_leaves_nothing_
         for point, place in list(POINTS.items())[stage.distributed :: 2]:
             crowd = people(f"drain-{point}", CROWD, take(CROWD))
             everybody += crowd
-            draining = await stage.arm(session, place, "drain", drain_s="10")
+            draining = await stage.arm(session, place, "drain")
             async with meanwhile(vendor.click(crowd)), meanwhile(vendor.sign_up(crowd)):
                 assert await until_ended(draining) == 0, f"{point}: {stage.said(draining)}"
                 await stage.mend(session)
