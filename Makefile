@@ -17,8 +17,8 @@ demo: $(VENV)/installed  ## Install, then play a day of webhooks through the hub
 test: $(VENV)/installed-test  ## Install what tests need and run them all (PostgreSQL and Redis come along).
 	$(BIN)/pytest -q -n 3 --dist loadgroup $(ARGS)
 
-chaos: $(VENV)/installed-test  ## Kill, freeze and cut off everything under load, by SEED for SECONDS; or one hub KILLS times.
-	$(BIN)/python -W ignore -m tests.crash.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),7) --kills $(or $(KILLS),0)
+chaos: $(VENV)/installed-test  ## Kill, freeze and cut off everything under load, by SEED for SECONDS; or kill KILLS processes at the demo's day (EMBEDDED=1: one hub).
+	$(BIN)/python -W ignore -m tests.crash.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),7) --kills $(or $(KILLS),0) $(if $(EMBEDDED),--embedded)
 
 check: $(VENV)/installed-test  ## Format, lint, types, import contracts, docs.
 	$(BIN)/ruff format --check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,11 +30,13 @@ from hub.errors import (
 from hub.ids import idempotency_key, new_id, reference
 from hub.limits import Limits
 from hub.metrics import Metrics, word_of
+from hub.notices import Notices
 from hub.pauses import Pauses, said
 from hub.plugins import Plugins
+from hub.store import notices, runs, work
 from hub.store import pauses as pause_rows
-from hub.store import runs, work
 from hub.store.lanes import Rank
+from hub.store.notices import Kept
 from hub.store.pauses import Pause
 from hub.store.runs import EffectResult, EffectRow
 from hub.store.session import Row, Store
@@ -70,11 +71,11 @@ class Batches:
         traces: Traces,
         rehearsal: bool = False,
         jitter: Callable[[], float],
-        hook_limit_s: float = 2.0,
+        notices: Notices,
     ) -> None:
         self._store, self._connections, self._plugins, self._clock = store, connections, plugins, clock
         self._limits, self._pauses, self._rehearsal, self._jitter = limits, pauses, rehearsal, jitter
-        self._metrics, self._traces, self._hook_limit_s = metrics, traces, hook_limit_s
+        self._metrics, self._traces, self._notices = metrics, traces, notices
 
     async def handle(self, claim: Claim, deadline: Deadline) -> None:
         """Make one batch's next call. Raises StoreUnavailable."""
@@ -97,11 +98,16 @@ class Batches:
             await self._later(claim, refused.wait_s, attempts=claim.attempts)
             return
         try:
-            await self._call(claim, deadline, action, connection)
+            kept = await self._call(claim, deadline, action, connection)
         finally:
             self._limits.release(name)
+        # The vendor has answered: plugins that take their time take none of its.
+        await self._notices.tell(kept)
 
-    async def _call(self, claim: Claim, deadline: Deadline, action: Action[Any, Any], connection: Connection) -> None:
+    async def _call(
+        self, claim: Claim, deadline: Deadline, action: Action[Any, Any], connection: Connection
+    ) -> Sequence[Kept]:
+        """Make the call, or see to it that it is made later. Returns what plugins are to be told."""
         assert action.batch is not None, "checked by the caller"
         await self._set_aside(claim, connection)
         async with self._store.write() as c:
@@ -109,8 +115,7 @@ class Batches:
         effects = sorted(frozen.effects, key=lambda e: (e.request.get("queued_at_ms", 0), e.key))
         if frozen.begun and action.effect is Effect.AT_MOST_ONCE:
             lost = OutcomeUnknown("the answer was lost and this action must not be repeated")
-            await self._settle(claim, action, effects, [lost] * len(effects))
-            return
+            return await self._settle(claim, action, effects, [lost] * len(effects))
         answers: Sequence[_Answer] = []
         if effects:
             try:
@@ -118,26 +123,25 @@ class Batches:
                 answers = await self._answers(claim, action, connection, effects, deadline)
             except _Paused as paused:
                 await self._park(claim, paused.pause, begun=frozen.begun)
-                return
+                return ()
             except AuthExpired as error:
                 await self._expired(claim, connection, error, begun=frozen.begun)
-                return
+                return ()
             except LeaseOver:
                 await self._thaw(claim, begun=frozen.begun)
                 await self._later(claim, 0.05, attempts=claim.attempts)
-                return
+                return ()
             except (RetryableError, OutcomeUnknown, ConfigError) as error:
                 over = is_over(claim.attempts + 1, effects[0].intended_at_ms, self._clock.now_ms())
                 unrepeatable = isinstance(error, OutcomeUnknown) and action.effect is Effect.AT_MOST_ONCE
                 if not unrepeatable and (isinstance(error, RateLimited) or not over):
                     await self._again(claim, connection, error, begun=frozen.begun)
-                    return
+                    return ()
                 final: _Answer = error if isinstance(error, ConnectorError) else PermanentError(str(error))
                 answers = [final] * len(effects)
             except PermanentError as error:
                 answers = [error] * len(effects)
-        await self._settle(claim, action, effects, answers)
-        seams.reach("batch.settled")
+        return await self._settle(claim, action, effects, answers)
 
     async def _again(self, claim: Claim, connection: Connection, error: HubError, *, begun: bool) -> None:
         """Call later: when nothing was done with whoever is queued then, else with exactly the same effects."""
@@ -248,23 +252,14 @@ class Batches:
 
     async def _settle(
         self, claim: Claim, action: Action[Any, Any], effects: Sequence[EffectRow], answers: Sequence[_Answer]
-    ) -> None:
+    ) -> Sequence[Kept]:
         now_ms = self._clock.now_ms()
         results = [_result(e, answer, now_ms) for e, answer in zip(effects, answers, strict=True)]
-        await self._commit(claim, action, effects, results, now_ms)
+        kept = await self._commit(claim, action, effects, results, now_ms)
+        seams.reach("batch.settled")
         for result in results:
             self._metrics.effect(result.action, action.effect.value, result.outcome)
-        told = [
-            self._plugins.notify(
-                "hub_after_effect",
-                limit_s=self._hook_limit_s,
-                action=result.action,
-                run_id=effect.run_id,
-                outcome=result.outcome,
-            )
-            for effect, result in zip(effects, results, strict=True)
-        ]
-        await asyncio.gather(*told)
+        return kept
 
     async def _commit(
         self,
@@ -273,19 +268,29 @@ class Batches:
         effects: Sequence[EffectRow],
         results: Sequence[EffectResult],
         now_ms: int,
-    ) -> None:
+    ) -> Sequence[Kept]:
         """Write every result, wake the runs, and see whether more is queued; all in one transaction."""
         assert action.batch is not None, "checked by the caller"
+        run_ids = {effect.key: effect.run_id for effect in effects}
+        news = [
+            notice
+            for r in results
+            for notice in self._notices.of_effect(
+                r.key, r.token, action=r.action, run_id=run_ids[r.key], outcome=r.outcome
+            )
+        ]
         async with self._store.write() as c:
-            await runs.settle_batch(c, results, {e.key: e.run_id for e in effects}, now_ms)
+            await runs.settle_batch(c, results, run_ids, now_ms)
+            kept = await notices.write(c, news)
             # Takes the lock on the work row before counting: see `runs.advance`.
             if not await work.give_back(c, claim, due_ms=now_ms + int(action.batch.linger_s * 1000)):
-                return
+                return kept
             left = await runs.queued_in(c, claim.ref, action.batch.size)
             if left == 0:
                 await work.finish(c, claim)
             elif left >= action.batch.size:
                 await work.give_back(c, claim, due_ms=now_ms)
+            return kept
 
     async def _later(self, claim: Claim, wait_s: float, *, attempts: int = 0) -> None:
         async with self._store.write() as c:

@@ -62,7 +62,8 @@ def hub_register_actions(register: RegisterAction) -> None:
 
 @hookspec
 def hub_event_received(event: Event, event_id: str) -> Awaitable[None] | None:
-    """An event was stored and is about to be routed. Called in a worker, at least once per event.
+    """An event was stored and is about to be routed. Called in a worker, at least once per event: a worker that dies between
+    telling and routing leaves the event to another one, which tells again.
 
     Of a stored event `fact_id` is its id in the hub; `correlate` and `consents` are empty, for they are stored already.
 
@@ -85,7 +86,13 @@ def hub_before_effect(
 
 @hookspec
 def hub_after_effect(action: str, run_id: str, outcome: str) -> Awaitable[None] | None:
-    """An effect has its outcome, and that is stored. Called in a worker, at least once per effect.
+    """An effect has its outcome, and that is stored. Called in a worker, at least once per effect; again when somebody says
+    what became of an unknown one.
+
+    It is told right after the commit. That it is to be told is part of the commit, so that a process which dies in between
+    leaves it to another one, which tells it when the lease is over. It may then come twice, and late; implement it so that
+    this does no harm. A hook that raises was told. One that ends its process five times is not told again, and the log
+    says so (`notice_lost`).
 
     May return an awaitable. It runs in the plugin's own thread under a time limit; what it raises is logged with the
     plugin's name.
@@ -95,6 +102,8 @@ def hub_after_effect(action: str, run_id: str, outcome: str) -> Awaitable[None] 
 @hookspec
 def hub_run_finished(run_id: str, recipe: str, ended_by: str) -> Awaitable[None] | None:
     """A run has ended (`done`, `failed`, `cancelled` or the name of a stop). Called in a worker, at least once per run.
+
+    It is told as `hub_after_effect` is: right after the commit, and after a crash by another process.
 
     May return an awaitable. It runs in the plugin's own thread under a time limit; what it raises is logged with the
     plugin's name.

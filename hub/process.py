@@ -31,6 +31,7 @@ from hub.limits import Limits
 from hub.limits.shared import Shared
 from hub.loops import Loops
 from hub.metrics import Metrics
+from hub.notices import Notices
 from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
 from hub.presence import present
@@ -249,6 +250,7 @@ async def _assemble(
     router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s, **seen)
     pauses = Pauses(store, clock)
     spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
+    notices = Notices(store, plugins, clock, lease_s=settings.lease_s, hook_limit_s=settings.hook_limit_s)
     tools = Tools(
         store=store,
         library=library,
@@ -258,6 +260,7 @@ async def _assemble(
         limits=limits,
         pauses=pauses,
         spending=spending,
+        notices=notices,
         **seen,
         zone=settings.zone,
         hook_limit_s=settings.hook_limit_s,
@@ -291,10 +294,11 @@ async def _assemble(
             pauses,
             rehearsal=rehearsal,
             jitter=tools.jitter,
-            hook_limit_s=settings.hook_limit_s,
+            notices=notices,
             **seen,
         ),
         upkeep,
+        notices,
         slots=settings.slots,
         lease_s=settings.lease_s,
         limits=limits,
@@ -326,7 +330,7 @@ async def _assemble(
         limits=limits,
         pauses=pauses,
         spending=spending,
-        retries=Retries(store, library, plugins.catalogue, clock, zone=settings.zone),
+        retries=Retries(store, library, plugins.catalogue, clock, notices, zone=settings.zone),
         bell=bell,
         ingest=ingest,
         retention=upkeep,

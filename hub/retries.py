@@ -22,9 +22,12 @@ from hub.errors import ConfigError, NotThere
 from hub.events import Json
 from hub.ids import new_id
 from hub.library import Library
-from hub.store import contacts, runs, views
+from hub.notices import Notices
+from hub.store import contacts, notices, runs, views
 from hub.store import retries as rows
+from hub.store.notices import Notice
 from hub.store.retries import Anew, Found, Revival, Selection
+from hub.store.runs import RunRow
 from hub.store.session import Connection, Row, Store
 
 PAGE = 200
@@ -81,9 +84,11 @@ class Retried:
 class Retries:
     """Retries runs of this hub; any process may."""
 
-    def __init__(self, store: Store, library: Library, catalogue: Catalogue, clock: Clock, *, zone: str) -> None:
+    def __init__(
+        self, store: Store, library: Library, catalogue: Catalogue, clock: Clock, notices: Notices, *, zone: str
+    ) -> None:
         self._store, self._library, self._catalogue, self._clock = store, library, catalogue, clock
-        self._zone = zone
+        self._notices, self._zone = notices, zone
 
     async def preview(self, wanted: Selection, how: How, *, first: int | None = None) -> Preview:
         """What `retry` would do. Changes nothing. Raises NotThere for a run by id that cannot be retried."""
@@ -125,6 +130,9 @@ class Retries:
                 raise NotThere(f"the run {run_id} asks nothing; `hub runs list --status waiting` shows which runs do")
             run, effect = found
             await rows.answered(c, run, effect, done=done, who=who, now_ms=now_ms)
+            if done:
+                about = {"action": effect.action, "run_id": run.id, "outcome": "done"}
+                await notices.write(c, self._notices.of_effect(effect.key, None, **about, in_hand=False))
             await runs.wake(c, {run.id: {"effect": effect.key}}, now_ms)
 
     # -- planning ------------------------------------------------------------------------------------------------------
@@ -260,11 +268,17 @@ class Retries:
         async with self._store.write() as c:
             if how.from_start:
                 anew = [Anew(new_id(), p.found.run, p.found.poison, p.version, p.ctx, p.taken) for p in plans]
-                return await rows.start_anew(c, anew, now_ms=now_ms)
+                done = await rows.start_anew(c, anew, now_ms=now_ms)
+                ended = [a.run for a in anew if a.poison and a.run.id in done]
+                await notices.write(c, [notice for run in ended for notice in self._end_of(run)])
+                return done
             poison = {p.found.run.id: p.version for p in plans if p.found.poison}
             revivals = [_revival(p) for p in plans if not p.found.poison]
             unparked = await rows.unpark_poison(c, poison, reason=reason, now_ms=now_ms)
             return unparked | await rows.revive(c, revivals, reason=reason, now_ms=now_ms)
+
+    def _end_of(self, run: RunRow) -> Sequence[Notice]:
+        return self._notices.of_end(run.id, recipe=run.recipe, ended_by="failed", in_hand=False)
 
 
 def instant_ms(text: str | None, now_ms: int) -> int | None:

@@ -128,7 +128,8 @@ class Router:
             if row is None:
                 break
             try:
-                one = await self._batch(1, None, replace(lease, most=lease.most - len(done.in_hand)))
+                announced = await self._announced(1)
+                one = await self._batch(1, announced, replace(lease, most=lease.most - len(done.in_hand)))
                 done = Routed(done.events + one.events, [*done.in_hand, *one.in_hand])
             except (StoreUnavailable, NewerRelease):
                 raise
@@ -212,12 +213,15 @@ class Router:
         await events.set_aside(c, missing)
         return [e for e in found if e.id not in missing]
 
-    async def _announced(self) -> set[str] | None:
-        """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know."""
+    async def _announced(self, most: int = BATCH) -> set[str] | None:
+        """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know.
+
+        They are told first and routed afterwards, so that an event nobody was told of is one that is still to be routed.
+        """
         if not self._plugins.manager.hook.hub_event_received.get_hookimpls():
             return None
         async with self._store.read() as c:
-            batch = await events.unrouted(c, BATCH)
+            batch = await events.unrouted(c, most)
         for stored in batch:
             event = Event(stored.type, stored.id, stored.occurred_at_ms, stored.data, stored.subject)
             await self._plugins.notify(

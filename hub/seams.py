@@ -32,7 +32,7 @@ PLACES = {
     "call.answered": "a vendor's answer was read, its outcome is not written",
     "batch.frozen": "a batch's effects are fixed, the request has not left",
     "batch.answered": "a batch's answer was read, its outcomes are not written",
-    "batch.settled": "a batch's outcomes are committed",
+    "batch.settled": "a batch's outcomes are committed, nobody was told",
     "history.commit": "a page of the past is written with its cursor, their transaction is not committed",
     "history.committed": "a page of the past is committed, the next one was not asked for",
     "subscription.created": "a vendor made a subscription, its secret is not stored",

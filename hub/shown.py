@@ -248,7 +248,7 @@ class Connection(TypedDict):
     mode: Annotated[str, Field(description="live or sandbox")]
     auth: str
     settings: dict[str, str]
-    health: Annotated[str, Field(description="ok, resting until its vendor is well, or needs_reauthorisation")]
+    health: Annotated[str, Field(description="ok, resting until its vendor is well, or needs re-authorisation")]
     health_reason: str | None
     webhook_url: Annotated[str, Field(description="Where the vendor calls; empty without a public URL")]
     connected_at: Instant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import History, Page, Poll, Trigger
 from hub.errands import Errand, Errands, Missing, Unconnected
-from hub.errors import ConfigError, HubError, PluginError, StoreUnavailable
+from hub.errors import ConfigError, ConnectorError, HubError, PluginError, StoreUnavailable
 from hub.events import Event
 from hub.plugins import Plugins
 from hub.store import events, histories, work
@@ -32,6 +33,7 @@ ENRICH_MOST = 100
 _GIVE_UP_AFTER = 12
 # So long the past is read in one go: longer than a page takes, short enough for everything else to have its turn.
 _READING_S = 10.0
+_VENDOR_WORD = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 
 class _Lost(Exception):
@@ -82,7 +84,9 @@ class Sources:
     async def _begin(self, claim: Claim) -> Errand:
         about = await self._about(claim)
         cost = self._poll_of(about).cost if claim.kind == "poll" else 1
-        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about), cost=cost)
+        # What the events will say if it never succeeds; for the other kinds `data` is what they go on from.
+        failed = _in_short if claim.kind == "enrich" else None
+        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about), failed, cost=cost)
 
     async def _about(self, claim: Claim) -> _About:
         name, type_, *_ = claim.ref.split("|", 2)
@@ -156,9 +160,10 @@ class Sources:
         return NewEvent(replace(made, occurred_at_ms=event.occurred_at_ms), connection.id, connection.name, id=event.id)
 
     async def _set_aside(self, claim: Claim, waiting: Sequence[StoredEvent]) -> None:
+        reason = f"it could not be filled in after {claim.attempts} attempts; the last one: {claim.data or 'not known'}"
         async with self._store.write() as c:
             for event in waiting:
-                await events.quarantine(c, event.id, f"it could not be filled in after {claim.attempts} attempts")
+                await events.quarantine(c, event.id, reason)
             await work.give_back(c, claim, due_ms=self._clock.now_ms())
 
     # -- polling ---------------------------------------------------------------------------------------------------
@@ -265,3 +270,12 @@ async def _next(
         raise PluginError(
             trigger.connector, f"the past of {trigger.type} cannot be read ({type(error).__name__}); mend it"
         ) from error
+
+
+def _in_short(error: HubError) -> str:
+    """An error for an event's note: a vendor's own sentences may repeat personal data, so only its status and code."""
+    if not isinstance(error, ConnectorError):
+        return str(error)
+    facts = [f"status {error.status}"] if error.status is not None else []
+    facts += [f"code {error.code}"] if error.code and _VENDOR_WORD.fullmatch(error.code) else []
+    return ", ".join([type(error).__name__, *facts])

@@ -85,7 +85,18 @@ class ClubSandbox(Sandbox):
         return web.Response(status=429)
 
     def routes(self) -> Iterable[web.RouteDef]:
-        return [*self.oauth.routes(), web.get("/me", self.get_me), web.post("/greetings", self.post_greeting)]
+        return [
+            *self.oauth.routes(),
+            web.get("/me", self.get_me),
+            web.post("/greetings", self.post_greeting),
+            web.post("/_sandbox/oauth", self.set_oauth),
+        ]
+
+    async def set_oauth(self, request: web.Request) -> web.Response:
+        """What the OAuth 2 server shall do, for tests to which it is another process."""
+        for name, wanted in (await request.json()).items():
+            setattr(self.oauth, name, wanted)
+        return web.json_response({"asked": self.oauth.asked})
 
     def _account(self, request: web.Request) -> str:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")

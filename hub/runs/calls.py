@@ -189,7 +189,9 @@ class Calls:
         action, input_, connection = prepared
         if effect.state == "planned":
             return await self._attempt(hand, program, effect, action, input_, connection)
-        return await self._reconcile(hand, program, effect, action, input_, connection)
+        arrival = await self._reconcile(hand, program, effect, action, input_, connection)
+        # What became of the call is written with the end of a run that was stopped meanwhile: it goes on with nothing.
+        return arrival if hand.row.stop is None else stopped(hand.row.stop)
 
     async def _reconcile(
         self,

@@ -19,6 +19,7 @@ from hub.events import Json
 from hub.library import Library
 from hub.limits import Limits
 from hub.metrics import Metrics
+from hub.notices import Notices
 from hub.pauses import Pauses
 from hub.plugins import Plugins
 from hub.spending import Spending
@@ -77,6 +78,7 @@ class Tools:
     limits: Limits
     pauses: Pauses
     spending: Spending
+    notices: Notices
     metrics: Metrics
     traces: Traces
     zone: str = "UTC"

@@ -160,15 +160,12 @@ class Runner:
             case Finish() as finish:
                 status = "cancelled" if finish.ended_by == "cancelled" else finish.status
                 change = self._writer.change(hand, decision, status=status, reason=finish.reason)
-                await self._writer.commit(hand, replace(change, finished=True, ended_by=finish.ended_by))
-                seams.reach("run.finished")
-                await self._tools.plugins.notify(
-                    "hub_run_finished",
-                    limit_s=self._tools.hook_limit_s,
-                    run_id=hand.row.id,
-                    recipe=hand.row.recipe,
-                    ended_by=finish.ended_by,
+                notices = self._tools.notices.of_end(hand.row.id, recipe=hand.row.recipe, ended_by=finish.ended_by)
+                done = await self._writer.commit(
+                    hand, replace(change, finished=True, ended_by=finish.ended_by, notices=notices)
                 )
+                seams.reach("run.finished")
+                await self._tools.notices.tell([kept for kept in done.notices if not kept.notice.effect])
                 raise LetGo
 
     async def _known(self, hand: Hand, act: Act) -> ActionDone | None:

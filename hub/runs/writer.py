@@ -18,6 +18,7 @@ from hub.store import events, runs
 from hub.store.events import answers_watch, event_scope
 from hub.store.grouped import Grouped
 from hub.store.lanes import Lane
+from hub.store.notices import Notice
 from hub.store.runs import Advance, Advanced, EffectResult, StepRow, WatchRow
 from hub.store.work import NEVER_MS
 
@@ -74,10 +75,16 @@ class Writer:
         )
 
     async def commit(self, hand: Hand, change: Advance) -> Advanced:
-        """T5. Raises LetGo for a zombie; otherwise the hand stands where the change says."""
+        """T5. Raises LetGo for a zombie; otherwise the hand stands where the change says.
+
+        Plugins are told what became of an effect; that the run has ended is left to the caller.
+        """
+        if change.result is not None and change.result.state != "planned":
+            change = replace(change, notices=(*self._news(hand, change.result), *change.notices))
         done = await self._write(hand, change)
-        if change.result is not None:
-            await self._after_effect(hand, change.result)
+        self._count(change.result)
+        if done.notices:
+            await self._tools.notices.tell([kept for kept in done.notices if kept.notice.effect])
         if not done.held:
             raise LetGo
         hand.result, hand.in_doubt = None, False
@@ -117,17 +124,16 @@ class Writer:
                 facts = {"step": step.step_id, "kind": step.kind, "outcome": step.outcome}
                 _log.debug("a step is finished", extra={"what": "step_finished", **about, **facts})
 
-    async def _after_effect(self, hand: Hand, result: EffectResult) -> None:
-        if result.state == "planned":
+    def _count(self, result: EffectResult | None) -> None:
+        if result is None or result.state == "planned":
             return
         action = self._tools.plugins.catalogue.action(result.action)
         self._tools.metrics.effect(result.action, action.effect.value if action else "none", result.outcome)
-        await self._tools.plugins.notify(
-            "hub_after_effect",
-            limit_s=self._tools.hook_limit_s,
-            action=result.action,
-            run_id=hand.row.id,
-            outcome=result.outcome,
+
+    def _news(self, hand: Hand, result: EffectResult) -> Sequence[Notice]:
+        """What plugins are to be told of an effect."""
+        return self._tools.notices.of_effect(
+            result.key, result.token, action=result.action, run_id=hand.row.id, outcome=result.outcome
         )
 
     def rest(self, hand: Hand) -> Advance:

@@ -6,15 +6,16 @@ recorded all the same, since a call that was made was made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from hub.events import Json
-from hub.store import pauses, spending
+from hub.store import notices, pauses, spending
 from hub.store.lanes import Lane, Rank
+from hub.store.notices import Kept, Notice
 from hub.store.session import Change, Connection, Row
 from hub.store.work import Claim
 from hub.values import value
@@ -222,14 +223,20 @@ class Advance:
     take_wake: bool = False
     linger: tuple[int, int] | None = None
     """Of a queued effect: when its batch is due, and how many make it full."""
+    notices: Sequence[Notice] = ()
+    """What plugins are to be told: that the effect has its outcome, that the run has ended."""
 
 
 @value(frozen=True)
 class Advanced:
-    """The answer to an Advance: `held` is False for a zombie; `stop` is the exit that arrived meanwhile, if any."""
+    """The answer to an Advance: `held` is False for a zombie; `stop` is the exit that arrived meanwhile, if any.
+
+    `notices` are those that were written, and are now to be told.
+    """
 
     held: bool
     stop: Mapping[str, Json] | None = None
+    notices: Sequence[Kept] = ()
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
@@ -572,10 +579,23 @@ async def advance(c: Connection, group: Sequence[Advance]) -> list[Advanced]:
     )
     await _queue_batches(c, [a for a in held if a.intent and a.intent.batch])
     await _settle_spending(c, [a.result for a in group if a.result and a.result.spent])
+    kept = await notices.write(c, [notice for a in group if a.notices for notice in _notices(a, stops)])
+    by_ref = {one.notice.ref: one for one in kept}
     return [
-        Advanced((a.run_id, a.epoch) in stops, None if a.take_stop else _stop(stops.get((a.run_id, a.epoch))))
+        Advanced(
+            (a.run_id, a.epoch) in stops,
+            None if a.take_stop else _stop(stops.get((a.run_id, a.epoch))),
+            [by_ref[notice.ref] for notice in a.notices if notice.ref in by_ref] if kept else (),
+        )
         for a in group
     ]
+
+
+def _notices(a: Advance, held: Collection[tuple[str, int]]) -> list[Notice]:
+    """What a change lets plugins be told: of a zombie's only what became of its call, if that is what is stored."""
+    if (a.run_id, a.epoch) in held:
+        return [replace(notice, token=None) for notice in a.notices]
+    return [notice for notice in a.notices if notice.token is not None]
 
 
 def _due_row(a: Advance, stop: str | None) -> dict[str, Any]:

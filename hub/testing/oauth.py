@@ -42,13 +42,15 @@ class _Token:
 
 @dataclass
 class OAuthServer:
-    """Set what it shall do: `expires_in_s` None for tokens that never do, `rotates` for a new refresh token each time, `refuses`
-    for scopes that people leave out, `issuer` for what it calls itself (RFC 9207). `asked` counts requests for tokens.
+    """Set what it shall do: `expires_in_s` None for tokens that never do, `rotates` for a new refresh token each time, with
+    `keeps_spent` the old one stays good, `refuses` for scopes that people leave out, `issuer` for what it calls itself
+    (RFC 9207). `asked` counts requests for tokens.
     """
 
     clock: Clock
     expires_in_s: int | None = 1800
     rotates: bool = True
+    keeps_spent: bool = False
     refuses: set[str] = field(default_factory=set)
     issuer: str | None = None
     scope_separator: str = " "
@@ -166,7 +168,8 @@ class OAuthServer:
         if found is None or found.client_id != client_id:
             return _invalid_grant()
         if self.rotates:
-            del self._renewals[renewal]
+            if not self.keeps_spent:
+                del self._renewals[renewal]
             return self._give(found.account, client_id, found.scopes)
         return self._give(found.account, client_id, found.scopes, renewal=renewal)
 

@@ -21,6 +21,7 @@ from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.ids import new_id
 from hub.limits import Limits
 from hub.metrics import Metrics
+from hub.notices import Notices
 from hub.retention import KIND as UPKEEP
 from hub.retention import Retention
 from hub.routing import BATCH, Router
@@ -28,6 +29,7 @@ from hub.runs import Hand, Runner
 from hub.sources import Sources
 from hub.store import runs, work
 from hub.store.lanes import Lane
+from hub.store.notices import KIND as NOTICE
 from hub.store.runs import EffectRow, Lease
 from hub.store.session import Connection, Store
 from hub.store.work import Claim
@@ -70,6 +72,7 @@ class Pump:
         subscribing: Subscribing,
         batches: Batches,
         retention: Retention,
+        notices: Notices,
         *,
         slots: int,
         lease_s: float,
@@ -81,6 +84,7 @@ class Pump:
         self._batches = batches
         self._others = {
             UPKEEP: retention.handle,
+            NOTICE: notices.handle,
             **dict.fromkeys(sources.kinds, sources.handle),
             **dict.fromkeys(subscribing.kinds, subscribing.handle),
         }

@@ -1,8 +1,9 @@
 """Chaos by seed: everything a hub stands on is killed, frozen and cut off under load, and in the end nothing may be missing.
 
 `python -m tests.crash.chaos --seconds 60 --seed 7` (or `make chaos`) runs `hub api` and two `hub worker`s on PostgreSQL and
-Redis of its own; with `--kills 20` one `hub up` on SQLite, killed that often. The schedule and the load are functions of
-the seed; what the machine does in between is not. Ends with 1 when an invariant does not hold.
+Redis of its own. With `--kills 20` the demo's day is played on them, and that often one of the three is killed, whichever;
+with `--kills 20 --embedded` it is one `hub up` on SQLite that is killed, while a crowd comes in. The schedule and the load
+are functions of the seed; what the machine does in between is not. Ends with 1 when an invariant does not hold.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import aiohttp
 
 from hub.process import open_store
 from hub.settings import load_settings
-from tests.crash import invariants
+from hub.store.invariants import findings
+from tests.crash import demo_load, invariants
+from tests.crash.demo_load import PROCESSES, Day, DemoStage, Kill, schedule
 from tests.crash.load import Person, Vendor
 from tests.crash.stage import Stage, meanwhile
 from tests.crash.world import World, opened_embedded, opened_world
@@ -213,6 +216,52 @@ async def kill_embedded(stage: Stage, seed: int, times: int) -> Report:
         return await _play(stage, session, faults, kill, seed, sum(f.lasts_s for f in faults))
 
 
+async def kill_at_the_demo(world: World, seed: int, times: int) -> Report:
+    """The demo's day, and one of the processes killed at so many of its moments."""
+    stage, report = world.stage, Report()
+    assert isinstance(stage, DemoStage), "the demo's day is played on the demo's stage"
+    whole, ending = asyncio.Lock(), set[asyncio.Task[None]]()
+
+    async def end(kill: Kill) -> None:
+        await asyncio.sleep(kill.after_s)
+        async with whole:
+            await asyncio.to_thread(stage.kill, getattr(stage, kill.who))
+            report.faults[f"{kill.who} killed"] += 1
+            await asyncio.sleep(kill.lasts_s)
+            started = stage.start(PROCESSES[kill.who])
+            setattr(stage, kill.who, started)
+            # It gets to work before the next one is killed.
+            while not any(word in stage.said(started) for word in ("working", "answers at")):
+                assert started.running, stage.said(started)
+                await asyncio.sleep(0.02)
+
+    async with aiohttp.ClientSession() as session:
+        it = Day(stage, session)
+        moments = await it.begin()
+        due = {kill.moment: kill for kill in schedule(seed, times, len(moments))}
+        for n, moment in enumerate(moments):
+            if n in due:
+                ending.add(asyncio.create_task(end(due[n])))
+            await it.until(moment.at_s)
+            await it.happen(moment)
+            if n % 25 == 0:
+                print(f"moment {n} of {len(moments)}, {sum(report.faults.values())} killed", flush=True)
+        await asyncio.gather(*ending)
+        await it.over()
+        async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store:
+            try:
+                await invariants.until_rest(store, [], RESTS_WITHIN_S)
+            except AssertionError as error:
+                report.violations.append(str(error))
+            report.effects, wrong = await demo_load.tally(stage, session, store)
+            report.violations += wrong + await demo_load.violations(stage, session, store, it.played)
+            async with store.read() as c:
+                report.violations += [f"{f.message}: {f.refs}" for f in await findings(c)]
+                [counted] = await c.all("select count(*) as n from run")
+        report.people, report.acked = counted["n"], len(it.played.acked) + len(it.played.texts)
+    return report
+
+
 async def _play(
     stage: Stage,
     session: aiohttp.ClientSession,
@@ -284,15 +333,22 @@ def main() -> int:
     reader = argparse.ArgumentParser(description=__doc__)
     reader.add_argument("--seconds", type=float, default=60)
     reader.add_argument("--seed", type=int, default=7)
-    reader.add_argument("--kills", type=int, default=0, help="kill one embedded hub so many times instead")
+    reader.add_argument(
+        "--kills", type=int, default=0, help="play the demo's day and kill a process so many times instead"
+    )
+    reader.add_argument("--embedded", action="store_true", help="with --kills: kill one embedded hub, under a crowd")
     given = reader.parse_args()
-    faults = kills(given.seed, given.kills) if given.kills else plan(given.seed, given.seconds)
-    print(f"seed {given.seed}", *faults, sep="\n")
+    print(f"seed {given.seed}")
     with tempfile.TemporaryDirectory(prefix="hub-chaos-") as folder:
-        if given.kills:
+        if given.kills and given.embedded:
+            print(*kills(given.seed, given.kills), sep="\n")
             with opened_embedded(Path(folder)) as stage:
                 report = asyncio.run(kill_embedded(stage, given.seed, given.kills))
+        elif given.kills:
+            with opened_world(Path(folder), DemoStage) as world:
+                report = asyncio.run(kill_at_the_demo(world, given.seed, given.kills))
         else:
+            print(*plan(given.seed, given.seconds), sep="\n")
             with opened_world(Path(folder)) as world:
                 report = asyncio.run(wreak(world, given.seed, given.seconds))
     show(report)

@@ -31,11 +31,11 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "sqlite":
         database_url = f"sqlite:///{folder / 'hub.db'}"
         asyncio.run(migrated(database_url))
-        yield from _open(Stage(folder, database_url))
+        yield from _open(Stage(folder, database_url, hooked=True))
     else:
         names = [request.getfixturevalue(name) for name in ("postgres_server", "postgres_template", "redis_url")]
         with fresh_database(names[0], names[1]) as database_url:
-            yield from _open(Stage(folder, database_url, names[2]))
+            yield from _open(Stage(folder, database_url, names[2], hooked=True))
 
 
 def _open(stage: Stage) -> Iterator[Stage]:

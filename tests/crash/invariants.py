@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,25 @@ async def rest_and_check(stage: Stage, session: aiohttp.ClientSession, vendor: V
     async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store:
         await until_rest(store, crowd)
         found = await violations(store, await stage.log(session), vendor, crowd)
+        if stage.told is not None:
+            found += await _untold(store, set(stage.told.read_text().splitlines()), crowd)
+    assert not found, "\n".join(found)
+
+
+async def check_left(stage: Stage, log: Sequence[Mapping[str, Any]], left: Sequence[Person]) -> None:
+    """Who had left while nobody worked got no text afterwards, and the run ended as it should. `log` is from that moment."""
+    texted = {about for entry in log for action, about in _said(entry) if action == "send_text"}
+    async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store, store.read() as c:
+        recorded, runs = await _recorded(c), await _runs(c, left)
+    found = []
+    for person in left:
+        state = recorded.get(("send_text", f"{person.id}:text"))
+        if f"{person.id}:text" not in texted and state in {"done", "unknown"}:
+            found.append(f"{person.id} had left ({person.leaves}) and was sent a text")
+        wanted = {"exit": "acme.purchased", "cancel": "cancelled"}[person.leaves]
+        found += [
+            f"{person.id} ended by {r['ended_by']}, not {wanted}" for r in runs[person.id] if r["ended_by"] != wanted
+        ]
     assert not found, "\n".join(found)
 
 
@@ -56,7 +75,7 @@ async def until_rest(store: Store, crowd: Sequence[Person], limit_s: float = RES
 async def _left(store: Store, crowd: Sequence[Person]) -> list[Any]:
     async with store.read() as c:
         unrouted = await c.all("select id, stage from event where stage <> 'routed' limit 5")
-        work = await c.all("select * from work where kind in ('run', 'batch') limit 5")
+        work = await c.all("select * from work where kind in ('run', 'batch', 'notice') limit 5")
         started = await _runs(c, crowd)
     missing = [p.id for p in crowd if p.id not in started]
     return [*unrouted, *work, *missing[:5]]
@@ -67,7 +86,7 @@ async def _runs(c: Connection, crowd: Iterable[Person]) -> Mapping[str, list[Any
     known = {p.id for p in crowd}
     found: dict[str, list[Any]] = {}
     for row in await c.all("select id, trigger_data, status, finished_at, ended_by from run"):
-        whose = from_json(row["trigger_data"])["id"]
+        whose = from_json(row["trigger_data"]).get("id")
         if whose in known:
             found.setdefault(whose, []).append(row)
     return found
@@ -85,6 +104,18 @@ async def violations(
             *await _of_the_queue(c),
             *(f"{f.message}: {f.refs}" for f in await findings(c, lease_ms=int(LEASE_S * 1000))),
         ]
+
+
+async def _untold(store: Store, told: Collection[str], crowd: Sequence[Person]) -> list[str]:
+    """What a plugin wants to know and nobody told it: events, outcomes of effects, ends of runs."""
+    async with store.read() as c:
+        ours = {row["id"]: row["ended_by"] for runs in (await _runs(c, crowd)).values() for row in runs}
+        effects = await c.all("select run_id, action, outcome from effect where outcome is not null")
+        events = await c.all("select id from event where stage = 'routed' and type like 'acme.%'")
+    wanted = [f"run {run_id} {ended_by}" for run_id, ended_by in ours.items()]
+    wanted += [f"effect {row['run_id']} {row['action']} {row['outcome']}" for row in effects if row["run_id"] in ours]
+    wanted += [f"event {row['id']}" for row in events]
+    return [f"no plugin was told: {line}" for line in wanted if line not in told]
 
 
 @dataclass

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
+from pydantic_core import from_json
+from typer.testing import CliRunner
 
+from hub.cli import app
+from hub.plugins import load_plugins
+from hub.process import open_hub
+from hub.settings import load_settings
+from tests import acme as acme_plugin
 from tests.acme import signed
 from tests.crash.stage import Stage
 
@@ -89,6 +96,36 @@ class Vendor:
                 await self.tell("purchased", {"id": f"buy-{person.id}", "email": person.email}, f"buy-{person.id}")
             else:
                 await self._cancel(run_id)
+
+    async def leave_at_once(self, crowd: Iterable[Person]) -> list[Person]:
+        """Those who leave and are inside do so now, while nobody works: what they buy is stored and not routed, and who is
+        cancelled is so by `hub runs cancel`. Returns them.
+        """
+        stage = self._stage
+        names = {name.removeprefix("HUB_").lower(): value for name, value in stage.settings.items() if "HUB_" in name}
+        settings = load_settings(**{**names, "database_url": stage.looked_at, "keys": [names["keys"]], "seam": None})
+        leaving = {p.id: p for p in crowd if p.leaves}
+        left = list[Person]()
+        async with open_hub(settings, plugins=load_plugins(extra=[acme_plugin])) as hub:
+            connection = await hub.connections.by_name("acme")
+            async with hub.store.read() as c:
+                inside = await c.all("select id, trigger_data from run where finished_at is null")
+            for row in inside:
+                person = leaving.get(from_json(row["trigger_data"])["id"])
+                if person is None:
+                    continue
+                if person.leaves == "exit":
+                    bought, delivery = {"id": f"buy-{person.id}", "email": person.email}, f"buy-{person.id}"
+                    body, headers = signed("purchased", bought, delivery=delivery)
+                    given = {"method": "POST", "query": "", "headers": headers, "body": body}
+                    assert (await hub.ingest.receive("acme", connection.inbound_key, **given)).status == 200
+                    self.acked.add(delivery)
+                else:
+                    command = ["runs", "cancel", row["id"]]
+                    said = await asyncio.to_thread(CliRunner().invoke, app, command, env=stage.settings)
+                    assert said.exit_code == 0, said.output
+                left.append(person)
+        return left
 
     async def _cancel(self, run_id: str) -> None:
         api = self._stage.api(self._session)

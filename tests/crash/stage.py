@@ -49,14 +49,22 @@ class Stage:
     """The processes of one hub on one database, and its vendor's stand-in in a process that nobody kills.
 
     With `redis_url` it is `hub api` and two `hub worker`s, else one `hub up`. `at_work` is who makes the calls. The test
-    itself looks at the database by `looked_at`, where the processes' own way to it is to be disturbed.
+    itself looks at the database by `looked_at`, where the processes' own way to it is to be disturbed. With `hooked` a
+    plugin writes down in the file `told` what it is told.
     """
 
     def __init__(
-        self, folder: Path, database_url: str, redis_url: str | None = None, *, looked_at: str | None = None
+        self,
+        folder: Path,
+        database_url: str,
+        redis_url: str | None = None,
+        *,
+        looked_at: str | None = None,
+        hooked: bool = False,
     ) -> None:
         self.folder, self.redis_url = folder, redis_url
         self.looked_at = looked_at or database_url
+        self.told = folder / "told" if hooked else None
         self.port = free_port()
         # The next one is free as well, and nobody else is given it.
         self.vendor_port = self.port + 1
@@ -73,6 +81,8 @@ class Stage:
                 lease_s=str(LEASE_S),
                 **({"redis_url": redis_url} if redis_url else {}),
             ),
+            **({"CRASH_TOLD": str(self.told)} if self.told else {}),
+            "CRASH_SEAM": str(folder / "seam"),
             "PYTHONPATH": os.pathsep.join([str(PLUGIN), str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         self.distributed = redis_url is not None
@@ -89,8 +99,8 @@ class Stage:
         return process
 
     async def open(self, session: aiohttp.ClientSession) -> None:
-        """Start everything and set up the connection, the purposes and the recipe."""
-        self.vendor = self.start("sandbox", "--port", str(self.vendor_port))
+        """Start everything and set up connections, purposes and recipes."""
+        self.start_vendor()
         if self.distributed:
             made = command(["api-keys", "create", "test", "--scope", "write", "--json"], self.settings, self.folder)
             self.key = json.loads(made)["key"]
@@ -98,11 +108,18 @@ class Stage:
             self.at_work, self.spare = self.start("worker"), self.start("worker")
         else:
             self.door = self.at_work = self.spare = self.start("up")
-        await until_live(session, f"{self.vendor_url}/_sandbox/log", self.vendor)
+        await until_live(session, f"{self.vendor_url}/_sandbox/log", self.door)
         await until_live(session, f"{self.url}/health/ready", self.door)
         if not self.distributed:
             self.key = (self.folder / "data" / "api-key").read_text().strip()
-        api = self.api(session)
+        await self.furnish(self.api(session))
+
+    def start_vendor(self) -> None:
+        """The sandboxes, in a process of their own."""
+        self.start("sandbox", "--port", str(self.vendor_port))
+
+    async def furnish(self, api: Api) -> None:
+        """The connection, the purposes and the recipe of a hub that has just started."""
         acme: dict[str, Any] = {"connector": "acme", "name": "acme", "sandbox": True, "fields": {"account": "main"}}
         self.webhook_url = (await api.call("POST", "/api/v1/connections", acme))["webhook_url"]
         await api.call("POST", "/api/v1/purposes", {"source": PURPOSES})
@@ -113,8 +130,10 @@ class Stage:
         return Api(session, self.url, self.key)
 
     async def arm(self, session: aiohttp.ClientSession, place: str, deed: str, **more: str) -> Process:
-        """A fresh process that does the deed at the place stands in for the one that passes there."""
+        """The process that passes there does the deed at the place; with settings of its own a fresh one stands in for it."""
         seam = f"{place}={deed}"
+        if not more:
+            return await self._arm_at_work(place, seam)
         if not self.distributed:
             self.kill(self.door)
             self.door = self.at_work = self.spare = self.start("up", seam=seam, **more)
@@ -130,6 +149,16 @@ class Stage:
         self.spare.send(signal.SIGSTOP)
         return self.at_work
 
+    async def _arm_at_work(self, place: str, seam: str) -> Process:
+        process = self.door
+        if self.distributed and not place.startswith("ingest."):
+            process = await self.alone()
+        file = self.folder / "seam"
+        file.write_text(seam)
+        process.send(signal.SIGUSR1)
+        await until(lambda: not file.exists(), ENDS_WITHIN_S, f"{process.name} was not armed")
+        return process
+
     def relieve(self, **more: str) -> None:
         """A fresh worker takes the place of the one at work; the spare one stays."""
         if self.at_work is not self.spare:
@@ -141,19 +170,24 @@ class Stage:
         if self.distributed:
             if self.at_work is self.spare:
                 self.relieve()
+            for worker in (self.at_work, self.spare):
+                await until(lambda: "working" in self.said(worker), ENDS_WITHIN_S, f"{worker.name} has not begun")  # noqa: B023
+            # While it stands still everything passes the other one.
             self.spare.send(signal.SIGSTOP)
         return self.at_work
 
     async def mend(self, session: aiohttp.ClientSession) -> None:
-        """What ended is started again without a seam; a worker's place is taken by the spare one."""
+        """What ended is started again without a seam; a worker's place is taken by the spare one, and a new one is spare."""
         if not self.door.running:
             self.door = self.start("up" if not self.distributed else "api")
             await until_live(session, f"{self.url}/health/ready", self.door)
         if not self.distributed:
             self.at_work = self.spare = self.door
-        elif not self.at_work.running:
-            self.at_work = self.spare
+            return
         self.spare.send(signal.SIGCONT)
+        if not self.at_work.running:
+            # It comes up while the other one carries on.
+            self.at_work, self.spare = self.spare, self.start("worker")
 
     def kill(self, process: Process) -> None:
         """kill -9, also of one that stands still."""

@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.crash.chaos import crowd, kill_embedded, plan, show, wreak
+from tests.crash.demo_load import PROCESSES, schedule
 from tests.crash.world import opened_embedded, opened_world
 
 SEED = 20261122
-# A few of the twenty that `make chaos KILLS=20` does in a minute.
+# A few of the twenty that `make chaos KILLS=20 EMBEDDED=1` does in a minute.
 KILLS = 6
 
 
 def test_the_schedule_is_a_function_of_its_seed() -> None:
     assert plan(SEED, 60) == plan(SEED, 60) != plan(SEED + 1, 60)
     assert crowd(SEED, 60) == crowd(SEED, 60) != crowd(SEED + 1, 60)
+    assert schedule(SEED, 20, 231) == schedule(SEED, 20, 231) != schedule(SEED + 1, 20, 231)
+    assert {kill.who for kill in schedule(SEED, 20, 231)} == set(PROCESSES)
     assert len({fault.what for fault in plan(SEED, 300)}) == 17
 
 

@@ -1,10 +1,11 @@
-"""C29, C22, C31: processes that are told to stop at every named place, one with a wrong clock, and one killed with a new token."""
+"""C29, C22, C31: processes that are told to stop at every named place, one with a wrong clock, and some killed with a new token."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -27,7 +28,7 @@ async def test_a_process_told_to_stop_at_any_place_ends_well_and_leaves_nothing_
         for point, place in list(POINTS.items())[stage.distributed :: 2]:
             crowd = people(f"drain-{point}", CROWD, take(CROWD))
             everybody += crowd
-            draining = await stage.arm(session, place, "drain", drain_s="10")
+            draining = await stage.arm(session, place, "drain")
             async with meanwhile(vendor.click(crowd)), meanwhile(vendor.sign_up(crowd)):
                 assert await until_ended(draining) == 0, f"{point}: {stage.said(draining)}"
                 await stage.mend(session)
@@ -119,3 +120,84 @@ async def test_a_process_killed_with_a_token_that_is_not_stored_asks_for_another
         assert len(tagged) == 1
         [connection] = [c for c in await api.call("GET", "/api/v1/connections") if c["name"] == "shop"]
         assert connection["health"] == "ok"
+
+
+GREET = """
+recipe: {recipe}
+on: {{event: acme.carted, where: {{event.id: {recipe}}}}}
+connections: {{club: {recipe}}}
+steps:
+  - {{do: club.greet, with: {{who: "{{{{ trigger.id }}}}"}}}}
+"""
+
+
+@pytest.mark.parametrize("stage", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("how", ["strict", "lenient"])
+async def test_a_process_killed_with_a_refresh_token_that_is_not_stored(
+    stage: Stage, session: aiohttp.ClientSession, how: str
+) -> None:
+    club, api = stage.vendor_url.removesuffix("/acme") + "/club/_sandbox", stage.api(session)
+
+    async def greeted() -> list[str]:
+        async with session.get(f"{club}/log") as answer:
+            return [entry["data"]["who"] for entry in await answer.json() if entry["data"]["who"] == how]
+
+    async def let(**server: object) -> None:
+        async with session.post(f"{club}/oauth", json=server) as answer:
+            assert answer.status == 200
+
+    async def its_run() -> Any:
+        [run] = (await api.call("GET", f"/api/v1/runs?recipe={how}"))["items"]
+        return run
+
+    async def stands() -> tuple[str, str]:
+        [connection] = [c for c in await api.call("GET", "/api/v1/connections") if c["name"] == how]
+        return connection["health"], (await its_run())["status"]
+
+    async def attempts() -> list[int]:
+        return [e["attempts"] for e in (await api.call("GET", f"/api/v1/runs/{(await its_run())['id']}"))["effects"]]
+
+    async with shown_when_wrong(stage):
+        # given an account whose token is over by its next call, and a refresh token that is good once, or for ever
+        await let(expires_in_s=1, rotates=True, keeps_spent=how == "lenient")
+        ours = {"connector": "club", "name": f"app-{how}", "fields": {"client_id": how, "client_secret": "s"}}
+        await api.call("POST", "/api/v1/apps", ours)
+        new = {"connector": "club", "name": how, "app": f"app-{how}", "sandbox": True}
+        await _authorise(await api.call("POST", "/api/v1/authorisations", new), how)
+        await api.call("POST", "/api/v1/recipes", {"source": GREET.format(recipe=how), "publish": True})
+        # when who renews it dies with the answer
+        armed = await stage.arm(session, "token.answered", "kill")
+        await Vendor(session, stage).tell("carted", {"id": how, "email": f"{how}@example.com"}, f"carted-{how}")
+        assert await until_ended(armed) == -signal.SIGKILL
+        await let(expires_in_s=1800)
+        await stage.mend(session)
+        if how == "strict":
+            # then the connection asks for a person, and the run waits without trying any more
+            await _until_so(stands, ("needs re-authorisation", "parked"))
+            assert await greeted() == []
+            tried = await attempts()
+            await asyncio.sleep(2)
+            assert await attempts() == tried
+            # and goes on by itself when the account is authorised again
+            await _authorise(await api.call("POST", f"/api/v1/connections/{how}/authorise", {}), how)
+        # then it is done, once
+        await _until_so(stands, ("ok", "done"))
+        assert await greeted() == [how]
+
+
+async def _authorise(begun: Any, account: str) -> None:
+    """Somebody opens the address in a browser and allows it."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+        async with browser.get(begun["url"], allow_redirects=False) as first:
+            page = first.headers["Location"]
+        async with browser.get(f"{page}&as={account}") as last:
+            assert last.status == 200, await last.text()
+
+
+async def _until_so(look: Callable[[], Awaitable[object]], wanted: object) -> None:
+    """Wait until what is looked at is as wanted. Raises AssertionError with what it is."""
+    for _ in range(600):
+        if (found := await look()) == wanted:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{found} is not {wanted}")

@@ -8,11 +8,14 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from tests.crash.invariants import rest_and_check
+from tests.crash.invariants import check_left, rest_and_check
 from tests.crash.load import Vendor, people
 from tests.crash.stage import Stage, meanwhile, shown_when_wrong, until_ended
 
 CROWD = 12
+LEAVE_AT_ONCE = 8
+# Where people are with a call or a batch in hand.
+IN_HAND = {"C12", "C14", "C15", "batch-frozen", "batch-answered"}
 POINTS = {
     "C1": "ingest.commit",
     "C2": "ingest.committed",
@@ -45,10 +48,14 @@ async def test_a_process_killed_there_loses_and_doubles_nothing(
         # when people come in, more than once
         async with meanwhile(vendor.click(crowd)), meanwhile(vendor.sign_up(crowd)):
             assert await until_ended(armed) == -signal.SIGKILL
-            # then whoever is left carries everything to its end, while some people leave
+            # and some of those with a call in hand leave before anybody goes on
+            log = await stage.log(session)
+            left = await vendor.leave_at_once(crowd[:LEAVE_AT_ONCE]) if point in IN_HAND else []
+            # then whoever is there carries everything to its end, while others leave
             await stage.mend(session)
-            await vendor.leave(crowd)
+            await vendor.leave([person for person in crowd if person not in left])
             await rest_and_check(stage, session, vendor, crowd)
+            await check_left(stage, log, left)
 
 
 async def test_a_process_killed_while_a_vendor_holds_its_answer_loses_and_doubles_nothing(
@@ -64,7 +71,12 @@ async def test_a_process_killed_while_a_vendor_holds_its_answer_loses_and_double
             # when who asked dies
             stage.kill(working)
             await stage.faults(session, answer_after_s=0)
+            # and some leave before anybody goes on
+            log = await stage.log(session)
+            left = await vendor.leave_at_once(crowd[:LEAVE_AT_ONCE])
             # then
             await stage.mend(session)
-            await vendor.leave(crowd)
+            await vendor.leave([person for person in crowd if person not in left])
             await rest_and_check(stage, session, vendor, crowd)
+            await check_left(stage, log, left)
+            assert left

@@ -27,8 +27,8 @@ class World:
 
 
 @contextmanager
-def opened_world(folder: Path) -> Iterator[World]:
-    """Start everything; end it afterwards."""
+def opened_world(folder: Path, make: type[Stage] = Stage) -> Iterator[World]:
+    """Start everything; end it afterwards. `make` says which stage."""
     with ExitStack() as stack:
         postgres = OwnPostgres()
         stack.callback(postgres.close)
@@ -39,7 +39,7 @@ def opened_world(folder: Path) -> Iterator[World]:
         asyncio.run(migrated(postgres.url))
         base = make_url(postgres.url)
         through = base.set(host="127.0.0.1", port=wire.port, query={}).render_as_string(hide_password=False)
-        stage = Stage(folder, through, redis.url, looked_at=postgres.url)
+        stage = make(folder, through, redis.url, looked_at=postgres.url)
         stack.callback(stage.close)
         asyncio.run(opened(stage))
         yield World(stage, postgres, redis, wire)

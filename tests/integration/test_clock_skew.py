@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
 import pytest
 import time_machine
 
@@ -15,6 +16,7 @@ from hub.connector import Hmac, sandbox_secret
 from hub.ingest import Refused
 from hub.process import receiving
 from tests import acme as acme_plugin
+from tests.integration.test_runs import ADA, TWO_NOTES
 
 _OFF_S = 300
 _TIMED = Hmac(header="X-Acme-Signature", encoding="hex", topic="X-Acme-Topic", timestamp="X-Acme-Time", tolerance_s=60)
@@ -56,3 +58,49 @@ async def test_a_process_that_starts_with_a_wrong_clock_has_the_database_s_time(
     with time_machine.travel(time.time() - _OFF_S, tick=True):
         async with running(postgres_url, work=False) as it:
             assert abs(it.hub.clock.now_ms() - true_ms) < 30_000
+
+
+@pytest.mark.parametrize("off_s", [-3600, 3600])
+async def test_runs_go_on_when_the_clock_of_their_process_jumps_by_an_hour(
+    running: Callable[..., Any], postgres_url: str, off_s: int
+) -> None:
+    async with running(postgres_url, lease_s=2) as it:
+        await it.publish(TWO_NOTES)
+        await it.deliver("signed_up", {"id": "before", **ADA})
+        await it.rest()
+        # when this machine's clock is an hour off from one moment to the next
+        with time_machine.travel(time.time() + off_s, tick=True):
+            for n in range(20):
+                await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+            async with asyncio.timeout(30):
+                while len(ended := [r for r in await it.runs() if r["status"] == "done"]) < 21:  # noqa: ASYNC110  (nor do runs)
+                    await asyncio.sleep(0.05)
+        # then everything is done, once, and nothing is left behind
+        assert len(ended) == 21
+        assert len(it.sandbox.log) == 42
+        async with it.hub.store.read() as c:
+            assert await c.all("select * from work where kind = 'run'") == []
+
+
+async def test_runs_go_on_while_a_transaction_is_open_elsewhere(running: Callable[..., Any], postgres_url: str) -> None:
+    held = await asyncpg.connect(postgres_url)
+    try:
+        async with running(postgres_url) as it:
+            await it.publish(TWO_NOTES)
+            # given a snapshot from before, which keeps every dead row of the queue from being removed
+            await held.execute("begin isolation level repeatable read")
+            await held.fetch("select count(*) from work")
+            # when runs come and go
+            for n in range(200):
+                await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+            await it.rest()
+            # then all of them end, and what is due is still found by its index
+            assert len(it.sandbox.log) == 400
+            async with it.hub.store.read() as c:
+                assert await c.all("select id from run where status <> 'done'") == []
+                await c.run("analyze work")
+                pick = "select ctid from work where due_at <= 1 order by due_at limit 100 for update skip locked"
+                plan = "\n".join(row["QUERY PLAN"] for row in await c.all(f"explain {pick}"))
+            assert "Seq Scan" not in plan, plan
+    finally:
+        await held.close()

@@ -17,6 +17,7 @@ from hub.runs.hand import LetGo
 from hub.store import runs
 from hub.store.runs import EffectResult
 from tests.acme import acme
+from tests.conftest import until
 from tests.integration.test_runs import ADA, REMINDER, TWO_NOTES, _cart
 
 HOUR = 3_600_000
@@ -400,3 +401,40 @@ steps:
         # then it is not known what became of it
         assert run["finished_at"] is not None
         assert [e["state"] for e in run["effects"]] == ["unknown"]
+
+
+STOPPED = {
+    "charge": ('{do: acme.charge, on_unknown: continue, with: {key: "{{ trigger.id }}"}}', "unknown"),
+    "send_text": ('{do: acme.send_text, purpose: orders, with: {to: "{{ trigger.phone }}", body: Hi}}', "done"),
+    "put_note": ('{do: acme.put_note, with: {key: "{{ trigger.id }}"}}', "unknown"),
+}
+
+
+@pytest.mark.parametrize("action", STOPPED)
+async def test_a_run_that_is_cancelled_while_its_call_is_open_does_nothing_more_once_that_is_settled(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None], action: str
+) -> None:
+    step, state = STOPPED[action]
+
+    def die() -> None:
+        raise asyncio.CancelledError
+
+    async with running(database_url, lease_s=2.5) as it:
+        await it.publish(
+            f"recipe: stopped\non: {{event: acme.signed_up}}\nsteps:\n  - {step}\n  - {{do: acme.put_note, with: {{key: x}}}}\n"
+        )
+        # given a call that is made, and whose process goes no further
+        at("call.answered", die)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await until(lambda: bool(it.sandbox.log))
+        await asyncio.sleep(0.1)
+        # when the run is cancelled before anybody takes it over
+        async with it.hub.store.write() as c:
+            [row] = await c.all("select id from run")
+            why = {"cancel": "cancelled by operator", "event": None}
+            await runs.stop(c, {row["id"]: why}, it.hub.clock.now_ms())
+        await it.advance(HOUR)
+        # then what became of the call is known, or not, and nothing comes after it
+        [run] = await it.runs()
+        assert (run["ended_by"], [e["state"] for e in run["effects"]]) == ("cancelled", [state])
+        assert [e.operation for e in it.sandbox.log] == [action]

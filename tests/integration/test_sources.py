@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hub.clock import parse_duration_ms
+from hub.errors import VendorUnavailable
 from hub.plugins import load_plugins
 from hub.process import open_hub, working
 from hub.store import views
@@ -176,7 +177,35 @@ async def test_a_source_that_raises_is_asked_again_and_its_events_set_aside_at_l
         await it.rest()
         async with it.hub.store.read() as c:
             [event] = await c.all("select stage, note from event")
-        assert (event["stage"], "could not be filled in" in event["note"]) == ("quarantined", True)
+        why = (
+            "it could not be filled in after 12 attempts; the last one: the connector raised KeyError; mend the plugin"
+        )
+        assert (event["stage"], event["note"]) == ("quarantined", why)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("not_ready", "VendorUnavailable, status 503, code not_ready"),
+        ("ada@example.com", "VendorUnavailable, status 503"),
+    ],
+)
+async def test_an_event_that_was_never_filled_in_says_what_its_vendor_answered_and_nobodys_name(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    async def refuse(ctx: Any, payloads: Any) -> Any:
+        raise VendorUnavailable("the lead of ada@example.com is not there yet", status=503, code=code)
+
+    async with running(database_url) as it:
+        monkeypatch.setattr(acme.triggers["lead"], "enrich_", refuse)
+        monkeypatch.setattr(random, "random", lambda: 1.0)
+        await it.deliver("lead", {"id": "l-1"})
+        await _until_left(it)
+        await _change(it, "update work set attempts = 12, due_at = 1 where kind = 'enrich'")
+        await it.rest()
+        async with it.hub.store.read() as c:
+            [event] = await c.all("select note from event")
+        assert event["note"] == f"it could not be filled in after 12 attempts; the last one: {said}"
 
 
 async def test_a_source_that_ends_its_process_each_time_is_left_alone_for_a_while(
