@@ -16,14 +16,14 @@ _OVERLAP_S = 600
 
 
 class CallCompleted(BaseModel):
-    """A call that was answered and has ended. `person` is the other side, if it is a phone number."""
+    """A call that was answered and has ended. `phone` is the number of the other side, if it has one."""
 
     call_id: str
     direction: str
     """`inbound`, `outbound-api` or `outbound-dial`, or of a SIP trunk `trunking-…`."""
     from_address: str
     to_address: str
-    person: str | None
+    phone: str | None
     duration_s: int
     started_at: datetime | None
     ended_at: datetime | None
@@ -38,9 +38,9 @@ class CallCompleted(BaseModel):
     sample="call_completed.json",
     fact=lambda call: call.call_id,
     # A side that is no number, such as a client, is nobody the hub knows.
-    subject=lambda call: Identity(phone=call.person),
+    subject=lambda call: Identity(phone=call.phone),
     occurred_at=lambda call: call.ended_at,
-    correlate=("call_id", "person"),
+    correlate=("call_id", "phone"),
     provides="call.completed",
 )
 def call_completed(delivery: Delivery) -> Iterable[CallCompleted]:
@@ -76,7 +76,7 @@ def _told(call: Call) -> CallCompleted:
         direction=call.direction,
         from_address=call.from_address,
         to_address=call.to,
-        person=e164(other),
+        phone=e164(other),
         duration_s=call.duration,
         started_at=call.start_time,
         ended_at=call.end_time,
