@@ -21,6 +21,7 @@ from hub.playing import HORIZON_MS, GivenConsent, Stage, connections_named, stag
 from hub.plugins import Plugins
 from hub.process import Hub
 from hub.store import views
+from hub.text import TextError, render, templates
 
 # Recipe tests begin on a Monday morning unless they say otherwise.
 _START = "2026-01-05T09:00:00Z"
@@ -32,7 +33,10 @@ class _Model(BaseModel):
 
 
 class GivenEvent(_Model):
-    """An event `at` a time after the start; `data` are the trigger's payload fields."""
+    """An event `at` a time after the start; `data` are the trigger's payload fields.
+
+    What a step got at the vendor is named as in recipes: `message_id: "{{ steps.reminder.message_id }}"`.
+    """
 
     at: str = "0s"
     event: str
@@ -163,13 +167,26 @@ async def _happen(play: Stage, given: GivenEvent) -> None:
     if trigger is None:
         known = nearest(given.event, hub.plugins.catalogue.triggers())
         raise ConfigError(f"there is no event {given.event}{known}; `hub plugins` lists them")
-    event = trigger.event(_payload(trigger, given), hub.clock.now_ms())
+    event = trigger.event(_payload(trigger, given, await _filled(hub, given)), hub.clock.now_ms())
     await play.happen([await play.new(event, given.connection or await play.connection_of(trigger.connector))])
 
 
-def _payload(trigger: Trigger[Any], given: GivenEvent) -> BaseModel:
+async def _filled(hub: Hub, given: GivenEvent) -> Json:
+    """The event's data with what steps have got so far; of several runs the youngest counts."""
+    if not any(templates(given.data)):
+        return given.data
+    async with hub.store.read() as c:
+        shown = [await views.show_run(c, run["id"]) for run in reversed(await views.list_runs(c, most=1000))]
+    got = {e["step"]: e["output"] for run in shown for e in run["effects"] if e["state"] == "done"}
     try:
-        payload: BaseModel = trigger.payload.model_validate(given.data)
+        return render(given.data, {"steps": got})
+    except TextError as error:
+        raise ConfigError(f"the data of the event {given.event} at {given.at}: {error}") from None
+
+
+def _payload(trigger: Trigger[Any], given: GivenEvent, data: Json) -> BaseModel:
+    try:
+        payload: BaseModel = trigger.payload.model_validate(data)
         return payload
     except ValidationError as error:
         wrong = "; ".join(
@@ -220,7 +237,10 @@ async def _collect(hub: Hub, start_ms: int) -> _Happened:
             )
         happened.ends.append({"by": run["ended_by"], "at": run["finished_at"], "reason": run["reason"]})
         happened.trace.append(f"{run['recipe']} ended by {run['ended_by']}: {run['reason']}")
-        happened.effects += [{**e} for e in run["effects"] if e["state"] == "done"]
+        # Of one instant, in the order of the run's steps.
+        place = {step["step"]: number for number, step in enumerate(run["steps"])}
+        done = [{**e} for e in run["effects"] if e["state"] == "done"]
+        happened.effects += sorted(done, key=lambda e: place.get(e["step"], len(place)))
     happened.effects.sort(key=lambda e: str(e["intended_at"]))
     for effect in happened.effects:
         effect["after_ms"] = parse_time_ms(str(effect["intended_at"])) - start_ms

@@ -187,6 +187,38 @@ def test_recipe_tests_pass_or_say_what_happened_instead(empty_cli: Cli, folder: 
     assert [case["passed"] for case in json.loads(told.stdout)] == [False]
 
 
+_UNDELIVERED = """\
+  - wait_for:
+      failed: {event: sms.failed, match: {event.message_id: "{{ steps.sms.message_id }}"}}
+    timeout: 1d
+    failed: [{stop: undelivered}]
+"""
+_FAILED = """\
+      - at: 1h
+        event: twilio.sms_failed
+        data: {message_id: "{{ steps.sms.message_id }}", channel: sms, from_number: null, to_number: "+14155550100", messaging_service_sid: null, status: failed, final: true, error_code: "30003", reference: null}
+    expect:
+      ends: [{at: 1h, by: undelivered}]
+"""
+
+
+def test_an_event_of_a_test_names_what_a_step_got(empty_cli: Cli, folder: Path) -> None:
+    # Given a recipe that recognises an event by the message that it sent, and a test that tells of it
+    (folder / "thanks.yaml").write_text(_THANKS + _UNDELIVERED)
+    tests = folder / "thanks.test.yaml"
+    tests.write_text(_TESTS.replace("    expect:\n", _FAILED))
+    passed = empty_cli("recipes", "test", str(folder))
+    assert passed.exit_code == 0, passed.output
+
+    # When it names another message, the run goes on; when it names a step that got nothing, that is said
+    tests.write_text(tests.read_text().replace("{{ steps.sms.message_id }}", "SM-of-another"))
+    assert "ended by done" in empty_cli("recipes", "test", str(folder)).stdout
+    tests.write_text(tests.read_text().replace("SM-of-another", "{{ steps.mail.message_id }}"))
+    told = empty_cli("recipes", "test", str(folder))
+    assert told.exit_code == 1
+    assert "the event twilio.sms_failed at 1h: message_id: steps.mail.message_id is not there" in told.stderr
+
+
 def test_a_folder_without_recipe_tests_is_no_success(empty_cli: Cli, folder: Path) -> None:
     result = empty_cli("recipes", "test", str(folder))
     assert result.exit_code == 1
