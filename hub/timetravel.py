@@ -139,7 +139,7 @@ class HubTime:
                 rows = await c.all(
                     "select distinct queue, owner is not null as in_hand from work where due_at <= :now or owner is not "
                     "null union all select '', true where exists (select 1 from event where stage = 'route') or exists "
-                    "(select 1 from event where stage = 'enrich') or exists "
+                    # Events that are to be filled in have work of their own, which may have to wait for their vendor.
                     "(select 1 from run where finished_at is null and status = 'arming')",
                     now=self.clock.now_ms(),
                 )
