@@ -261,6 +261,22 @@ async def test_an_e_mail_is_sent_and_found_late(
     assert [one["_id"] for one in await _found(single_client, asked)] == [made["_id"]]
 
 
+async def test_what_becomes_of_an_e_mail_is_told_by_hand_of_the_latest_to_an_address(
+    single_client: Callable[..., Any], transactional: MandrillSandbox, sandbox_url: str
+) -> None:
+    for subject in ("First", "Second"):
+        [made] = await single_client("messages", "send", {"message": {**MESSAGE, "subject": subject}})
+    async with aiohttp.ClientSession() as session:
+        asked: dict[str, str] = {"to": ADA, "event": "click", "url": "https://shop.example.test/"}
+        async with session.post(f"{sandbox_url}/mandrill/_sandbox/act", json=asked) as answer:
+            told = await answer.json()
+        async with session.post(
+            f"{sandbox_url}/mandrill/_sandbox/act", json={**asked, "to": "nobody@example.test"}
+        ) as answer:
+            assert (answer.status, "no e-mail" in await answer.text()) == (400, True)
+    assert (told["_id"], told["msg"]["subject"]) == (made["_id"], "Second")
+
+
 async def _found(client: Callable[..., Any], asked: dict[str, Any]) -> list[Any]:
     answer = await client("messages", "search", dict(asked))
     # the vendor's client gives the bare response where the list is empty

@@ -263,10 +263,20 @@ class MandrillSandbox(Sandbox):
         return status
 
     async def _act_by_hand(self, request: web.Request) -> web.Response:
+        """As `act`; with `to` in place of `message_id` it is the latest e-mail to that address."""
         try:
-            return web.json_response(await self.act(**await request.json()))
+            asked = await request.json()
+            if to := asked.pop("to", None):
+                asked["message_id"] = self._latest(to, asked.get("account", "main"))
+            return web.json_response(await self.act(**asked))
         except (TypeError, KeyError, ValueError) as error:
             return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
+
+    def _latest(self, to: str, account: str) -> str:
+        found = [id_ for id_, message in self.messages.get(account, {}).items() if message["email"] == to]
+        if not found:
+            raise ValueError("no e-mail left to this address")
+        return found[-1]
 
 
 def seal(key: str, url: str, form: Mapping[str, str]) -> str:
