@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hub.clock import to_datetime
-from hub.demo.day import LASTS_S, plan
+from hub.demo.day import ASKED_UNTIL_S, LASTS_S, plan
 from hub.demo.outcome import Outcome, read_outcome
 from hub.demo.people import Part, everybody
 from hub.demo.report import show
@@ -46,8 +46,12 @@ async def play_day(console: Console) -> Outcome:
             for person in people:
                 if person.part is Part.UNDELIVERABLE:
                     on.disconnect_phone(person.phone)
+            asking = True
             for moment in moments:
                 await on.until(moment.at_s)
+                if asking and moment.at_s >= ASKED_UNTIL_S:
+                    await on.ask_no_more()
+                    asking = False
                 status.update(f"{_time(on)}  {moment.story}")
                 await on.happen(moment)
             status.update("the day after: reminders, codes, welcomes")

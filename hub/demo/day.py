@@ -6,13 +6,18 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hub.demo.people import Part, Person
+from hub.demo.people import JOINS, LEADS, Part, Person
 from hub.events import Json
 
 M, H = 60, 3600
 STARTS_AT_H = 8
+PAGE = "111"
+"""The Page at Meta whose lead ads people fill in."""
 LASTS_S = 40 * H
 """From eight in the morning to midnight of the next day, when everybody's story has ended."""
+
+ASKED_UNTIL_S = 3 * H
+"""From when nobody fills in a form any more, so that vendors need not be asked for news."""
 
 _SEED = 20261122
 # One shop cart after the other is left between 8:20 and 10:05; those of whom more is told follow on their own.
@@ -21,12 +26,14 @@ _CROWD_S, _LOST_S, _LAST_SECOND_S = 150 * M, 165 * M, 175 * M
 # A cart is abandoned after half an hour, and its reminder leaves four hours later.
 _TO_REMINDER_S = 30 * M + 4 * H
 _SHOPIFY_THROTTLES_S, _BUSY_S = 4 * H, 60
+_FIRST_LEAD_S, _BETWEEN_LEADS_S = 60 * M, 6 * M
 # How many orders come by two subscriptions.
 _DOUBLED = 4
 
 _GOODS = (("Wool scarf", "SC-1"), ("Linen shirt", "LS-4"), ("Walnut bowl", "WB-2"), ("Copper kettle", "CK-7"))
 _ANSWERS = ("Yes, I am coming back tonight!", "Do you ship to Izmir?", "Is it warm enough for winter?", "Later, thanks")
-_WITHOUT_CART = {Part.SIGNS_UP, Part.SIGNS_UP_WITHOUT_CONSENT, Part.SIGNS_UP_AND_BUYS}
+_SIGN_UPS = {Part.SIGNS_UP, Part.SIGNS_UP_WITHOUT_CONSENT, Part.SIGNS_UP_AND_BUYS}
+_WITHOUT_CART = _SIGN_UPS | LEADS | JOINS | {Part.ASKS_FOR_DEMO}
 _OF_THEIR_OWN = {Part.LEAVES_IN_A_CROWD, Part.LEAVES_ANSWER_LOST, Part.BUYS_AT_THE_LAST_SECOND}
 
 
@@ -54,6 +61,9 @@ def plan(people: Sequence[Person], start_ms: int) -> list[Moment]:
     day.answers(people)
     day.orders(people)
     day.sign_ups(people)
+    day.leads(people)
+    day.requests(people)
+    day.readers(people)
     day.strangers()
     day.troubles()
     return sorted(day.moments, key=lambda moment: moment.at_s)
@@ -102,6 +112,7 @@ class _Day:
             "customer": {"first_name": person.first_name, "last_name": person.last_name},
             "total_price": f"{price}.00",
             "line_items": [{"title": title, "quantity": 1, "price": f"{price}.00", "sku": sku}],
+            "buyer_accepts_marketing": person.consents_to_email,
             "buyer_accepts_sms_marketing": person.consents,
             "sms_marketing_phone": person.phone if person.consents else None,
         }
@@ -162,6 +173,7 @@ class _Day:
             "email": person.email,
             "phone": person.phone,
             "customer": {"first_name": person.first_name, "last_name": person.last_name},
+            "buyer_accepts_marketing": person.consents_to_email,
         }
         if person.part not in _WITHOUT_CART:
             fields["checkout_token"] = _token(person)
@@ -176,7 +188,7 @@ class _Day:
 
     def sign_ups(self, people: Sequence[Person]) -> None:
         """New customers of the evening."""
-        new = [p for p in people if p.part in _WITHOUT_CART]
+        new = [p for p in people if p.part in _SIGN_UPS]
         for number, person in enumerate(new):
             fields = {
                 "email": person.email,
@@ -186,6 +198,77 @@ class _Day:
                 "sms_marketing_consent": {"state": "subscribed" if person.consents else "not_subscribed"},
             }
             self._add(9 * H + 10 * M + number * 47 * M, "shopify", "customer", f"{person.name} signs up", fields)
+
+    # -- leads, requests, readers --------------------------------------------------------------------------------------
+
+    def leads(self, people: Sequence[Person]) -> None:
+        """Who fills in a lead ad, and what they do then. The e-mail leaves ten minutes later."""
+        for number, person in enumerate(p for p in people if p.part in LEADS):
+            at_s = _FIRST_LEAD_S + number * _BETWEEN_LEADS_S
+            ticked = person.part is not Part.LEAD_WITHOUT_CONSENT
+            fields: dict[str, Json] = {
+                "answers": {
+                    "email": person.email,
+                    "phone_number": person.phone,
+                    "first_name": person.first_name,
+                    "last_name": person.last_name,
+                },
+                "ticked": {"offers_by_email": ticked, "offers_by_sms": ticked},
+                "ad_id": "23850000009001",
+            }
+            story = f"{person.name} fills in a lead ad"
+            if person.part is Part.LEAD_MISSED:
+                self._add(at_s, "facebook_ads", "lead", story, {**fields, "page": PAGE}, answered=None)
+            else:
+                self._add(at_s, "facebook_ads", "lead", story, fields)
+            self._after_lead(person, at_s, first=number % 2 == 0)
+
+    def _after_lead(self, person: Person, at_s: int, *, first: bool) -> None:
+        match person.part:
+            case Part.LEAD_BUYS:
+                self._order(person, 32 * H + (0 if first else 40 * M))
+            case Part.LEAD_OPENS:
+                self._mail(person, at_s + 40 * M, "open")
+                self._order(person, 10 * H)
+            case Part.LEAD_CLICKS:
+                self._mail(person, at_s + 30 * M, "open")
+                self._mail(person, at_s + 31 * M, "click", url="https://shop.example.com/first")
+            case Part.LEAD_SILENT:
+                if first:
+                    # A mail program fetches what is in the e-mail as soon as it is there.
+                    self._mail(person, at_s + 10 * M + 6, "open")
+            case Part.LEAD_BUYS_EARLY:
+                self._order(person, at_s + 5 * M)
+            case Part.LEAD_STOPS:
+                self._text(person, at_s + 3 * H, "STOP")
+
+    def _mail(self, person: Person, at_s: int, event: str, **more: Json) -> None:
+        story = f"{person.name} {event}s an e-mail"
+        self._add(at_s, "mandrill", "act", story, {"to": person.email, "event": event, **more}, answered=None)
+
+    def requests(self, people: Sequence[Person]) -> None:
+        """Who asks for a demonstration, by a form on the website."""
+        for number, person in enumerate(p for p in people if p.part is Part.ASKS_FOR_DEMO):
+            fields = {
+                "email": person.email,
+                "phone": person.phone,
+                "firstname": person.first_name,
+                "lastname": person.last_name,
+                "message": "When may we see it?",
+            }
+            story = f"{person.name} asks for a demonstration"
+            self._add(2 * H + number * 13 * M, "hubspot", "submission", story, fields, answered=None)
+
+    def readers(self, people: Sequence[Person]) -> None:
+        """Who joins the newsletter, and reads the welcome or does not."""
+        for number, person in enumerate(p for p in people if p.part in JOINS):
+            at_s = 90 * M + number * 11 * M
+            fields = {"email": person.email, "FNAME": person.first_name, "LNAME": person.last_name}
+            self._add(at_s, "mailchimp", "subscribe", f"{person.name} joins the newsletter", fields, answered=None)
+            if person.part is not Part.JOINS_SILENTLY:
+                self._mail(person, at_s + 25 * M, "open")
+            if person.part is Part.JOINS_AND_CLICKS:
+                self._mail(person, at_s + 26 * M, "click", url="https://shop.example.com")
 
     # -- what a day also brings ------------------------------------------------------------------------------------
 
@@ -207,7 +290,12 @@ class _Day:
     def troubles(self) -> None:
         """The vendors' bad minutes."""
         self._throttle("shopify", _SHOPIFY_THROTTLES_S)
+        self._throttle("mailchimp", _SHOPIFY_THROTTLES_S)
         self._throttle("twilio", _CROWD_S + _TO_REMINDER_S - 10)
+        # Of the third and fourth lead nothing can be read at first; the e-mails of the next two have to wait.
+        self._throttle("facebook_ads", _FIRST_LEAD_S + 2 * _BETWEEN_LEADS_S - 10)
+        self._throttle("hubspot", _FIRST_LEAD_S + 3 * _BETWEEN_LEADS_S - 10)
+        self._throttle("mandrill", _FIRST_LEAD_S + 4 * _BETWEEN_LEADS_S + 10 * M - 10)
         lost_s = _LOST_S + _TO_REMINDER_S - 10
         self._add(lost_s, "twilio", "faults", "Twilio's next answer is lost", {"drop_answers": 1}, answered=None)
 

@@ -9,24 +9,20 @@ from pydantic import BaseModel
 
 from hub.clock import rfc3339
 from hub.demo.people import Person
+from hub.demo.proofs import PROOFS, done_at
 from hub.demo.stage import Stage
 from hub.events import Json
 from hub.store import deliveries, views
 from hub.store.session import Connection
 
 _MOST = 10_000
-# Where an effect and the sandbox's record of it name the same thing: the field of our output, and of the sandbox's log.
-_PROOFS = {
-    "twilio.send_sms": ("message_id", "sid"),
-    "shopify.create_discount": ("code", "code"),
-    "shopify.tag_customer": ("customer_id", "customer_id"),
-}
+_GOES_ON = "still inside"
 # Effects of these states may have reached the vendor; the others certainly did not.
 _ASKED = {"done", "unknown", "intended"}
 
 
 class EffectSeen(BaseModel):
-    """One thing the hub asked a vendor for. `proof` is the vendor's id of it, if it was done."""
+    """One thing the hub asked a vendor for. `proof` is what the vendor's log must name it by, if it was done."""
 
     connector: str
     action: str
@@ -39,6 +35,8 @@ class EffectSeen(BaseModel):
     attempts: int
     intended_at: str | None
     finished_at: str | None
+    asked: bool
+    """Whether it must stand in the vendor's log: it may have reached it, and there was something to do."""
     proof: str | None
 
 
@@ -150,7 +148,7 @@ async def read_outcome(stage: Stage, people: Sequence[Person], *, repeats_sent: 
     async with stage.hub.store.read() as c:
         seen = [await _person(c, person) for person in people]
         events = await _events(c, repeats_sent)
-    sandboxes = {name: _sandbox(stage, name) for name in ("shopify", "twilio")}
+    sandboxes = {name: _sandbox(stage, name) for name in stage.connectors}
     runs = [run for person in seen for run in person.runs]
     return Outcome(
         began_at=rfc3339(stage.start_ms),
@@ -158,7 +156,7 @@ async def read_outcome(stage: Stage, people: Sequence[Person], *, repeats_sent: 
         took_s=round(took_s, 1),
         events=events,
         runs={
-            recipe: dict(Counter(run.ended_by or run.status for run in runs if run.recipe == recipe).most_common())
+            recipe: dict(Counter(run.ended_by or _GOES_ON for run in runs if run.recipe == recipe).most_common())
             for recipe in sorted({run.recipe for run in runs})
         },
         people=seen,
@@ -186,7 +184,8 @@ async def _person(c: Connection, person: Person) -> PersonSeen:
 
 
 def _effect(run: Json, effect: Json, contact: str) -> EffectSeen:
-    field, _ = _PROOFS[effect["action"]]
+    output = effect["output"]
+    proof = PROOFS[effect["action"]].of_effect(effect["input"], output) if output else None
     return EffectSeen(
         connector=effect["action"].partition(".")[0],
         action=effect["action"],
@@ -199,7 +198,8 @@ def _effect(run: Json, effect: Json, contact: str) -> EffectSeen:
         attempts=effect["attempts"],
         intended_at=effect["intended_at"],
         finished_at=effect["finished_at"],
-        proof=(effect["output"] or {}).get(field),
+        asked=effect["state"] in _ASKED and (proof is not None or not output),
+        proof=proof,
     )
 
 
@@ -233,13 +233,8 @@ def _sandbox(stage: Stage, name: str) -> SandboxSeen:
 
 
 def _once(stage: Stage, effects: Iterable[EffectSeen]) -> Once:
-    asked = Counter(f"{e.action} {e.proof or 'without an answer'}" for e in effects if e.state in _ASKED)
-    done: Counter[str] = Counter()
-    for action, (_, field) in _PROOFS.items():
-        connector, _, operation = action.partition(".")
-        done.update(
-            f"{action} {entry.data[field]}" for entry in stage.sandbox(connector).log if entry.operation == operation
-        )
+    asked = Counter(f"{e.action} {e.proof or 'without an answer'}" for e in effects if e.asked)
+    done = Counter(what for name in stage.connectors for what in done_at(name, stage.sandbox(name).log))
     return Once(
         asked_for=asked.total(),
         at_sandboxes=done.total(),

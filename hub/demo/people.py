@@ -30,6 +30,18 @@ class Part(StrEnum):
     SIGNS_UP = "signs up"
     SIGNS_UP_WITHOUT_CONSENT = "signs up, does not agree"
     SIGNS_UP_AND_BUYS = "signs up, buys before nine"
+    LEAD_BUYS = "fills in a lead ad, opens nothing, buys"
+    LEAD_OPENS = "fills in a lead ad, opens, buys"
+    LEAD_CLICKS = "fills in a lead ad, looks at the offer"
+    LEAD_SILENT = "fills in a lead ad and is silent"
+    LEAD_BUYS_EARLY = "fills in a lead ad, buys at once"
+    LEAD_WITHOUT_CONSENT = "fills in a lead ad, agrees to nothing"
+    LEAD_STOPS = "fills in a lead ad, texts STOP"
+    LEAD_MISSED = "fills in a lead ad, no webhook comes"
+    ASKS_FOR_DEMO = "asks for a demonstration"
+    JOINS_AND_OPENS = "joins the newsletter, opens"
+    JOINS_AND_CLICKS = "joins the newsletter, clicks"
+    JOINS_SILENTLY = "joins the newsletter, opens nothing"
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,11 @@ class Person:
         """Whether the box for marketing by SMS is ticked."""
         return self.part not in {Part.NO_CONSENT, Part.NO_CONSENT_BUYS, Part.SIGNS_UP_WITHOUT_CONSENT}
 
+    @property
+    def consents_to_email(self) -> bool:
+        """Whether the shop's box for marketing by e-mail is ticked."""
+        return self.part in {Part.LEAVES_TWICE, Part.BUYS_WHILE_WAITING, Part.BUYS_AFTER_REMINDER}
+
 
 _HOW_MANY = {
     Part.LEAVES: 11,
@@ -78,13 +95,28 @@ _HOW_MANY = {
     Part.SIGNS_UP: 4,
     Part.SIGNS_UP_WITHOUT_CONSENT: 1,
     Part.SIGNS_UP_AND_BUYS: 1,
+    Part.LEAD_BUYS: 2,
+    Part.LEAD_OPENS: 1,
+    Part.LEAD_CLICKS: 2,
+    Part.LEAD_SILENT: 2,
+    Part.LEAD_BUYS_EARLY: 1,
+    Part.LEAD_WITHOUT_CONSENT: 1,
+    Part.LEAD_STOPS: 1,
+    Part.LEAD_MISSED: 1,
+    Part.ASKS_FOR_DEMO: 3,
+    Part.JOINS_AND_OPENS: 2,
+    Part.JOINS_AND_CLICKS: 1,
+    Part.JOINS_SILENTLY: 2,
 }
+LEADS = frozenset(part for part in Part if part.name.startswith("LEAD_"))
+JOINS = frozenset(part for part in Part if part.name.startswith("JOINS_"))
 
-# Names read better as a text than as a list of 57 quoted ones.
+# Names read better as a text than as a list of 76 quoted ones.
 _FIRST = (  # noqa: SIM905
     "Ada Alma Amir Anouk Aylin Bao Bea Bruno Carla Cem Chidi Dana Deniz Elif Emre Esra Farid Fleur Gita Hana "
     "Hugo Ines Ivan Jale Jonas Kaan Kira Lale Leo Lina Luca Maja Marek Mei Mert Mina Nadia Nico Nora Olga "
-    "Omar Paolo Petra Rana Remy Rosa Sami Selin Sofia Tariq Tove Umut Vera Wanda Yara Yusuf Zeki"
+    "Omar Paolo Petra Rana Remy Rosa Sami Selin Sofia Tariq Tove Umut Vera Wanda Yara Yusuf Zeki "
+    "Adem Berk Cleo Dora Eda Filiz Goran Hera Ilse Juno Kemal Lotte Maya Nils Ozan Pia Rui Suna Timur"
 ).split()
 _LAST = "Acar Bloom Costa Demir Ekin Frost Gomes Hansen Ibsen Jansen Kaya".split()  # noqa: SIM905
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.clock import Clock, to_datetime
 from hub.demo import examples
-from hub.demo.day import STARTS_AT_H, Moment
+from hub.demo.day import PAGE, STARTS_AT_H, Moment
 from hub.errors import ConfigError
 from hub.events import Json
 from hub.library import recipe_files
@@ -29,18 +29,68 @@ from hub.vault import generate_key
 SHOP = "demo-shop.myshopify.com"
 _ACCOUNT = "AC00000000000000000000000000000000"
 _SENDER = "+14155550000"
+_AD_ACCOUNT = f"act_{PAGE}"
+# Those that the recipes name by the ids that the sandbox gives them.
+_AUDIENCES = ("Open carts", "Leads")
+# What the boxes of the lead form allow.
+_BOXES = "offers_by_email=email offers_by_sms=sms"
+_LIST, _FORM, _PORTAL, _MAIL_ACCOUNT = "a6b5da1054", "f0000000-0000-4000-8000-000000000000", "62515", "main"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A connection of the demo: its name, its settings, and the kind of credentials where there are several."""
+
+    name: str
+    fields: Mapping[str, str]
+    auth: str | None = None
+
+
 _CONNECTIONS = {
-    "shopify": ("shop", {"shop": SHOP}),
-    "twilio": ("sms", {"account_sid": _ACCOUNT, "from_number": _SENDER}),
+    "shopify": _Wanted("shop", {"shop": SHOP}),
+    "twilio": _Wanted("sms", {"account_sid": _ACCOUNT, "from_number": _SENDER}),
+    "hubspot": _Wanted("crm", {"portal_id": _PORTAL, "watched_forms": _FORM}, "token"),
+    "mailchimp": _Wanted("news", {"account": _MAIL_ACCOUNT, "lists": _LIST}, "api_key"),
+    "mandrill": _Wanted("mail", {"account": _MAIL_ACCOUNT, "from_email": "hello@shop.example.com"}),
+    "facebook_ads": _Wanted(
+        "ads", {"ad_account_id": _AD_ACCOUNT, "page_id": PAGE, "consent_checkboxes": _BOXES}, "system_user"
+    ),
 }
 _LOCAL = "127.0.0.1"
 _DAY_MS = 24 * 3_600_000
+
+POLLED = ("hubspot.form_submitted", "facebook_ads.lead_submitted")
+"""What vendors are asked for. The day has nothing for the other polls, and they would be made 5,000 times."""
 
 
 class _Carrier(Protocol):
     """What the demo asks of Twilio's sandbox beside what all sandboxes have: numbers that cannot be reached."""
 
     undeliverable: dict[str, int]
+
+
+class _Mailer(Protocol):
+    """The same of Mailchimp Transactional's: its webhooks, by account and number."""
+
+    webhooks: dict[str, dict[int, dict[str, Json]]]
+
+
+class _Audience(Protocol):
+    """An audience's webhooks, by their ids."""
+
+    webhooks: dict[str, dict[str, Json]]
+
+
+class _Account(Protocol):
+    """An account's audiences, by their ids."""
+
+    lists: dict[str, _Audience]
+
+
+class _Marketer(Protocol):
+    """The same of Mailchimp Marketing's: its accounts, by name."""
+
+    accounts: dict[str, _Account]
 
 
 @dataclass(frozen=True)
@@ -65,11 +115,47 @@ class Stage:
         sent = {**moment.fields, **(self._inbound[moment.connector] if moment.answered else {})}
         async with self._calls.post(url, json=sent) as response:
             said = await response.json()
+        if "error" in said:
+            raise ConfigError(f"{moment.story}: {moment.connector}'s sandbox refuses it: {said['error']}")
         if moment.answered is not None and said.get("status") != moment.answered:
             raise ConfigError(
                 f"{moment.story}: the hub answered {said.get('status')} to {moment.connector}'s webhook, not "
                 f"{moment.answered}; run `hub doctor`, and report it if that finds nothing"
             )
+
+    @property
+    def connectors(self) -> Collection[str]:
+        """The connectors of the day."""
+        return _CONNECTIONS
+
+    async def furnish(self) -> None:
+        """Make the audiences at Meta, and register the hub at those vendors that call where they were told to."""
+        business = {"ad_account": _AD_ACCOUNT, "page": PAGE, "audiences": list(_AUDIENCES)}
+        await self.happen(Moment(0, "facebook_ads", "business", "an ad account is opened", business, answered=None))
+        mailer, marketer = self.sandbox("mandrill"), self.sandbox("mailchimp")
+        events = ["send", "open", "click", "hard_bounce", "soft_bounce", "spam", "unsub", "reject"]
+        cast("_Mailer", mailer).webhooks[_MAIL_ACCOUNT] = {
+            1: {
+                "id": 1,
+                "url": self._inbound["mandrill"]["address"],
+                "description": "Tetik Hub",
+                "events": events,
+                "auth_key": mailer.secret(_MAIL_ACCOUNT, "webhook_keys"),
+            }
+        }
+        kinds = ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign")
+        cast("_Marketer", marketer).accounts[_MAIL_ACCOUNT].lists[_LIST].webhooks["1"] = {
+            "id": "1",
+            "list_id": _LIST,
+            "url": self._inbound["mailchimp"]["address"],
+            "events": dict.fromkeys(kinds, True),
+            "sources": {"user": True, "admin": True, "api": False},
+            "secret": marketer.secret(_MAIL_ACCOUNT, "signing_secrets"),
+        }
+
+    async def ask_no_more(self) -> None:
+        """From now on vendors are asked for nothing."""
+        await _ask_no_more(self.hub)
 
     def disconnect_phone(self, number: str) -> None:
         """Put a number out of service: messages to it are taken and never arrive."""
@@ -100,14 +186,18 @@ async def open_stage() -> AsyncIterator[Stage]:
         listener = stack.enter_context(socket.create_server((_LOCAL, 0)))
         port = listener.getsockname()[1]
         hub = await stack.enter_async_context(_hub(Path(folder), port, server.url, plugins, clock))
-        await _furnish(hub)
-        await stack.enter_async_context(receiving(hub))
-        await stack.enter_async_context(working(hub))
-        await stack.enter_async_context(answering(make_app(hub), listener))
-        calls = await stack.enter_async_context(aiohttp.ClientSession())
+        # The night before has nothing to do, so that nobody needs to work yet.
         start_ms = _next_morning_ms(clock.now_ms())
         await hub.time.advance(start_ms, ring=hub.ring)
-        yield Stage(hub, server, start_ms, calls, await _inbound(hub))
+        await _connect(hub)
+        calls = await stack.enter_async_context(aiohttp.ClientSession())
+        stage = Stage(hub, server, start_ms, calls, await _inbound(hub))
+        await stage.furnish()
+        await _publish(hub)
+        await stack.enter_async_context(receiving(hub))
+        await stack.enter_async_context(answering(make_app(hub), listener))
+        await stack.enter_async_context(working(hub))
+        yield stage
 
 
 @asynccontextmanager
@@ -129,10 +219,24 @@ async def _hub(folder: Path, port: int, sandbox_url: str, plugins: Plugins, cloc
         yield hub
 
 
-async def _furnish(hub: Hub) -> None:
-    """Connect the shop and the sender, and publish the example recipes."""
-    for connector, (name, fields) in _CONNECTIONS.items():
-        await hub.connections.add(connector, name, fields, sandbox=True)
+async def _connect(hub: Hub) -> None:
+    """Connect everything, and leave out the polls that the day has nothing for."""
+    for connector, wanted in _CONNECTIONS.items():
+        await hub.connections.add(connector, wanted.name, wanted.fields, sandbox=True, auth=wanted.auth)
+    await _ask_no_more(hub, but=POLLED)
+
+
+async def _ask_no_more(hub: Hub, *, but: Collection[str] = ()) -> None:
+    """Make no polls from now on, except of these triggers."""
+    async with hub.store.write() as c:
+        polls = await c.all("select ref from work where kind = 'poll'")
+        for ref in (row["ref"] for row in polls):
+            if ref.partition("|")[2] not in but:
+                await c.run("delete from work where kind = 'poll' and ref = :ref", ref=ref)
+
+
+async def _publish(hub: Hub) -> None:
+    """Publish the example recipes."""
     purposes, *recipes = recipe_files([examples.folder()])
     await hub.library.apply_purposes(purposes.read_text(encoding="utf-8"), file=str(purposes))
     for path in recipes:
@@ -145,6 +249,9 @@ async def _inbound(hub: Hub) -> dict[str, dict[str, Json]]:
     return {
         "shopify": {"address": addresses["shopify"], "shop": SHOP},
         "twilio": {"address": addresses["twilio"], "account": _ACCOUNT, "to_number": _SENDER},
+        "facebook_ads": {"address": addresses["facebook_ads"], "page": PAGE},
+        "mailchimp": {"address": addresses["mailchimp"]},
+        "mandrill": {"address": addresses["mandrill"]},
     }
 
 
