@@ -98,13 +98,13 @@ async def test_a_process_killed_with_a_token_that_is_not_stored_asks_for_another
         sandbox = stage.vendor_url.removesuffix("/acme") + "/shopify/_sandbox"
         async with session.post(f"{sandbox}/customer", json={"shop": SHOP, "id": 7, "email": "j@example.com"}) as made:
             assert made.status == 200
-        # given a connection whose token nobody has asked for yet
+        # given a connection whose token nobody has asked for yet; the first who does, if only for a poll, dies with the answer
+        armed = await stage.arm(session, "token.answered", "kill")
         fields = {"shop": SHOP, "client_id": "c"}
         shop = {"connector": "shopify", "name": "shop", "sandbox": True, "fields": fields}
         await api.call("POST", "/api/v1/connections", shop | {"auth": "client_credentials"})
+        # when there is something to do over it
         await api.call("POST", "/api/v1/recipes", {"source": TAG, "publish": True})
-        # when who asks for it dies with the answer
-        armed = await stage.arm(session, "token.answered", "kill")
         vendor = Vendor(session, stage)
         await vendor.tell("carted", {"id": "7", "email": "j@example.com"}, "carted-7")
         assert await until_ended(armed) == -signal.SIGKILL
