@@ -228,6 +228,6 @@ async def test_a_source_that_ends_its_process_each_time_is_left_alone_for_a_whil
             await _until_left(it)
             assert asked == []
             # and asks it again later
-            await it.rest()
+            await it.advance(MINUTES)
             assert asked == [1]
             assert ("acme.lead", "routed") in await _types(it)
