@@ -34,6 +34,20 @@ from hub.vault import generate_key
 from tests import acme as acme_plugin
 from tests.acme import AcmeSandbox
 
+EXAMPLES = Path(__file__).parent.parent / "recipes"
+# Of the example recipes those that a shop and a phone number are enough for.
+OF_SHOP_AND_PHONE = tuple(
+    EXAMPLES / f"{name}.yaml" for name in ("purposes", "abandoned-cart-sms", "thank-first-order", "welcome-customer")
+)
+
+
+def examples_of_shop_and_phone(folder: Path) -> None:
+    """Put the example recipes that a shop and a phone number are enough for into a folder, with their tests."""
+    folder.mkdir()
+    for file in OF_SHOP_AND_PHONE:
+        for one in EXAMPLES.glob(f"{file.stem}.*"):
+            shutil.copy(one, folder)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_from_outside() -> Iterator[None]:

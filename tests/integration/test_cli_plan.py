@@ -11,7 +11,7 @@ import pytest
 
 from hub.plans import Kind, Plan, Planner, State
 from hub.purposes import load_purposes
-from tests.conftest import PURPOSES
+from tests.conftest import EXAMPLES, OF_SHOP_AND_PHONE, PURPOSES
 from tests.integration.conftest import Cli
 
 LIVE = """
@@ -182,7 +182,7 @@ async def test_purposes_that_come_with_the_files_count(running: Callable[..., An
 
 # -- the command -------------------------------------------------------------------------------------------------------
 
-_EXAMPLES = Path(__file__).parents[2] / "recipes"
+_FILES = list(map(str, OF_SHOP_AND_PHONE))
 
 
 @pytest.fixture
@@ -198,17 +198,25 @@ def shop(cli: Cli) -> Cli:
 
 def test_a_folder_is_planned_and_nothing_is_saved(shop: Cli) -> None:
     # when it is planned
-    result = shop("recipes", "plan", str(_EXAMPLES))
+    result = shop("recipes", "plan", *_FILES)
 
     # then it says so in words and as data, with warnings or without, and nothing was saved
     assert result.exit_code == 0, result.output
     assert "abandoned-cart-sms: new, would be version 1" in result.stdout
     assert "reminder: sms.send (twilio.send_sms) over phone" in result.stdout
     assert "purpose welcome: new" in result.stdout
-    told = shop.json("recipes", "plan", str(_EXAMPLES))
+    told = shop.json("recipes", "plan", *_FILES)
     assert told["refused"] is False
     assert [one["state"] for one in told["recipes"]] == ["new"] * 3
     assert shop.json("recipes", "list") == []
+
+
+def test_recipes_of_tools_that_are_not_connected_are_refused_with_what_to_connect(shop: Cli) -> None:
+    result = shop("recipes", "plan", str(EXAMPLES))
+
+    assert result.exit_code == 1
+    for tool in ("facebook_ads", "hubspot", "mailchimp", "mandrill"):
+        assert f"has no connection; add one with hub connections add {tool}" in result.stderr
 
 
 def test_warnings_alone_are_no_reason_and_a_refusal_is(shop: Cli, tmp_path: Path) -> None:
@@ -235,12 +243,12 @@ def test_warnings_alone_are_no_reason_and_a_refusal_is(shop: Cli, tmp_path: Path
 
 
 def test_changes_are_told_line_by_line(shop: Cli, tmp_path: Path) -> None:
-    assert shop("recipes", "apply", str(_EXAMPLES), "--publish").exit_code == 0
+    assert shop("recipes", "apply", *_FILES, "--publish").exit_code == 0
     file = tmp_path / "abandoned-cart-sms.yaml"
-    source = (_EXAMPLES / "abandoned-cart-sms.yaml").read_text()
+    source = (EXAMPLES / "abandoned-cart-sms.yaml").read_text()
     file.write_text(source.replace("wait: 4h", "wait: 5h").replace("  - stop: offered\n", ""))
     result = shop("recipes", "plan", str(file))
     assert "abandoned-cart-sms: changed, would be version 2" in result.stdout
     assert "~ changed wait-1: wait 5h (wait), was: wait 4h" in result.stdout
     assert "- removed stop-6: stop: offered" in result.stdout
-    assert "unchanged, stays version 1" in shop("recipes", "plan", str(_EXAMPLES)).stdout
+    assert "unchanged, stays version 1" in shop("recipes", "plan", *_FILES).stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from hub.connector import Trigger
 from hub.errors import ConfigError
 from hub.plugins import Plugins, load_plugins
 from hub.previews import Preview, Previewer
-from hub.samples import sample
+from hub.samples import PERSON, sample
 from hub.store import views
+from tests.conftest import EXAMPLES, OF_SHOP_AND_PHONE
 from tests.integration.conftest import Cli
 
 ADA = {"email": "ada@example.com", "phone": "+14155550101", "first_name": "Ada", "sms_ok": True}
@@ -144,7 +144,8 @@ def _triggers(plugins: Plugins) -> list[Trigger[Any]]:
 def test_a_made_up_event_of_every_trigger_fits(trigger: Trigger[Any]) -> None:
     event = trigger.event(trigger.payload.model_validate(sample(trigger, 1_767_603_600_000)), 0)
     assert event.subject is None or event.subject.keys("here")
-    assert not event.consents
+    # What it says about consent, as one of joining or of a bounce must, is of the made-up person alone.
+    assert {signal.address for signal in event.consents} <= {PERSON["email"], PERSON["phone"]}
 
 
 def test_a_made_up_event_is_about_the_person(acme_plugins: Plugins) -> None:
@@ -174,14 +175,12 @@ def test_what_cannot_be_made_up_is_said(acme_plugins: Plugins) -> None:
 
 # -- the command -------------------------------------------------------------------------------------------------------
 
-_EXAMPLES = Path(__file__).parents[2] / "recipes"
-
 
 def test_the_command_shows_each_message(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a hub that knows Ada
     for connector, field in (("shopify", "shop=my-shop.myshopify.com"), ("twilio", f"account_sid=AC{'0' * 32}")):
         assert cli("connections", "add", connector, f"my-{connector}", "--set", field, "--sandbox").exit_code == 0
-    assert cli("recipes", "apply", str(_EXAMPLES)).exit_code == 0
+    assert cli("recipes", "apply", *map(str, OF_SHOP_AND_PHONE)).exit_code == 0
     _know_ada(cli)
 
     # when a recipe is previewed by name, and by file
@@ -189,7 +188,7 @@ def test_the_command_shows_each_message(cli: Cli, monkeypatch: pytest.MonkeyPatc
     told = cli.json(
         "recipes",
         "preview",
-        str(_EXAMPLES / "abandoned-cart-sms.yaml"),
+        str(EXAMPLES / "abandoned-cart-sms.yaml"),
         "--contact",
         "+14155550101",
         "--step",

@@ -33,6 +33,7 @@ from hub.process import Hub, open_hub, sandboxes, working
 from hub.rehearsal import run_test_file
 from hub.store import views
 from hub.testing.sandbox import Sandbox
+from tests.conftest import examples_of_shop_and_phone
 from tools import check_docs, error_catalogue
 
 TUTORIAL = check_docs.ROOT / "docs" / "connectors.md"
@@ -160,9 +161,9 @@ async def test_the_recipe_test_shown_passes(tmp_path: Path) -> None:
 
 
 def test_the_commands_shown_for_recipes_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given what a reader has: the examples, the events shown, a shop and a phone, and somebody known
+    # given what a reader has: a shop and a phone, the examples for them, the events shown, and somebody known
     page = check_docs.read(RECIPES)
-    shutil.copytree(check_docs.ROOT / "recipes", tmp_path / "recipes")
+    examples_of_shop_and_phone(tmp_path / "recipes")
     [events] = [block.text for block in page.blocks if block.info == "json events.jsonl"]
     (tmp_path / "events.jsonl").write_text(events, encoding="utf-8")
     monkeypatch.setenv("HUB_DATA_DIR", str(tmp_path / "data"))
