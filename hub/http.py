@@ -217,6 +217,8 @@ class ConnectionHttp:
     sandbox: bool
     total_s: float = 20.0
     noted: Noted = lambda answer, problem, began: None  # nobody wants to know
+    proof: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the kind of auth adds to each call's query string."""
     deadline: Deadline | None = None
     """What the work that calls is held under; a call that might outlive it is not begun."""
 
@@ -231,8 +233,8 @@ class ConnectionHttp:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         url = path if path.startswith("https://") else self.connector.base_url(self.credentials) + path
-        if params:
-            url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}"
+        if asked := {**(params or {}), **self.proof}:
+            url = f"{url}{'&' if '?' in url else '?'}{urlencode(asked)}"
         sent = {**self.authorisation, **(headers or {})}
         body: bytes | None = None
         if json is not None:

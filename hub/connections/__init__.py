@@ -633,6 +633,7 @@ class Connections:
             connection_id=connection.id,
             credentials=values,
             authorisation=kind.headers(values),
+            proof=kind.params(values) if kind.params else {},
             sandbox=connection.sandbox,
             total_s=total_s,
             deadline=deadline,

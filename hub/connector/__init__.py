@@ -21,11 +21,23 @@ from hub.connector.auth import (
     Field,
     Headers,
     OAuth2,
+    Params,
     StaticToken,
     sandbox_secret,
 )
-from hub.connector.calls import Account, ActionContext, Budget, Concurrency, Http, Rate, Response, Throttle
-from hub.connector.triggers import Page, Parse, Poll, Quiet, Subscription, Subscriptions, Trigger
+from hub.connector.calls import Account, ActionContext, ApiVersions, Budget, Concurrency, Http, Rate, Response, Throttle
+from hub.connector.choices import Choice, ChoicePage, ChoiceQuery, Chosen, ReadChoices
+from hub.connector.triggers import (
+    History,
+    Page,
+    Parse,
+    Poll,
+    Privacy,
+    Quiet,
+    Subscription,
+    Subscriptions,
+    Trigger,
+)
 from hub.connector.webhook import Delivery, Hmac, InboundRequest, Reply, Webhook, same
 from hub.errors import ConnectorError, PayloadError, PluginError
 from hub.events import ConsentSignal, Event, Identity, Json
@@ -36,9 +48,14 @@ __all__ = [
     "Account",
     "Action",
     "ActionContext",
+    "ApiVersions",
     "Auth",
     "Batch",
     "Budget",
+    "Choice",
+    "ChoicePage",
+    "ChoiceQuery",
+    "Chosen",
     "ClientCredentials",
     "Concurrency",
     "Connector",
@@ -46,15 +63,19 @@ __all__ = [
     "Effect",
     "Field",
     "Headers",
+    "History",
     "Hmac",
     "Http",
     "InboundRequest",
     "Message",
     "OAuth2",
     "Page",
+    "Params",
     "Poll",
+    "Privacy",
     "Quiet",
     "Rate",
+    "ReadChoices",
     "Reply",
     "Response",
     "StaticToken",
@@ -73,6 +94,7 @@ O = TypeVar("O", bound=BaseModel)  # noqa: E741
 
 Classify = Callable[[Response], ConnectorError | Exception | None]
 ReadThrottle = Callable[[Response], Throttle | None]
+Forget = Callable[[ActionContext, Identity], Awaitable[None]]
 
 
 @dataclass(kw_only=True)
@@ -102,10 +124,14 @@ class Connector:
     whoami: Callable[[ActionContext], Awaitable[Account]] | None = None
     sandbox: str | None = None
     lacks: Mapping[str, str] = field(default_factory=dict)
-    """Capabilities it provides only in part: name to what is missing."""
+    """Capabilities it does not provide, or only in part: name to what is missing, and what to connect instead."""
+    versions: ApiVersions | None = None
     triggers: dict[str, Trigger[Any]] = field(default_factory=dict)
     actions: dict[str, Action[Any, Any]] = field(default_factory=dict)
     polls: dict[str, Poll[Any]] = field(default_factory=dict)
+    histories: dict[str, History[Any]] = field(default_factory=dict)
+    choices: dict[str, ReadChoices] = field(default_factory=dict)
+    forget_: Forget | None = None
 
     def trigger(
         self,
@@ -124,6 +150,8 @@ class Connector:
         cause: Callable[[P], str | None] | None = None,
         provides: str | None = None,
         scopes: Sequence[str] = (),
+        always: bool = False,
+        privacy: Privacy | None = None,
     ) -> Callable[[Parse[P]], Trigger[P]]:
         """Decorator: declare a trigger; the function turns a delivery of its topics into payloads (none: not mine)."""
 
@@ -144,6 +172,8 @@ class Connector:
                 cause=cause,
                 provides=provides,
                 scopes=tuple(scopes),
+                always=always or privacy is not None,
+                privacy=privacy,
                 parse=parse,
             )
             self.triggers[name] = trigger
@@ -194,6 +224,35 @@ class Connector:
             return poll
 
         return declare
+
+    def history(
+        self, trigger: str
+    ) -> Callable[[Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]], History[P]]:
+        """Decorator: declare how a trigger's past is read; the async generator yields pages, in any order that resumes."""
+
+        def declare(fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]) -> History[P]:
+            history = History(trigger=trigger, fetch=fetch)
+            self.histories[trigger] = history
+            return history
+
+        return declare
+
+    def choose(self, name: str) -> Callable[[ReadChoices], ReadChoices]:
+        """Decorator: declare how the choices of this name are read; fields of inputs refer to them by `Chosen(name)`."""
+
+        def declare(read: ReadChoices) -> ReadChoices:
+            self.choices[name] = read
+            return read
+
+        return declare
+
+    def forget(self, function: Forget) -> Forget:
+        """Decorator: take a person out of every audience and list at the vendor, idempotently.
+
+        Called for each connection when the person is erased, and when they withdraw their consent to marketing.
+        """
+        self.forget_ = function
+        return function
 
     def action(
         self,

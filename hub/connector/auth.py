@@ -25,6 +25,9 @@ class Field:
 Headers = Callable[[Mapping[str, str]], Mapping[str, str]]
 """From a connection's fields (settings and credentials together) to the headers of each call. Pure."""
 
+Params = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""The same for parameters of each call's query string, for vendors that want a proof there. Pure."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StaticToken:
@@ -32,6 +35,7 @@ class StaticToken:
 
     headers: Headers
     fields: tuple[Field, ...] = ()
+    params: Params | None = None
     name: str = "token"
     """Tells the kinds of auth of one connector apart."""
 
@@ -48,6 +52,7 @@ class ClientCredentials:
     headers: Headers
     token_url: Callable[[Mapping[str, str]], str]
     fields: tuple[Field, ...] = ()
+    params: Params | None = None
     name: str = "client_credentials"
     request_format: Literal["form", "json"] = "form"
     client_auth: Literal["post", "basic"] = "post"
@@ -76,6 +81,7 @@ class OAuth2:
     authorise_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
     fields: tuple[Field, ...] = ()
+    params: Params | None = None
     name: str = "oauth2"
     request_format: Literal["form", "json"] = "form"
     client_auth: Literal["post", "basic"] = "post"

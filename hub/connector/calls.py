@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from hub.events import Json
@@ -75,6 +76,17 @@ class Account:
     title: str
     zone: str | None = None
     currency: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiVersions:
+    """The versions of a vendor's API and the day from which each may no longer answer, as the vendor announced it.
+
+    `field` is the connection's setting that names the version. `hub doctor` warns ninety days before.
+    """
+
+    field: str
+    ends: Mapping[str, date]
 
 
 # -- budgets -----------------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -17,6 +19,17 @@ P = TypeVar("P", bound=BaseModel)
 Parse = Callable[[Delivery], Iterable[P]]
 Enrich = Callable[[ActionContext, Sequence[P]], Awaitable[Sequence[P]]]
 Confirm = Callable[[ActionContext, P], Awaitable[bool]]
+
+
+class Privacy(StrEnum):
+    """What a trigger of a vendor asks the hub to do about somebody's data; it is done when the event is routed."""
+
+    ERASE_PERSON = "erase_person"
+    """Erase the subject of the event."""
+    EXPORT_PERSON = "export_person"
+    """Gather what is known of the subject, for the operator to hand over."""
+    ERASE_ACCOUNT = "erase_account"
+    """Erase everybody who is known through this connection only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +75,9 @@ class Trigger(Generic[P]):
     provides: str | None = None
     scopes: tuple[str, ...] = ()
     """What a person must have granted for it to come (see `OAuth2.scopes`)."""
+    always: bool = False
+    """Its topics are subscribed to whether or not a recipe uses it; so are those of triggers that tell of consent."""
+    privacy: Privacy | None = None
     parse: Parse[P] | None = None
     quiet: Quiet[P] | None = None
     confirm_: Confirm[P] | None = None
@@ -124,24 +140,60 @@ class Poll(Generic[P]):
     fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class History(Generic[P]):
+    """Reads what happened before the hub was there: `hub connections backfill`. It starts and wakes no run.
+
+    Called like a poll, with the cursor of the last stored page (None at first) and the instant to begin at; the facts must
+    be named as the trigger names them.
+    """
+
+    trigger: str
+    fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]
+
+
 # -- subscriptions: telling the vendor where to call -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """A webhook registered at the vendor: its id there, topic, address and expiry (None: does not expire)."""
+    """A webhook registered at the vendor: its id there, topic, address and expiry (None: does not expire).
+
+    `secret` is what its calls will be signed with, where the vendor tells that only when it is made.
+    """
 
     id: str
     topic: str
     address: str
     expires_at_ms: int | None = None
+    secret: str | None = field(default=None, repr=False)
 
 
-class Subscriptions(Protocol):
-    """How a vendor's webhook registrations are kept; each call is one request at the vendor."""
+class Subscriptions(ABC):
+    """How a vendor's webhook registrations are kept. The hub compares them with what recipes need, and mends them."""
 
-    async def list(self, ctx: ActionContext) -> Sequence[Subscription]: ...
+    secret_field: ClassVar[str] = ""
+    """The connection's secret field that gathers the `secret` of subscriptions, as `id:secret` separated by spaces."""
 
-    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription: ...
+    @abstractmethod
+    async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
+        """Every subscription of the account, also those that lead elsewhere."""
 
-    async def delete(self, ctx: ActionContext, subscription: Subscription) -> None: ...
+    @abstractmethod
+    async def create(self, ctx: ActionContext, topic: str, address: str) -> Subscription:
+        """Subscribe; one that is there already is as good as a new one."""
+
+    @abstractmethod
+    async def delete(self, ctx: ActionContext, subscription: Subscription) -> None:
+        """Unsubscribe; one that is gone already is no error."""
+
+    async def renew(self, ctx: ActionContext, subscription: Subscription) -> Subscription:
+        """Make one that expires last longer. Unless overridden it is made anew."""
+        return await self.create(ctx, subscription.topic, subscription.address)
+
+    async def wanted(self, ctx: ActionContext, topics: Sequence[str]) -> Sequence[str]:
+        """The subscriptions' topics for these topics of triggers: the same, unless the vendor subscribes otherwise.
+
+        A vendor with one subscription per list answers with one topic per list.
+        """
+        return topics

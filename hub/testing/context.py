@@ -56,6 +56,7 @@ async def sandbox_context(
                 connection_id="test",
                 credentials=fields,
                 authorisation=connector.auth[0].headers(fields),
+                proof=connector.auth[0].params(fields) if connector.auth[0].params else {},
                 sandbox=True,
                 total_s=total_s,
             ),

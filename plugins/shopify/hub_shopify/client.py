@@ -27,6 +27,7 @@ from hub import (
     Rejected,
     Response,
     Subscription,
+    Subscriptions,
     Throttle,
     VendorUnavailable,
 )
@@ -386,7 +387,7 @@ async def whoami(ctx: ActionContext) -> Account:
     return Account(id=shop.myshopify_domain, title=shop.name, zone=shop.iana_timezone, currency=shop.currency_code)
 
 
-class WebhookSubscriptions:
+class WebhookSubscriptions(Subscriptions):
     """The app's webhooks in one shop. Those declared in the app's own configuration are not listed by Shopify."""
 
     async def list(self, ctx: ActionContext) -> Sequence[Subscription]:
