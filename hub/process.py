@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub import __version__, retention, seams
+from hub import __version__, pepper, retention, seams
 from hub.batches import Batches
 from hub.breaker import Breakers
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.connections.authorising import Authorising
+from hub.erasing import Erasing
+from hub.errands import Errands
 from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.forgetting import Forgetting
 from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
 from hub.ids import new_id
@@ -47,6 +50,7 @@ from hub.traces import Traces
 from hub.vault import make_vault
 from hub.vitals import Vitals
 from hub.watchdog import Watchdog
+from hub.withdrawals import Withdrawals
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
 
@@ -78,6 +82,7 @@ class Hub:
     bell: Bell
     ingest: Ingest
     retention: Retention
+    erasing: Erasing
     pump: Pump
     metrics: Metrics
     traces: Traces
@@ -217,6 +222,7 @@ async def _assemble(
     hub_time = HubTime(store, clock, development=settings.development, held=limits.held)
     await hub_time.sync()
     vault = make_vault(settings)
+    peppered = await pepper.load(store, vault)
     connections = Connections(
         store,
         vault,
@@ -230,7 +236,20 @@ async def _assemble(
     loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
     metrics = Metrics()
     seen: dict[str, Any] = {"metrics": metrics, "traces": traces}
-    router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s, **seen)
+    erasing = Erasing(store, plugins.catalogue, clock, peppered, lease_s=settings.lease_s)
+    router = Router(
+        store,
+        library,
+        connections,
+        plugins,
+        clock,
+        loops,
+        # What is played again erases nobody, and no vendor hears of it.
+        erasing=None if rehearsal else erasing,
+        withdrawals=None if rehearsal else Withdrawals(library, plugins.catalogue, clock),
+        hook_limit_s=settings.hook_limit_s,
+        **seen,
+    )
     pauses = Pauses(store, clock)
     spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
     tools = Tools(
@@ -249,6 +268,7 @@ async def _assemble(
         rehearsal=rehearsal,
     )
     upkeep = Retention(store, library, clock, settings)
+    errands = Errands(store, connections, clock, limits, metrics=metrics, rehearsal=rehearsal)
     pump = Pump(
         store,
         hub_time,
@@ -268,6 +288,8 @@ async def _assemble(
             **seen,
         ),
         upkeep,
+        erasing,
+        Forgetting(store, connections, plugins.catalogue, clock, errands, peppered),
         slots=settings.slots,
         lease_s=settings.lease_s,
         limits=limits,
@@ -301,6 +323,7 @@ async def _assemble(
         bell=bell,
         ingest=ingest,
         retention=upkeep,
+        erasing=erasing,
         pump=pump,
         metrics=metrics,
         traces=traces,

@@ -20,6 +20,7 @@ _NOT_NOW = {
     "enrich": "its vendor has not filled it in yet, so it was never routed; `hub connections test` says whether it can",
     "plugin": "the plugin of its connector is not loaded; it is routed by itself when that is there again",
     "unconnected": "nobody connected its account; add the connection, and have the vendor send it again",
+    "erased": "whom it was about was erased, and with them what it said",
 }
 
 _log = logging.getLogger(__name__)

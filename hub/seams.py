@@ -33,6 +33,8 @@ PLACES = {
     "batch.frozen": "a batch's effects are fixed, the request has not left",
     "batch.answered": "a batch's answer was read, its outcomes are not written",
     "batch.settled": "a batch's outcomes are committed",
+    "erase.commit": "a step of an erasure is written, its transaction is not committed",
+    "erase.committed": "a step of an erasure is committed, the next one is not begun",
     "token.answered": "a vendor gave a new token, which is not stored",
 }
 

@@ -17,7 +17,9 @@ from typing import Any
 from hub import seams
 from hub.batches import Batches
 from hub.deadline import Deadline, instant
+from hub.erasing import Erasing
 from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.forgetting import Forgetting
 from hub.ids import new_id
 from hub.limits import Limits
 from hub.metrics import Metrics
@@ -27,6 +29,7 @@ from hub.routing import BATCH, Router
 from hub.runs import Hand, Runner
 from hub.sources import Sources
 from hub.store import runs, work
+from hub.store.erasures import ERASE, FORGET
 from hub.store.lanes import Lane
 from hub.store.runs import EffectRow, Lease
 from hub.store.session import Connection, Store
@@ -68,6 +71,8 @@ class Pump:
         sources: Sources,
         batches: Batches,
         retention: Retention,
+        erasing: Erasing,
+        forgetting: Forgetting,
         *,
         slots: int,
         lease_s: float,
@@ -77,7 +82,12 @@ class Pump:
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
         self._batches = batches
-        self._others = {UPKEEP: retention.handle, **dict.fromkeys(sources.kinds, sources.handle)}
+        self._others = {
+            UPKEEP: retention.handle,
+            ERASE: erasing.handle,
+            FORGET: forgetting.handle,
+            **dict.fromkeys(sources.kinds, sources.handle),
+        }
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._metrics = metrics
         self._owner = f"w-{new_id()}"

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hub.cli import app
+from hub.plugins import load_plugins
+from tests import acme, guestbook
+from tests.conftest import Running
+from tests.guestbook import GuestbookSandbox
 
 _COMMAND = [sys.executable, "-c", "from hub.cli import main; main()"]
 _START_S = 20
@@ -100,3 +105,21 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         if process.popen.poll() is None:
             process.popen.kill()
             process.popen.wait()
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+"""Starts a hub for a test, on a database."""
+
+
+@pytest.fixture
+def erasing(running: Start) -> Start:
+    """A hub with Acme and Guestbook."""
+    plugins = load_plugins(extra=[acme, guestbook])
+
+    @asynccontextmanager
+    async def start(database_url: str, **more: Any) -> AsyncIterator[Running]:
+        async with running(database_url, plugins=plugins, beside=[GuestbookSandbox], **more) as it:
+            await it.hub.connections.add("guestbook", "guestbook", {"account": "main"}, sandbox=True)
+            yield it
+
+    return start
