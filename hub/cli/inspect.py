@@ -70,6 +70,7 @@ class Stage(StrEnum):
     QUARANTINED = "quarantined"
     PLUGIN = "plugin"
     UNCONNECTED = "unconnected"
+    ERASED = "erased"
 
 
 class DeliveryState(StrEnum):
@@ -361,7 +362,7 @@ def show_contact(
     if as_json:
         print_json(found)
         return
-    sections = {"identities", "consent", "runs", "messages", "not_started", "timeline"}
+    sections = {"identities", "consent", "runs", "messages", "not_started", "forgetting", "timeline"}
     show_record(found, {key: key.replace("_", " ") for key in found if key not in sections})
     _section("Identities", found["identities"], {"kind": "kind", "value": "value"})
     consent = {"channel": "channel", "address": "address", "purpose": "purpose", "state": "state", "reason": "reason"}
