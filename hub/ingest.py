@@ -17,7 +17,7 @@ from hub import seams
 from hub.catalogue import Catalogue
 from hub.clock import Clock
 from hub.connections import App, Connection, Connections
-from hub.connector import Connector, Delivery, InboundRequest, Reply, Webhook
+from hub.connector import Connector, Delivery, InboundRequest, Privacy, Reply, Webhook
 from hub.errors import ConfigError, HubError, IngressError, PayloadError, SignatureError, StoreUnavailable
 from hub.events import Event
 from hub.metrics import Metrics, word_of
@@ -325,10 +325,13 @@ class Ingest:
         if event.account is not None and (found is None or event.account != found.account):
             # Whoever knows the secret of one account says nothing for another; those of an app share its secret.
             found = self._connections.of_account(connector.name, event.account, app_id) if app_id else None
+        trigger = connector.triggers[event.type.partition(".")[2]]
+        if found is None and app_id and trigger.privacy is Privacy.ERASE_PERSON:
+            # Whoever wants to be erased is, also where the account is not connected any more.
+            return NewEvent(event, "", "")
         if found is None:
             note = "nobody connected this account" + ("" if app_id else " under an app that this address is of")
             return NewEvent(event, "", "", stage="unconnected", note=note)
-        trigger = connector.triggers[event.type.partition(".")[2]]
         return NewEvent(event, found.id, found.name, stage="enrich" if trigger.enrich_ else "route")
 
     async def _flush(self, group: Sequence[Incoming], *, urgent: bool = True) -> Sequence[Stored]:

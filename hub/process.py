@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hub import __version__, retention, seams
+from hub import __version__, pepper, retention, seams
 from hub.backfills import Backfills
 from hub.batches import Batches
 from hub.breaker import Breakers
@@ -20,8 +20,10 @@ from hub.choosing import Choosing
 from hub.clock import Clock
 from hub.connections import Connections
 from hub.connections.authorising import Authorising
+from hub.erasing import Erasing
 from hub.errands import Errands
 from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.forgetting import Forgetting
 from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
 from hub.ids import new_id
@@ -52,6 +54,7 @@ from hub.traces import Traces
 from hub.vault import make_vault
 from hub.vitals import Vitals
 from hub.watchdog import Watchdog
+from hub.withdrawals import Withdrawals
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
 
@@ -87,6 +90,7 @@ class Hub:
     bell: Bell
     ingest: Ingest
     retention: Retention
+    erasing: Erasing
     pump: Pump
     metrics: Metrics
     traces: Traces
@@ -232,6 +236,7 @@ async def _assemble(
     hub_time = HubTime(store, clock, development=settings.development, held=limits.held)
     await hub_time.sync()
     vault = make_vault(settings)
+    peppered = await pepper.load(store, vault)
     connections = Connections(
         store,
         vault,
@@ -247,7 +252,20 @@ async def _assemble(
     loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
     metrics = Metrics()
     seen: dict[str, Any] = {"metrics": metrics, "traces": traces}
-    router = Router(store, library, connections, plugins, clock, loops, hook_limit_s=settings.hook_limit_s, **seen)
+    erasing = Erasing(store, plugins.catalogue, clock, peppered, lease_s=settings.lease_s)
+    router = Router(
+        store,
+        library,
+        connections,
+        plugins,
+        clock,
+        loops,
+        # What is played again erases nobody, and no vendor hears of it.
+        erasing=None if rehearsal else erasing,
+        withdrawals=None if rehearsal else Withdrawals(library, plugins.catalogue, clock),
+        hook_limit_s=settings.hook_limit_s,
+        **seen,
+    )
     pauses = Pauses(store, clock)
     spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
     notices = Notices(store, plugins, clock, lease_s=settings.lease_s, hook_limit_s=settings.hook_limit_s)
@@ -299,6 +317,8 @@ async def _assemble(
         ),
         upkeep,
         notices,
+        erasing,
+        Forgetting(store, connections, plugins.catalogue, clock, errands, peppered),
         slots=settings.slots,
         lease_s=settings.lease_s,
         limits=limits,
@@ -334,6 +354,7 @@ async def _assemble(
         bell=bell,
         ingest=ingest,
         retention=upkeep,
+        erasing=erasing,
         pump=pump,
         metrics=metrics,
         traces=traces,

@@ -21,6 +21,7 @@ _NOT_NOW = {
     "plugin": "the plugin of its connector is not loaded; it is routed by itself when that is there again",
     "history": "it is of the past, which `hub connections backfill` has read: it starts nothing",
     "unconnected": "nobody connected its account; add the connection, and have the vendor send it again",
+    "erased": "whom it was about was erased, and with them what it said",
 }
 
 _log = logging.getLogger(__name__)

@@ -134,7 +134,7 @@ class Retention:
             name = row["action"].partition(".")[0]
             connectors[name] = min(row["since"], connectors.get(name, row["since"]))
         return lambda event: (
-            event["stage"] not in {"routed", "unconnected", "history"}
+            event["stage"] not in {"routed", "unconnected", "history", "erased"}
             or event["key"] in silent
             or event["at"] >= types.get(event["type"], event["at"] + 1)
             or event["at"] >= connectors.get(event["type"].partition(".")[0], event["at"] + 1)

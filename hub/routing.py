@@ -17,7 +17,8 @@ from hub import engine, seams
 from hub.clock import Clock, format_duration
 from hub.conditions import Truth
 from hub.connections import Connections
-from hub.connector import Trigger
+from hub.connector import Privacy, Trigger
+from hub.erasing import Erasing
 from hub.errors import HubError, NewerRelease, StoreUnavailable
 from hub.events import Event, Json
 from hub.ids import new_id
@@ -26,7 +27,7 @@ from hub.listening import Published
 from hub.loops import Loops
 from hub.metrics import Metrics
 from hub.plugins import Plugins
-from hub.store import contacts, events, runs, work
+from hub.store import blanking, contacts, events, runs, work
 from hub.store.events import StoredEvent, answers_watch, event_scope
 from hub.store.lanes import Lane
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
@@ -35,6 +36,7 @@ from hub.store.work import Claim
 from hub.text import TextError
 from hub.traces import Traces
 from hub.values import value
+from hub.withdrawals import Withdrawals
 
 BATCH = 200
 _LOOK_AGAIN_S = 1.0
@@ -97,10 +99,13 @@ class Router:
         clock: Clock,
         loops: Loops,
         *,
+        erasing: Erasing | None,
+        withdrawals: Withdrawals | None,
         hook_limit_s: float,
         metrics: Metrics,
         traces: Traces,
     ) -> None:
+        self._erasing, self._withdrawals = erasing, withdrawals
         self._loops = loops
         self._store, self._library, self._connections, self._clock = store, library, connections, clock
         self._plugins, self._catalogue = plugins, plugins.catalogue
@@ -147,8 +152,9 @@ class Router:
             began_ns = time.time_ns()
             async with self._store.write() as c:
                 found = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
-                # One that is routed again keeps its person, who is locked for it alone: nobody waits in a circle.
-                alone = next((e for e in found if e.again), None)
+                # One that is routed again keeps its person, who is locked for it alone: nobody waits in a circle. So is
+                # whom a vendor asks about.
+                alone = next((e for e in found if e.again or self._privacy(e) is not None), None)
                 more = alone is not None and len(found) > 1
                 found = [alone] if alone else found
                 batch = await self._set_aside(c, found)
@@ -178,17 +184,10 @@ class Router:
 
     async def _route(self, c: Connection, batch: Sequence[StoredEvent], lease: Lease) -> list[tuple[Claim, RunRow]]:
         names = {e.connection_id: self._name(e.connection_id) for e in batch}
-        contact_of: dict[str, str | None] = {e.id: e.contact_id for e in batch}
+        contact_of, erased = await self._people(c, batch, names)
+        batch = [e for e in batch if e.id not in erased]
+        contact_of = {e.id: contact_of.get(e.id) for e in batch}
         again = {e.id for e in batch if e.again}
-        await contacts.lock(c, (e.contact_id for e in batch if e.again and e.contact_id))
-        contact_of |= await contacts.resolve(
-            c,
-            [
-                contacts.Sighting(e.id, names[e.connection_id], e.subject, e.received_at_ms)
-                for e in batch
-                if e.subject is not None and not e.again
-            ],
-        )
         scopes = {e.id: event_scope(e, names[e.connection_id]) for e in batch}
         outcome = _Outcome(again=again)
         # Whoever waited when an event came was told; it breaks no silence of today either.
@@ -196,7 +195,40 @@ class Router:
         await self._match_waiting(c, new, contact_of, scopes, outcome)
         await self._match_entries(c, batch, contact_of, scopes, outcome)
         await self._silence(c, new, names)
+        if self._withdrawals is not None:
+            await self._withdrawals.look(c, new, contact_of)
         return await self._write(c, outcome, lease, contact_of)
+
+    async def _people(
+        self, c: Connection, batch: Sequence[StoredEvent], names: Mapping[str, str]
+    ) -> tuple[dict[str, str | None], set[str]]:
+        """Whom each event is about, where that is anybody, and the events of which nothing is left: who was erased is nobody."""
+        found: dict[str, str | None] = {}
+        erased: set[str] = set()
+        sightings = []
+        for event in batch:
+            privacy = self._privacy(event)
+            if privacy is not None and self._erasing is not None:
+                found[event.id] = await self._erasing.asked(c, event, names[event.connection_id], privacy)
+                if privacy is Privacy.ERASE_PERSON:
+                    erased.add(event.id)
+            elif event.again:
+                found[event.id] = event.contact_id
+                if event.contact_id and not await contacts.lock(c, [event.contact_id]):
+                    await blanking.empty_events(c, [event.id], "whom it was about was erased")
+                    erased.add(event.id)
+            elif event.subject is not None:
+                sightings.append(
+                    contacts.Sighting(event.id, names[event.connection_id], event.subject, event.received_at_ms)
+                )
+        known = await contacts.resolve(c, sightings)
+        erased |= {s.event_id for s in sightings if s.event_id not in known and s.subject.keys(s.connection)}
+        return found | known, erased
+
+    def _privacy(self, event: StoredEvent) -> Privacy | None:
+        """What an event asks the hub to do about somebody's data."""
+        trigger = self._catalogue.trigger(event.type)
+        return trigger.privacy if trigger else None
 
     async def _set_aside(self, c: Connection, found: Sequence[StoredEvent]) -> list[StoredEvent]:
         """The events that can be routed here. Those of connectors that are not loaded wait for their plugin.

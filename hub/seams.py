@@ -36,6 +36,8 @@ PLACES = {
     "history.commit": "a page of the past is written with its cursor, their transaction is not committed",
     "history.committed": "a page of the past is committed, the next one was not asked for",
     "subscription.created": "a vendor made a subscription, its secret is not stored",
+    "erase.commit": "a step of an erasure is written, its transaction is not committed",
+    "erase.committed": "a step of an erasure is committed, the next one is not begun",
     "token.answered": "a vendor gave a new token, which is not stored",
 }
 

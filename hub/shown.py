@@ -79,7 +79,9 @@ class EventLine(TypedDict):
     type: str
     connection: str | None
     contact: str | None
-    stage: Annotated[str, Field(description="enrich, route, routed, quarantined, plugin, unconnected or history")]
+    stage: Annotated[
+        str, Field(description="enrich, route, routed, quarantined, plugin, unconnected, history or erased")
+    ]
     note: str | None
     duplicates: int
     occurred_at: Instant
@@ -175,10 +177,18 @@ class Moment(TypedDict):
     """One thing that happened to a person, or that was decided about them."""
 
     at: Instant
-    what: Annotated[str, Field(description="event, run started, run ended, message, consent or not started")]
+    what: Annotated[str, Field(description="event, run started, run ended, message, consent, not started or forget")]
     about: Annotated[str, Field(description="The event's type, the recipe, or the channel and purpose")]
     reason: str | None
     id: Annotated[str | None, Field(description="Of the event or run")]
+
+
+class Forgetting(TypedDict):
+    """A connection that was asked to forget a person; `done_at` null: its vendor has not done it yet."""
+
+    connection: str
+    asked_at: Instant
+    done_at: Instant | None
 
 
 class Contact(Person):
@@ -189,7 +199,53 @@ class Contact(Person):
     runs: list[RunLine]
     messages: list[Message]
     not_started: list[Verdict]
+    forgetting: list[Forgetting]
     timeline: Annotated[list[Moment], Field(description="The newest first")]
+
+
+class WholeEvent(EventLine):
+    """An event with its data."""
+
+    data: Object
+
+
+class Export(TypedDict):
+    """Everything that is known of a person: what they are known by and agreed to, what they did, and what was done."""
+
+    exported_at: Instant
+    contact: Contact
+    events: list[WholeEvent]
+    runs: list[Run]
+
+
+class Erasure(TypedDict):
+    """What was erased. Nothing in it says who the person was."""
+
+    id: str
+    kind: Annotated[str, Field(description="person, or account: everybody known through one connection only")]
+    state: Annotated[str, Field(description="open until all that was stored is empty, then done")]
+    reason: str
+    who: Annotated[str, Field(description="Who ordered it; of an event its type")]
+    event: str | None
+    note: str | None
+    counts: Annotated[dict[str, int], Field(description="How much was emptied, by what it was; known at the end")]
+    connections_done: Annotated[int, Field(description="How many connections have forgotten")]
+    connections_pending: Annotated[int, Field(description="How many are still to forget")]
+    at: Instant
+    finished_at: Instant | None
+
+
+class ExportRequest(TypedDict):
+    """Somebody asked a vendor what is known of them. `contact` null: the hub does not know them, or not any more."""
+
+    id: Annotated[str, Field(description="That of the event")]
+    contact: str | None
+    connection: str | None
+    event: Annotated[str, Field(description="The event's type")]
+    state: Annotated[str, Field(description="open or done")]
+    who: Annotated[str | None, Field(description="Who answered it")]
+    at: Instant
+    answered_at: Instant | None
 
 
 class Counts(TypedDict):

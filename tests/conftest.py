@@ -11,7 +11,7 @@ import socket
 import tempfile
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from hub.settings import Settings, load_settings
 from hub.store import migrate
 from hub.store.session import Store
 from hub.store.work import NEVER_MS
-from hub.testing.sandbox import SandboxServer
+from hub.testing.sandbox import Sandbox, SandboxServer
 from hub.traces import Traces
 from hub.vault import generate_key
 from tests import acme as acme_plugin
@@ -255,6 +255,7 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
         work: bool = True,
         polls: bool = False,
         plugins: Plugins | None = None,
+        beside: Sequence[type[Sandbox]] = (),
         traces: Traces | None = None,
         **settings: Any,
     ) -> AsyncIterator[Running]:
@@ -262,7 +263,8 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
         sandbox = AcmeSandbox(clock)
         # Tests let the same person enter often; those about loops say how often is too often.
         settings.setdefault("loop_entries", 10_000)
-        async with SandboxServer({"acme": sandbox}) as server:
+        others = {kind.connector: kind(clock) for kind in beside}
+        async with SandboxServer({"acme": sandbox, **others}) as server:
             made = load_settings(
                 database_url=database_url,
                 development=True,
@@ -279,7 +281,7 @@ def running(acme_plugins: Plugins, tmp_path: Path) -> Callable[..., AbstractAsyn
                     # A poll every five minutes is a stop every five minutes for a clock that jumps.
                     async with hub.store.write() as c:
                         await c.run("update work set due_at = :never where kind = 'poll'", never=NEVER_MS)
-                it = Running(hub, sandbox, server, made)
+                it = Running(hub, sandbox, server, made, dict(others))
                 if work:
                     async with working(hub):
                         yield it

@@ -20,15 +20,16 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "events", "rehearsal", "playing", "simulation", "plans", "previews", "drafting", "outline", "samples",
         "cli/recipes", "cli/writing", "cli/simulating", "cli/planning", "cli/previewing",
     ),
-    "Connections": ("connections", "backfills", "vault", "cli/connect"),
+    "Connections": ("connections", "backfills", "vault", "pepper", "cli/connect"),
     "Plugins": ("plugins", "guests", "scaffold", "connector", "catalogue", "hookspecs", "cli/plugins", "cli/trying"),
     "Database": ("store", "cli/database"),
     "Webhooks": ("ingest", "api/webhooks"),
     "REST API": ("api", "apikeys"),
     "Calls to vendors": (
-        "http", "reach", "fresh", "runs", "batches", "errands", "sources", "subscribing", "limits", "breaker", "deadline",
+        "http", "reach", "fresh", "runs", "batches", "errands", "sources", "subscribing", "forgetting", "limits", "breaker",
+        "deadline",
     ),
-    "Commands": ("cli", "pauses", "spending", "retries", "replays", "retention", "timetravel", "clock"),
+    "Commands": ("cli", "pauses", "spending", "retries", "replays", "retention", "erasing", "timetravel", "clock"),
 }  # fmt: skip
 # Nobody who runs a hub reads these: an author's own tests, the demo, and failures that tests ask for.
 _OTHERS = ("testing", "demo", "seams")

@@ -10,6 +10,7 @@ from hub.api import (
     caps,
     clock,
     connections,
+    erasing,
     guard,
     health,
     inspect,
@@ -40,7 +41,7 @@ def make_app(hub: Hub) -> FastAPI:
     webhooks.add_to(app)
     app.include_router(health.probes)
     app.include_router(oauth.pages)
-    for module in (health, connections, oauth, recipes, inspect, pauses, retries, caps, clock):
+    for module in (health, connections, oauth, recipes, inspect, erasing, pauses, retries, caps, clock):
         app.include_router(module.router, dependencies=[Depends(guard.check_query)])
     app.add_middleware(guard.Sized)
     problems.add_to(app)

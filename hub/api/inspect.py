@@ -15,7 +15,7 @@ router = APIRouter(prefix="/api/v1", tags=["inspect"])
 
 RunStatus = Literal["ready", "running", "sleeping", "waiting", "parked", "done", "failed", "cancelled"]
 Outcome = Literal["done", "failed", "skipped", "unknown"]
-Stage = Literal["enrich", "route", "routed", "quarantined", "plugin", "unconnected", "history"]
+Stage = Literal["enrich", "route", "routed", "quarantined", "plugin", "unconnected", "history", "erased"]
 DeliveryState = Literal["accepted", "unrecognised", "unreadable"]
 # How long a caller waits to hear what came of a replay.
 _REPLAY_PATIENCE_S = 5.0

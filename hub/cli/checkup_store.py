@@ -14,7 +14,7 @@ from hub.pauses import Pauses
 from hub.plugins import Plugins
 from hub.settings import Settings
 from hub.store import connections as rows
-from hub.store import revisions, subscriptions, symptoms, views
+from hub.store import erasures, revisions, subscriptions, symptoms, views
 from hub.store.invariants import Sweep, lasting
 from hub.store.session import Store
 from hub.timetravel import HubTime
@@ -55,6 +55,7 @@ async def in_database(settings: Settings, store: Store, plugins: Plugins) -> Asy
         "pauses": _pauses,
         "watchdog": _watchdog,
         "runs": _aside,
+        "people": _people,
     }
     for name, check in checks.items():
         for finding in await found_by(name, check(settings, store, plugins)):
@@ -271,3 +272,15 @@ async def _aside(_: Settings, store: Store, plugins: Plugins) -> AsyncIterator[F
             yield Finding("runs", State.WARNING, f"{what}: {count}", mend)
     if not any(count for count, _ in found.values()):
         yield Finding("runs", State.OK, "nothing was set aside")
+
+
+async def _people(_: Settings, store: Store, plugins: Plugins) -> AsyncIterator[Finding]:
+    async with store.read() as c:
+        waiting, since_ms = await erasures.open_requests(c)
+    if since_ms is not None:
+        asked = f"people asked what is known of them, the first at {rfc3339(since_ms)}: {waiting} not answered"
+        yield Finding(
+            "people", State.WARNING, asked, "hub contacts requests, then hub contacts export CONTACT --to FILE"
+        )
+    else:
+        yield Finding("people", State.OK, "nobody waits for an export")

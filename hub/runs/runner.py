@@ -123,7 +123,11 @@ class Runner:
         if hand.row.contact_id is None:
             return {}
         async with self._tools.store.read() as c:
-            return (await contacts.facts(c, [hand.row.contact_id]))[hand.row.contact_id]
+            known = (await contacts.facts(c, [hand.row.contact_id])).get(hand.row.contact_id)
+        if known is None:  # erased meanwhile: the next claim finds that the run is to end
+            await self._writer.give_back(hand, delay_s=0.05, reason="its person is being erased")
+            raise LetGo
+        return known
 
     async def _carry_out(self, program: engine.Program, hand: Hand, decision: Decision) -> Arrival:
         """Write the decision; act if it says so. Returns what arrived, or raises LetGo when the run rests."""

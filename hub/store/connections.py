@@ -182,8 +182,8 @@ async def store_token(
     return bool(won)
 
 
-# The tables that hold sealed credentials.
-_SEALED = ("app", "connection", "authorisation")
+# The tables that hold what is sealed with the operator's keys.
+_SEALED = ("app", "connection", "authorisation", "pepper")
 
 
 async def sealed_otherwise(c: Connection, key_id: str) -> list[Row]:

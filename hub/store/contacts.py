@@ -10,7 +10,9 @@ from pydantic_core import from_json, to_json
 
 from hub.events import Identity, Json
 from hub.ids import new_id
+from hub.store import blanking, tombstones
 from hub.store.session import Change, Connection, Row
+from hub.store.tombstones import Key
 
 _KEYS = {"kind": "text", "value": "text"}
 _ABOUT = ("first_name", "last_name", "language", "zone")
@@ -32,9 +34,16 @@ async def resolve(c: Connection, sightings: Sequence[Sighting], *, past: bool = 
     The strongest known identity decides: the vendor's id, then e-mail, then phone. Identities that nobody has yet are
     added to that contact; one that belongs to somebody else stays theirs, since merging people is never a side effect.
     With `past` the events are old: what they say about a person fills in only what is not known.
+    An event of somebody's time before they were erased has no contact: it is emptied.
     """
     keys = {s.event_id: s.subject.keys(s.connection) for s in sightings}
-    owners = await _owners(c, {key for found in keys.values() for key in found})
+    owners, buried = await _known(c, {key for found in keys.values() for key in found})
+    if buried:
+        # As everywhere the strongest identity that is known decides, also that of somebody who is not there any more.
+        whose = {id_: next((k for k in found if k in owners or k in buried), None) for id_, found in keys.items()}
+        until = {id_: buried[key] for id_, key in whose.items() if key in buried}
+        refused = await blanking.refuse_old(c, until)
+        sightings = [s for s in sightings if s.event_id not in refused]
     created: dict[str, dict[str, Any]] = {}
     added: dict[tuple[str, str], str] = {}
     contact_of: dict[str, str] = {}
@@ -56,10 +65,46 @@ async def resolve(c: Connection, sightings: Sequence[Sighting], *, past: bool = 
     # Nobody else sees those made here; they are locked as they are.
     known = await lock(c, (id_ for id_ in contact_of.values() if id_ not in created))
     await _learn(c, _learnt(sightings, contact_of, known, past=past))
-    return contact_of
+    gone = {id_ for id_ in contact_of.values() if id_ not in created and id_ not in known}
+    return await _without(c, gone, sightings, contact_of) if gone else contact_of
 
 
-async def _owners(c: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+async def _without(
+    c: Connection, gone: set[str], sightings: Sequence[Sighting], contact_of: Mapping[str, str]
+) -> dict[str, str]:
+    """These contacts were erased since they were found: what was added to them goes, and their events are looked at again."""
+    await c.group(
+        "delete from identity where contact_id in (select id from {rows})",
+        {"id": "text"},
+        [{"id": id_} for id_ in sorted(gone)],
+    )
+    again = await resolve(c, [s for s in sightings if contact_of.get(s.event_id) in gone])
+    return {event_id: id_ for event_id, id_ in contact_of.items() if id_ not in gone} | again
+
+
+_KNOWN = """
+select identity.kind as kind, identity.value as value, identity.contact_id as contact_id, cast(null as bigint) as erased_at
+from identity join {rows} on identity.kind = r.kind and identity.value = r.value
+union all
+select r.kind, r.value, null, tombstone.erased_at from tombstone join {rows} on {match tombstone.hash hash}
+"""
+
+
+async def _known(c: Connection, keys: Iterable[Key]) -> tuple[dict[Key, str], dict[Key, int]]:
+    """Whose each of these identities is, and when it was erased."""
+    if c.hashed is None:
+        return await owners_of(c, keys), {}
+    rows = await c.group(
+        _KNOWN,
+        {**_KEYS, "hash": "text"},
+        [{"kind": kind, "value": value, "hash": c.hashed(kind, value)} for kind, value in sorted(keys)],
+    )
+    owners = {(row["kind"], row["value"]): row["contact_id"] for row in rows if row["contact_id"] is not None}
+    return owners, {(row["kind"], row["value"]): row["erased_at"] for row in rows if row["erased_at"] is not None}
+
+
+async def owners_of(c: Connection, keys: Iterable[Key]) -> dict[Key, str]:
+    """The contacts that these identities belong to, of those that are anybody's."""
     rows = await c.group(
         "select identity.kind as kind, identity.value as value, identity.contact_id as contact_id "
         "from identity join {rows} on identity.kind = r.kind and identity.value = r.value",
@@ -101,7 +146,7 @@ async def _add(
     lost = set(added) - {(row["kind"], row["value"]) for row in won}
     if not lost:
         return {}
-    owners = await _owners(c, lost)
+    owners = await owners_of(c, lost)
     moved: dict[str, str] = {}
     # Strongest first, as they were added. Somebody known already stays who they are, without the identity.
     for key, contact_id in added.items():
@@ -198,8 +243,13 @@ async def identities(c: Connection, contact_ids: Iterable[str]) -> dict[str, lis
 
 
 async def change(c: Connection, contact_id: str, changes: Sequence[tuple[str, str, Json]]) -> None:
-    """A recipe's `set`, as (field, operation, value): `attributes.NAME` or a named field `set`, `tags` `add` or `remove`."""
-    row = (await lock(c, [contact_id]))[contact_id]
+    """A recipe's `set`, as (field, operation, value): `attributes.NAME` or a named field `set`, `tags` `add` or `remove`.
+
+    Nothing is known of somebody who was erased meanwhile.
+    """
+    row = (await lock(c, [contact_id])).get(contact_id)
+    if row is None:
+        return
     attributes, tags = from_json(row["attributes"]), from_json(row["tags"])
     fields = {name: row[name] for name in _ABOUT}
     for name, operation, value in changes:
@@ -222,15 +272,17 @@ async def change(c: Connection, contact_id: str, changes: Sequence[tuple[str, st
 
 
 async def ledger(c: Connection, addresses: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Row]]:
-    """The consent ledger of (channel, address) pairs, oldest statement first."""
+    """The consent ledger of (channel, address) pairs, oldest statement first, with what it says under a hash since an erasure."""
+    given = {pair: pair for pair in addresses}
+    given |= {(pair[0], name): pair for pair in list(given) if (name := tombstones.hidden(c, pair[1]))}
     rows = await c.group(
         "select k.channel as channel, k.address as address, k.purpose as purpose, k.state as state, k.reason as reason, "
         "k.source as source, k.at as at from consent k join {rows} on k.channel = r.channel and k.address = r.address "
         "order by k.at, k.id",
         {"channel": "text", "address": "text"},
-        [{"channel": channel, "address": address} for channel, address in sorted(set(addresses))],
+        [{"channel": channel, "address": address} for channel, address in sorted(given)],
     )
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["channel"], row["address"]), []).append(row)
+        found.setdefault(given[row["channel"], row["address"]], []).append(row)
     return found

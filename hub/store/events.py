@@ -12,6 +12,7 @@ from hub.clock import rfc3339
 from hub.conditions import Truth, judge
 from hub.events import Event, Identity, Json
 from hub.ids import new_id
+from hub.store import tombstones
 from hub.store.lanes import Lane
 from hub.store.session import Change, Connection, Row
 from hub.values import value
@@ -147,7 +148,8 @@ async def ingest(c: Connection, deliveries: Sequence[Incoming]) -> list[Stored]:
         stored.append(Stored(ids, len(delivery.events) - len(ids), duplicate))
     rows = [(d, e) for d in fresh for e in d.events if e.id in new]
     taken = [(d, replace(e, id=late[e.id])) for d in fresh for e in d.events if e.id in late]
-    await c.many(_DELIVERY, [_delivery_row(d) for d in fresh if d.body is not None])
+    hidden = await _of_erased(c, [(d, e) for d in fresh for e in d.events if e.id not in new and e.id not in late])
+    await c.many(_DELIVERY, [_delivery_row(d, hidden=d.id in hidden) for d in fresh if d.body is not None])
     routed = [(d, e) for d, e in [*rows, *taken] if e.stage != HISTORY]
     enriched = {(e.connection, e.event.type): _enrich_row(d, e) for d, e in routed if e.stage == "enrich"}
     await c.together(
@@ -197,16 +199,44 @@ async def _known_deliveries(c: Connection, deliveries: Sequence[Incoming]) -> li
 
 async def _claim_facts(c: Connection, fresh: Sequence[Incoming]) -> set[str]:
     """The ids of the events whose fact was not known."""
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[str, str], NewEvent] = {}
     for delivery in fresh:
         for new in delivery.events:
-            owners.setdefault(_fact_key(delivery, new), new.id)
+            owners.setdefault(_fact_key(delivery, new), new)
+    personal = [key for key in owners if tombstones.PERSONAL.search(key[1])]
+    known = await tombstones.known_facts(c, personal)
+    hidden = await _hidden_facts(c, {key: owners[key] for key in personal})
+    claims = {(key[0], hidden.get(key, key[1])): new.id for key, new in owners.items() if key not in known}
     rows = [
         {"scope": scope, "id": fact, "event_id": event_id, "seen_at": fresh[0].received_at_ms}
-        for (scope, fact), event_id in sorted(owners.items())
+        for (scope, fact), event_id in sorted(claims.items())
     ]
     claimed = await c.group(_CLAIM, _CLAIM_COLUMNS, rows)
-    return {owners[(row["scope"], row["id"])] for row in claimed}
+    return {claims[(row["scope"], row["id"])] for row in claimed}
+
+
+async def _hidden_facts(c: Connection, facts: Mapping[tuple[str, str], NewEvent]) -> dict[tuple[str, str], str]:
+    """What facts are kept under that name somebody who was erased after they happened."""
+    keys = {key: new.event.subject.keys(new.connection) for key, new in facts.items() if new.event.subject}
+    buried = await tombstones.erased_at(c, {one for of in keys.values() for one in of})
+    return {
+        key: name
+        for key, of in keys.items()
+        if any(facts[key].event.occurred_at_ms <= buried.get(one, -1) for one in of)
+        and (name := tombstones.hidden_fact(c, key[1]))
+    }
+
+
+async def _of_erased(c: Connection, repeated: Sequence[tuple[Incoming, NewEvent]]) -> set[str]:
+    """The deliveries (ids) that repeat what is known of people who were erased: their bodies are not kept again."""
+    named = [
+        (d.id, key)
+        for d, e in repeated
+        if d.body is not None and e.event.subject is not None
+        for key in e.event.subject.keys(e.connection)
+    ]
+    buried = await tombstones.erased_at(c, {key for _, key in named})
+    return {id_ for id_, key in named if key in buried}
 
 
 async def _known_as_history(c: Connection, fresh: Sequence[Incoming], new: set[str]) -> dict[str, str]:
@@ -246,7 +276,8 @@ async def _note_duplicates(c: Connection, deliveries: Sequence[Incoming], new: s
     )
 
 
-def _delivery_row(d: Incoming) -> dict[str, Any]:
+def _delivery_row(d: Incoming, *, hidden: bool) -> dict[str, Any]:
+    d = replace(d, request={}, body=b"", note="erased") if hidden else d
     return {
         "id": d.id,
         "connector": d.connector,
@@ -414,10 +445,10 @@ async def to_enrich(c: Connection, connection_id: str, type_: str, most: int) ->
 
 
 async def enriched(c: Connection, filled: Sequence[NewEvent]) -> None:
-    """Filled-in events go on to be routed: data, person, keys and consent as they are now."""
-    await c.group(
+    """Filled-in events go on to be routed: data, person, keys and consent as they are now. Those that were erased stay empty."""
+    rows = await c.group(
         "update event set data = r.data, subject = r.subject, cause = r.cause, stage = 'route' from {rows} "
-        "where event.id = r.id and event.stage = 'enrich'",
+        "where event.id = r.id and event.stage = 'enrich' returning event.id as id",
         {"id": "text", "data": "text", "subject": "text", "cause": "text"},
         [
             {
@@ -429,8 +460,10 @@ async def enriched(c: Connection, filled: Sequence[NewEvent]) -> None:
             for new in filled
         ],
     )
-    await c.group(_KEY, _KEY_COLUMNS, [key for new in filled for key in event_keys(new)])
-    await c.group(_CONSENT, _CONSENT_COLUMNS, [row for new in filled for row in consent_rows(new)])
+    done = {row["id"] for row in rows}
+    taken = [new for new in filled if new.id in done]
+    await c.group(_KEY, _KEY_COLUMNS, [key for new in taken for key in event_keys(new)])
+    await c.group(_CONSENT, _CONSENT_COLUMNS, [row for new in taken for row in consent_rows(new)])
 
 
 async def quarantine(c: Connection, event_id: str, reason: str) -> None:

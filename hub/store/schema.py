@@ -188,7 +188,7 @@ event = Table(
     _text("cause", null=True),
     # Stages in the order of an event's life: enrich, route, routed; or, with the reason in `note`, quarantined, or plugin
     # until the one that brought it is loaded again. What was read of the past is history and stays it, unless its webhook
-    # comes later.
+    # comes later. What was about somebody who was erased is erased, and empty.
     Index("event_unrouted", "id", postgresql_where=text("stage = 'route'"), sqlite_where=text("stage = 'route'")),
     Index(
         "event_enrich", "type", "id", postgresql_where=text("stage = 'enrich'"), sqlite_where=text("stage = 'enrich'")
@@ -494,4 +494,72 @@ process = Table(
     _count("slots"),
     # What it has counted since it started, as JSON.
     _text("tally", null=True),
+)
+
+# -- erasing -----------------------------------------------------------------------------------------------------------
+
+# The secret under which erased people are known: `hub.pepper`, sealed like credentials.
+pepper = Table(
+    "pepper",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    _text("key_id"),
+)
+
+# Keyed hashes of the identities of people who were erased, and when that was.
+tombstone = Table("tombstone", metadata, Column("hash", Text, primary_key=True), _ms("erased_at"))
+
+# What was erased at whose word; nothing in it says who the person was. `counts` is JSON: how much of what.
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _text("reason"),
+    _text("who"),
+    _text("event_id", null=True),
+    _text("part_of", null=True),
+    _text("state"),
+    _text("note", null=True),
+    _text("counts", default="{}"),
+    _ms("at"),
+    _ms("finished_at", null=True),
+    Index(
+        "erasure_part",
+        "part_of",
+        "state",
+        postgresql_where=text("part_of is not null"),
+        sqlite_where=text("part_of is not null"),
+    ),
+)
+
+# A vendor passed on that somebody wants to know what is known of them; its id is that of the event.
+export_request = Table(
+    "export_request",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("contact_id", null=True),
+    _text("connection_id"),
+    _text("type"),
+    _text("state"),
+    _text("who", null=True),
+    _ms("at"),
+    _ms("answered_at", null=True),
+    Index(
+        "export_request_of_contact",
+        "contact_id",
+        postgresql_where=text("contact_id is not null"),
+        sqlite_where=text("contact_id is not null"),
+    ),
+)
+
+# The connections that are to forget somebody: `owner` is the contact who withdrew a consent, or the erasure.
+forgetting = Table(
+    "forgetting",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("connection", Text, primary_key=True),
+    _ms("asked_at"),
+    _ms("done_at", null=True),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -70,6 +70,8 @@ class Store:
 
     def __init__(self, url: str, *, pool: int = 6, lease_s: float = 30.0) -> None:
         self.dialect, self.url, self.file = _address(url)
+        # How identities of people who were erased are recognised: `hub.pepper` sets it.
+        self.hashed: Callable[[str, str], str] | None = None
         self._writer: Pool
         self._reader: Pool
         if self.dialect == "sqlite":
@@ -100,7 +102,7 @@ class Store:
             self._writer.lend() as driver,
             driver.transaction(),
         ):
-            yield Connection(driver, self.dialect)
+            yield Connection(driver, self.dialect, self.hashed)
 
     @asynccontextmanager
     async def _in_turn(self, urgent: bool) -> AsyncIterator[None]:
@@ -118,7 +120,7 @@ class Store:
                 yield connection
         else:
             async with guard(), asyncio.timeout(limit_s), self._reader.lend() as driver:
-                yield Connection(driver, self.dialect)
+                yield Connection(driver, self.dialect, self.hashed)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -136,10 +138,13 @@ class Change:
 
 
 class Connection:
-    """A connection in hand: executes statements of this package. Rows come back as mappings."""
+    """A connection in hand: executes statements of this package. Rows come back as mappings.
 
-    def __init__(self, driver: Driver, dialect: str) -> None:
-        self.driver, self.dialect = driver, dialect
+    `hashed` names an identity (kind, value) as those of erased people are kept; None where nobody can recognise them.
+    """
+
+    def __init__(self, driver: Driver, dialect: str, hashed: Callable[[str, str], str] | None = None) -> None:
+        self.driver, self.dialect, self.hashed = driver, dialect, hashed
 
     async def all(self, statement: str, **parameters: Any) -> Sequence[Row]:
         """Every row."""

@@ -12,7 +12,7 @@ from hub.catalogue import nearest
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
-from hub.store import breakers, connections, contacts, histories, recipes, subscriptions
+from hub.store import breakers, connections, contacts, erasures, histories, recipes, subscriptions
 from hub.store.session import Connection, Row
 from hub.store.work import NEVER_MS
 
@@ -381,20 +381,23 @@ async def list_contacts(c: Connection, *, before: str | None = None, most: int =
     return [_person(known[id_]) for id_ in ids if id_ in known]
 
 
-async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
-    """A person: identities, consent, runs, messages, and why they did not enter recipes. Raises NotThere."""
+async def show_contact(c: Connection, contact_id: str, *, most: int = 50) -> shown.Contact:
+    """A person: identities, consent, the newest runs, messages, and why they did not enter recipes. Raises NotThere."""
     known = (await contacts.facts(c, [contact_id])).get(contact_id)
     if known is None:
         raise NotThere(
             "there is no contact with this id; `hub contacts show` takes an e-mail address or phone number, too"
         )
     keys = (await contacts.identities(c, [contact_id])).get(contact_id, [])
-    rows = await c.all(f"{_RUNS} where run.contact_id = :id order by run.id desc limit 50", id=contact_id)
-    verdicts = await c.all("select * from verdict where contact_id = :id order by at desc limit 50", id=contact_id)
+    rows = await c.all(f"{_RUNS} where run.contact_id = :id order by run.id desc limit :most", id=contact_id, most=most)
+    verdicts = await c.all(
+        "select * from verdict where contact_id = :id order by at desc limit :most", id=contact_id, most=most
+    )
     messages = await c.all(
         "select message.*, effect.state as state, effect.reason as reason from message "
-        "join effect on effect.key = message.effect_key where message.contact_id = :id order by reserved_at desc limit 50",
+        "join effect on effect.key = message.effect_key where message.contact_id = :id order by reserved_at desc limit :most",
         id=contact_id,
+        most=most,
     )
     # What was read of the past came all at once: it must not push out what happened since.
     seen = [
@@ -402,8 +405,9 @@ async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
         for stages in ("<>", "=")
         for row in await c.all(
             f"{_EVENTS} where event.contact_id = :id and event.stage {stages} 'history' "
-            "order by event.received_at desc limit 50",
+            "order by event.received_at desc limit :most",
             id=contact_id,
+            most=most,
         )
     ]
     consent = await _consent_view(c, keys)
@@ -419,6 +423,7 @@ async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
         for m in messages
     ]
     ran, refused = [run_view(row) for row in rows], [_verdict_view(v) for v in verdicts]
+    asked = [_forgetting_view(row) for row in (await erasures.asked_of(c, contact_id)).values()]
     return {
         **_person(known),
         "identities": [{"kind": kind, "value": value} for kind, value in keys],
@@ -426,7 +431,8 @@ async def show_contact(c: Connection, contact_id: str) -> shown.Contact:
         "runs": ran,
         "messages": sent,
         "not_started": refused,
-        "timeline": _timeline([event_view(row) for row in seen], ran, sent, consent, refused),
+        "forgetting": asked,
+        "timeline": _timeline([event_view(row) for row in seen], ran, sent, consent, refused, asked),
     }
 
 
@@ -436,6 +442,7 @@ def _timeline(
     sent: Iterable[shown.Message],
     consent: Iterable[shown.Consent],
     refused: Iterable[shown.Verdict],
+    asked: Iterable[shown.Forgetting],
 ) -> list[shown.Moment]:
     """All of it in one list, the newest first."""
     moments = [
@@ -456,8 +463,12 @@ def _timeline(
         _moment(s["at"], "consent", f"{s['channel']} {s['purpose']}", _and(s["state"], s["reason"])) for s in consent
     ]
     moments += [_moment(v["at"], "not started", v["recipe"], v["reason"], v["event"]) for v in refused]
+    for one in asked:
+        moments.append(_moment(one["asked_at"], "forget", one["connection"], "asked"))
+        if one["done_at"]:
+            moments.append(_moment(one["done_at"], "forget", one["connection"], "done"))
     # What happens in one instant happens in this order.
-    order = ("event", "consent", "not started", "run started", "message", "run ended")
+    order = ("event", "consent", "not started", "run started", "message", "run ended", "forget")
     return sorted(moments, key=lambda m: (m["at"], order.index(m["what"])), reverse=True)
 
 
@@ -467,6 +478,61 @@ def _moment(at: str, what: str, about: str, reason: str | None, id_: str | None 
 
 def _and(state: str, reason: str | None) -> str:
     return f"{state}: {reason}" if reason else state
+
+
+def _forgetting_view(row: Row) -> shown.Forgetting:
+    return {
+        "connection": row["connection"],
+        "asked_at": rfc3339(row["asked_at"]),
+        "done_at": _when(row["done_at"]),
+    }
+
+
+def erasure_view(row: Row) -> shown.Erasure:
+    """An erasure, and how many connections have forgotten whom it was about."""
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "who": row["who"],
+        "event": row["event_id"],
+        "note": row["note"],
+        "counts": from_json(row["counts"]),
+        "connections_done": row["forgot"],
+        "connections_pending": row["asked"] - row["forgot"],
+        "at": rfc3339(row["at"]),
+        "finished_at": _when(row["finished_at"]),
+    }
+
+
+def export_request_view(row: Row) -> shown.ExportRequest:
+    """What somebody asked to know of themselves."""
+    return {
+        "id": row["id"],
+        "contact": row["contact_id"],
+        "connection": row["connection"],
+        "event": row["type"],
+        "state": row["state"],
+        "who": row["who"],
+        "at": rfc3339(row["at"]),
+        "answered_at": _when(row["answered_at"]),
+    }
+
+
+async def events_of(
+    c: Connection, contact_id: str, after: tuple[int, str], most: int
+) -> list[tuple[Row, shown.WholeEvent]]:
+    """A person's next events with their data, in the order in which they came, after an instant and id; with their rows."""
+    rows = await c.all(
+        f"{_EVENTS} where event.contact_id = :contact and (event.received_at > :at "
+        "or (event.received_at = :at and event.id > :id)) order by event.received_at, event.id limit :most",
+        contact=contact_id,
+        at=after[0],
+        id=after[1],
+        most=most,
+    )
+    return [(row, {**event_view(row), "data": from_json(row["data"])}) for row in rows]
 
 
 def _person(known: Mapping[str, Any]) -> shown.Person:

@@ -17,7 +17,9 @@ from typing import Any
 from hub import seams
 from hub.batches import Batches
 from hub.deadline import Deadline, instant
+from hub.erasing import Erasing
 from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.forgetting import Forgetting
 from hub.ids import new_id
 from hub.limits import Limits
 from hub.metrics import Metrics
@@ -28,6 +30,7 @@ from hub.routing import BATCH, Router
 from hub.runs import Hand, Runner
 from hub.sources import Sources
 from hub.store import runs, work
+from hub.store.erasures import ERASE, FORGET
 from hub.store.lanes import Lane
 from hub.store.notices import KIND as NOTICE
 from hub.store.runs import EffectRow, Lease
@@ -73,6 +76,8 @@ class Pump:
         batches: Batches,
         retention: Retention,
         notices: Notices,
+        erasing: Erasing,
+        forgetting: Forgetting,
         *,
         slots: int,
         lease_s: float,
@@ -85,6 +90,8 @@ class Pump:
         self._others = {
             UPKEEP: retention.handle,
             NOTICE: notices.handle,
+            ERASE: erasing.handle,
+            FORGET: forgetting.handle,
             **dict.fromkeys(sources.kinds, sources.handle),
             **dict.fromkeys(subscribing.kinds, subscribing.handle),
         }

@@ -31,9 +31,11 @@ from hub.testing.sandbox import SandboxServer
 from hub.vault import generate_key
 from tests import acme as acme_plugin
 from tests import depot as depot_plugin
+from tests import guestbook as guestbook_plugin
 from tests.acme import AcmeSandbox
-from tests.conftest import PURPOSES, free_port
+from tests.conftest import PURPOSES, Running, free_port
 from tests.depot import DepotSandbox, signed
+from tests.guestbook import GuestbookSandbox
 
 _COMMAND = [sys.executable, "-c", "from hub.cli import main; main()"]
 _START_S = 20
@@ -198,5 +200,21 @@ def warehouse(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Wareh
                             return
                         async with working(hub):
                             yield it
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+"""Starts a hub for a test, on a database."""
+
+
+@pytest.fixture
+def erasing(running: Start) -> Start:
+    """A hub with Acme and Guestbook."""
+    plugins = load_plugins(extra=[acme_plugin, guestbook_plugin])
+
+    @asynccontextmanager
+    async def start(database_url: str, **more: Any) -> AsyncIterator[Running]:
+        async with running(database_url, plugins=plugins, beside=[GuestbookSandbox], **more) as it:
+            await it.hub.connections.add("guestbook", "guestbook", {"account": "main"}, sandbox=True)
+            yield it
 
     return start

@@ -93,21 +93,22 @@ def test_the_command_says_which_keys_may_go(cli: Cli, monkeypatch: pytest.Monkey
     shown = cli.json("keys", "list")
     assert shown == [
         {"key": new, "use": "seals and opens", "credentials": 0},
-        {"key": old, "use": "opens", "credentials": 1},
+        # those of the connection, and the secret under which erased people are known
+        {"key": old, "use": "opens", "credentials": 2},
     ]
 
     # When it is rotated, the old one is named as not needed
     said = cli("keys", "rotate").stdout
-    assert "1 credentials sealed again" in said
+    assert "2 credentials sealed again" in said
     assert old in said
     assert cli.json("keys", "rotate") == {"sealed": 0, "key": new, "not_needed": [old]}
 
     # Then it can go; without the new one nothing would open
     monkeypatch.setenv("HUB_KEYS", NEW)
     assert cli("connections", "list").exit_code == 0
-    assert cli.json("keys", "list") == [{"key": new, "use": "seals and opens", "credentials": 1}]
+    assert cli.json("keys", "list") == [{"key": new, "use": "seals and opens", "credentials": 2}]
     monkeypatch.setenv("HUB_KEYS", OLD)
-    assert cli.json("keys", "list")[1] == {"key": new, "use": "missing in HUB_KEYS", "credentials": 1}
+    assert cli.json("keys", "list")[1] == {"key": new, "use": "missing in HUB_KEYS", "credentials": 2}
     refused = cli("keys", "rotate")
     assert refused.exit_code != 0
     assert new in refused.stderr
