@@ -86,8 +86,8 @@ PROOFS: Mapping[str, Proof] = {
     "facebook_ads.add_to_audience": _audience("add_users"),
     "facebook_ads.remove_from_audience": _audience("remove_users"),
 }
-# What sandboxes note beside effects: questions, and where the hub asked to be called.
-_NO_EFFECTS = {("hubspot", "search"), ("mailchimp", "add_webhook")}
+# What sandboxes note beside effects: questions, where the hub asked to be called, who withdrew a consent.
+_NO_EFFECTS = {("hubspot", "search"), ("mailchimp", "add_webhook"), ("facebook_ads", "forget_users")}
 
 
 def done_at(connector: str, log: Iterable[Received]) -> Iterable[str]:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 
-from hub import ActionContext, Delivery, NotFound, Page, Rejected
+from hub import ActionContext, Delivery, NotFound, Page
 from hub.events import Json
 from hub_hubspot.client import READ_AT_ONCE, Answer, PagedAnswer, chunks, paged, read, read_records
 from hub_hubspot.connector import CONTACTS_READ, LISTS_READ, hubspot
@@ -152,14 +152,8 @@ def remembered(cursor: str | None) -> dict[str, Members]:
 
 
 async def _watched(ctx: ActionContext) -> AsyncIterator[_List]:
-    """The lists of the setting that are there and hold contacts; the others are logged, and do not stop these.
-
-    Raises Rejected where the setting names none.
-    """
-    wanted = named(ctx.settings, "watched_lists")
-    if not wanted:
-        raise Rejected("no list is watched: name them in the connection's setting `watched_lists`")
-    for list_id in wanted:
+    """The lists of the setting that are there and hold contacts; the others are logged, and do not stop these."""
+    for list_id in named(ctx.settings, "watched_lists"):
         try:
             answer = await ctx.http.request("GET", path(ctx.settings, "lists", f"/{list_id}"))
         except NotFound:
