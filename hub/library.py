@@ -57,9 +57,10 @@ class Library:
         clock: Clock,
         *,
         choosing: Choosing | None = None,
+        pretended: bool = False,
     ) -> None:
         self._store, self._catalogue, self._connections, self._clock = store, catalogue, connections, clock
-        self.choosing = choosing
+        self.choosing, self._pretended = choosing, pretended
         self._generation, self._looked_at = -1, float("-inf")
         self._listeners = Listeners()
         self._programs: dict[tuple[str, int], Program] = {}
@@ -229,7 +230,8 @@ class Library:
 
         Raises RecipeErrors.
         """
-        bound = bind(recipe.definition, self._catalogue, await self._connections.names())
+        names = await self._connections.names()
+        bound = bind(recipe.definition, self._catalogue, names, pretended=self._pretended)
         if self.choosing is None:
             return bound, ()
         return await self.choosing.pin(bound, await self.published_definition(recipe.name))

@@ -248,7 +248,8 @@ async def _assemble(
     )
     choosing = Choosing(connections, plugins.catalogue, limits)
     # A rehearsal asks nobody: there a label stays the label.
-    library = Library(store, plugins.catalogue, connections, clock, choosing=None if rehearsal else choosing)
+    asked = None if rehearsal else choosing
+    library = Library(store, plugins.catalogue, connections, clock, choosing=asked, pretended=rehearsal)
     loops = Loops(depth=settings.loop_depth, entries=settings.loop_entries, window_s=settings.loop_window_s)
     metrics = Metrics()
     seen: dict[str, Any] = {"metrics": metrics, "traces": traces}

@@ -44,9 +44,13 @@ def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
     columns = {"name": "plugin", "version": "version", "triggers": "triggers", "actions": "actions"}
     rows = [vars(info) for info in loaded.infos]
     show_list(rows, columns, as_json=False, empty="no plugins; install one, such as `pip install tetik-hub-shopify`")
-    for one in connectors:
-        for capability, what in one.lacks.items():
-            say(f"{one.title} lacks {capability}: {what}")
+    lacking = [
+        {"connector": one.title, "capability": capability, "what": what}
+        for one in connectors
+        for capability, what in one.lacks.items()
+    ]
+    if lacking:
+        show_table(lacking, {"connector": "connector", "capability": "lacks", "what": "what to know"})
     for problem in unusable.values():
         print_error(problem)
 

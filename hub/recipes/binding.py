@@ -17,15 +17,21 @@ from hub.steps.wait_for import WaitFor
 
 
 def bind(
-    definition: Mapping[str, Json], catalogue: Catalogue, connections: Mapping[str, Sequence[str]]
+    definition: Mapping[str, Json],
+    catalogue: Catalogue,
+    connections: Mapping[str, Sequence[str]],
+    *,
+    pretended: bool = False,
 ) -> dict[str, Json]:
     """A definition with a connection for every action and every start.
 
     `connections` maps a connector's name to the names of its connections. Of one candidate no `connections:` line is
-    needed; several without a line are refused. Raises RecipeErrors with everything that cannot be bound.
+    needed; several without a line are refused. Where connections are `pretended`, one of each connector, several are as
+    good as one: an action takes the first of them, and an event may come from any. Raises RecipeErrors with everything that
+    cannot be bound.
     """
     bound: dict[str, Json] = copy.deepcopy(dict(definition))
-    binding = _Binding(catalogue, connections, bound.get("connections", {}))
+    binding = _Binding(catalogue, connections, bound.get("connections", {}), pretended)
     for index, start in enumerate(bound["on"]):
         binding.start(start, ("on", index))
     for index, one in enumerate(bound.get("exit_on", [])):
@@ -49,6 +55,7 @@ class _Binding:
     catalogue: Catalogue
     connections: Mapping[str, Sequence[str]]
     lines: Mapping[str, str]
+    pretended: bool
     errors: list[RecipeError] = field(default_factory=list)
 
     def _report(self, message: str, place: Path) -> None:
@@ -72,8 +79,8 @@ class _Binding:
                 lacks = self._lacks(what, only=line)
                 self._report(f"{what} has no connection {line}{nearest(line, candidates)}{lacks}; {there}", place)
                 return None
-        if len(candidates) == 1:
-            return next(iter(candidates))
+        if len(candidates) == 1 or (candidates and self.pretended):
+            return min(candidates)
         if candidates:
             self._report(
                 f"{what} could use {names}; add a line such as connections: {{{what}: {min(candidates)}}}", place
@@ -123,7 +130,10 @@ class _Binding:
         candidates = self._candidates(triggers)
         if "from" not in start:
             chosen = self._choose(start["event"], triggers, place)
-            start["from"] = [chosen] if chosen else []
+            is_named = {start["event"], *triggers} & set(self.lines)
+            start["from"] = (
+                sorted(candidates) if self.pretended and chosen and not is_named else [chosen] if chosen else []
+            )
         for name in start["from"]:
             if name not in candidates:
                 there = f"there are {', '.join(sorted(candidates))}" if candidates else "there is none"

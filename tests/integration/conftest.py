@@ -201,6 +201,8 @@ def warehouse(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Wareh
                         async with working(hub):
                             yield it
 
+    return start
+
 
 Start = Callable[..., AbstractAsyncContextManager[Running]]
 """Starts a hub for a test, on a database."""

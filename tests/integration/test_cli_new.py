@@ -108,12 +108,12 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
 
 
 def test_questions_are_answered_by_number_by_name_and_by_a_part_of_it(empty_cli: Cli, tmp_path: Path) -> None:
-    # given somebody who answers: a name that is none, then one; a part of two events, then a number; …
+    # given somebody who answers: a name that is none, then one; a part of several events, then a number; …
     answers = [
         "No Name",
         "thanks",
         "order_",
-        "2",
+        "4",
         "send_sms",
         "soon",
         "1d",

@@ -292,8 +292,10 @@ async def prove_privacy(suite: Contract, action: str) -> None:
         async with _caller(suite, action) as caller:
             for shape in ("flat", "nested"):
                 for status in (400, *EXPECTED):
+                    # Before the fault, for it may ask for a token first.
+                    context = await caller.context()
                     caller.sandbox.repeat_next, caller.sandbox.repeat_as = status, shape
-                    error = await caller.error(await caller.context())
+                    error = await caller.error(context)
                     caller.sandbox.repeat_next = 0
                     _hold_back(f"{error} {error!r}", people, f"the error of a {status} of {name}")
             await caller.error(await caller.context())
