@@ -54,7 +54,7 @@ depot = Connector(
     webhook=Hmac(header="X-Depot-Signature", encoding="hex", topic="X-Depot-Topic"),
     budgets=[Rate(limit=1_000, per_s=1_000)],
     sandbox="tests.depot:DepotSandbox",
-    lacks={"email.send": "it only stores goods; connect a mail provider, such as acme"},
+    lacks={"chat.notify": "it only stores goods; connect a mail provider, such as acme"},
     versions=ApiVersions(field="api_version", ends={"1": date(2999, 1, 1), "2": date(2999, 6, 1)}),
 )
 

@@ -79,7 +79,10 @@ async def select(c: Connection, wanted: Selection, *, after: str, most: int) -> 
         given["error"] = f"%{text}%"
     kinds = [_KINDS[wanted.outcome]] if wanted.outcome else list(_KINDS.values())
     # Of a run whose person was erased nothing is left to go on with.
-    tests = [_TESTS[name] for name in given] + [f"({' or '.join(kinds)})", "run.trigger_data <> '{}'"]
+    tests = [_TESTS[name] for name in given] + [
+        f"({' or '.join(kinds)})",
+        "(run.finished_at is null or run.trigger_data <> '{}')",
+    ]
     if wanted.run is None:
         tests.append("not exists (select 1 from run newer where newer.retry_of = run.id)")
     rows = await c.all(

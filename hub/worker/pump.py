@@ -335,10 +335,9 @@ class Pump:
         asked = instant()
         async with self._store.write() as c:
             claims = await take(c)
-        if claims:
-            seams.reach("run.claimed")
         ids = [claim.ref for claim in claims if claim.kind == "run"]
         if ids:
+            seams.reach("run.claimed")
             async with self._store.read() as c:
                 rows = await runs.load(c, ids)
                 # A run claimed for the first time has no effects yet.

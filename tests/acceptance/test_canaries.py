@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ GIVEN = {
     "shop": SHOP,
     "account_sid": ACCOUNT,
     "from_number": "+14155550199",
+    "page_id": "119440231087027",
+    "ad_account_id": "101",
+    "portal_id": "62515",
     "api_version": "",
 }
 PERSON = {
@@ -54,6 +58,9 @@ def _planted(connector: Connector) -> tuple[dict[str, str], list[str]]:
     for field in [*connector.fields, *connector.auth[0].fields]:
         if field.secret:
             fields[field.name] = f"canary{hashlib.sha256((connector.name + field.name).encode()).hexdigest()[:26]}"
+            if field.pattern and not re.fullmatch(field.pattern, fields[field.name]):
+                # As Mailchimp writes a key: it ends with where its account is.
+                fields[field.name] = hashlib.sha256((connector.name + field.name).encode()).hexdigest()[:32] + "-us21"
             canaries.append(fields[field.name])
         elif GIVEN.get(field.name):
             fields[field.name] = GIVEN[field.name]
@@ -107,7 +114,9 @@ async def _every_answer(session: aiohttp.ClientSession, it: Api, key: str, ids: 
         if "get" not in operations or "{" in address:
             continue
         async with session.get(it.url + address, headers={"Authorization": f"Bearer {key}"}) as answer:
-            assert answer.status == 200, (address, await answer.text())
+            # What can be chosen is asked of the vendor, who cannot be reached here.
+            expected = {422, 502} if "/choices/" in path else {200}
+            assert answer.status in expected, (address, await answer.text())
             found[f"GET {address}"] = await answer.read()
     return found
 
@@ -132,7 +141,11 @@ async def test_nothing_that_was_planted_is_found_anywhere(postgres_url: str, red
             for connector in load_plugins().catalogue.connectors.values():
                 fields, canaries = _planted(connector)
                 secrets += canaries
-                new = {"connector": connector.name, "name": f"live-{connector.name}", "fields": fields}
+                new = {
+                    "connector": connector.name,
+                    "name": f"live-{connector.name}".replace("_", "-"),
+                    "fields": fields,
+                }
                 added = await it.call("POST", "/api/v1/connections", new)
                 addresses[connector.name] = added["webhook_url"]
                 answers.append(added)
@@ -146,7 +159,7 @@ async def test_nothing_that_was_planted_is_found_anywhere(postgres_url: str, red
             # when calls come in, good ones and forged ones, vendors cannot be reached, and people make mistakes
             shop_secret = _planted(load_plugins().catalogue.connectors["shopify"])[0]["client_secret"]
             for n, signed_by in enumerate([shop_secret, shop_secret, "wrong", ""]):
-                raw = json.dumps({**CHECKOUT, **PERSON, "token": f"t-{n}"}).encode()
+                raw = json.dumps({**CHECKOUT, **PERSON, "token": f"t-{n}", "id": 900 + n}).encode()
                 signature = base64.b64encode(hmac.new(signed_by.encode(), raw, hashlib.sha256).digest()).decode()
                 headers = {
                     "Content-Type": "application/json",
@@ -165,7 +178,7 @@ async def test_nothing_that_was_planted_is_found_anywhere(postgres_url: str, red
                 await asyncio.sleep(0.1)
             assert len(runs) == 2
             for name in addresses:
-                path = f"/api/v1/connections/live-{name}"
+                path = f"/api/v1/connections/live-{name}".replace("_", "-")
                 mistakes = {"fields": {"access_token": secrets[2], "nonsense": secrets[3]}}
                 for call, body in (("test", None), ("reauthorise", mistakes), ("reauthorise", {"fields": secrets})):
                     async with session.post(

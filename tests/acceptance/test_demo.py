@@ -108,6 +108,8 @@ def logged_at(day: Day) -> Iterator[tuple[str, str]]:
     for connector, sandbox in day.outcome.sandboxes.items():
         for entry in sandbox.log:
             data, operation = entry.data, f"{connector}.{entry.operation}"
+            if operation in {"hubspot.search", "mailchimp.add_webhook", "facebook_ads.forget_users"}:
+                continue  # a question, where the hub asked to be called, who withdrew a consent
             if operation in plain:
                 yield renamed.get(operation, operation), str(data[plain[operation]])
             elif operation == "mailchimp.tag_member":
@@ -126,12 +128,12 @@ def logged_at(day: Day) -> Iterator[tuple[str, str]]:
 
 def test_a_sandbox_that_did_more_or_less_than_was_asked_for_is_found_out() -> None:
     entry = Received(0, "add_users", "act_1", {"audience": "7", "rows": [[("EMAIL", "a")], [("EMAIL", "b")]]})
-    odd = Received(0, "forget_users", "act_1", {})
+    odd = Received(0, "create_audience", "act_1", {})
 
     assert list(done_at("facebook_ads", [entry, odd])) == [
         "facebook_ads.add_to_audience 7 a",
         "facebook_ads.add_to_audience 7 b",
-        "facebook_ads.forget_users (no known action)",
+        "facebook_ads.create_audience (no known action)",
     ]
     assert list(done_at("hubspot", [Received(0, "search", "1", {})])) == []
     # Who was added and removed in one call is in it once, as they were last.
@@ -256,7 +258,9 @@ def in_audience(day: Day, person: PersonSeen, recipe: str) -> bool:
     audience, inside = AUDIENCES[recipe], False
     hashed = hashlib.sha256(person.email.encode()).hexdigest()
     for entry in day.outcome.sandboxes["facebook_ads"].log:
-        if entry.data["audience"] == audience and any(dict(row).get("EMAIL") == hashed for row in entry.data["rows"]):
+        if entry.data.get("audience") == audience and any(
+            dict(row).get("EMAIL") == hashed for row in entry.data["rows"]
+        ):
             inside = entry.operation == "add_users"
     return inside
 

@@ -60,12 +60,12 @@ async def test_a_fresh_hub_with_ten_thousand_people_of_the_past_starts_nothing_a
             monkeypatch.setitem(connector.histories, trigger.name, _history(trigger, made))
         since_ms = to_ms(datetime.now(UTC) - timedelta(days=730))
         for connection in await hub.connections.all():
-            if hub.connections.connector(connection.connector).histories:
-                await hub.backfills.begin(connection.name, since_ms=since_ms)
+            if mine := [type_ for type_ in types if type_.partition(".")[0] == connection.connector]:
+                await hub.backfills.begin(connection.name, since_ms=since_ms, only=mine)
         await _advance(hub, 0)
         for connection in await hub.connections.all():
-            if hub.connections.connector(connection.connector).histories:
-                assert {one["state"] for one in await hub.backfills.status(connection.name)} == {"done"}
+            states = {one["state"] for one in await hub.backfills.status(connection.name) if one["event"] in types}
+            assert states <= {"done"}, connection.name
         assert await _count(hub, "event") == people
         assert await _count(hub, "contact") >= people // 2
 

@@ -66,7 +66,7 @@ class Served:
         return {"Authorization": f"Bearer {self.key}"}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        answer = requests.request(method, self.url + path, json=body, headers=self.headers, timeout=20)
+        answer = requests.request(method, self.url + path, json=body, headers=self.headers, timeout=90)
         assert answer.status_code < 300, (method, path, answer.status_code, answer.text)
         return answer.json()
 

@@ -25,6 +25,7 @@ from hub.clock import Clock
 from hub.plugins import load_plugins
 from hub.process import open_hub, receiving, sandboxes, working
 from hub.settings import load_settings
+from hub.store.work import NEVER_MS
 from hub.vault import generate_key
 
 ROOT = Path(__file__).parents[2]
@@ -52,11 +53,14 @@ async def test_an_order_becomes_a_member_with_at_most_150_lines_of_plugin_code(t
             async with open_hub(settings, plugins=plugins, clock=clock) as hub:
                 await hub.connections.add("shopify", "shop", {"shop": "my-shop.myshopify.com"}, sandbox=True)
                 await hub.connections.add("mailchimp", "news", {"lists": LIST}, sandbox=True, auth="api_key")
-                async with hub.store.write() as c:
-                    await c.run("delete from work where kind = 'poll'")
                 await hub.library.apply(RECIPE, publish=True)
                 address = hub.connections.inbound_url(await hub.connections.by_name("shop"))
                 async with receiving(hub), answering(make_app(hub), listener), working(hub):
+                    # Subscriptions and polls are not part of the job.
+                    await hub.time.advance(clock.now_ms() + 120_000, ring=hub.ring)
+                    async with hub.store.write() as c:
+                        aside = "update work set due_at = :never where kind in ('poll', 'subscriptions')"
+                        await c.run(aside, never=NEVER_MS)
                     with _seen() as ran:
                         # When somebody pays for an order, and the vendor calls
                         shop: Any = server.sandboxes["shopify"]
@@ -65,7 +69,7 @@ async def test_an_order_becomes_a_member_with_at_most_150_lines_of_plugin_code(t
                         await hub.time.advance(clock.now_ms() + 60_000, ring=hub.ring)
 
             # Then they are a member
-            [entry] = server.sandboxes["mailchimp"].log
+            [entry] = [one for one in server.sandboxes["mailchimp"].log if one.operation != "add_webhook"]
             assert (entry.operation, entry.data["email_address"]) == ("upsert_member", "ada@example.com")
 
     # And all that the plugins ran for it is as short as the documentation says

@@ -104,33 +104,33 @@ async def test_what_is_no_setting_is_refused(
 async def test_what_a_connected_connector_lacks_is_said_with_what_to_connect(
     warehouse: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mail = RECIPE.replace("depot.put, with: {what: x, shelf: Toys}", "email.send, with: {}")
+    mail = RECIPE.replace("depot.put, with: {what: x, shelf: Toys}", "chat.notify, with: {}")
     async with warehouse(sqlite_url, work=False, acme=False) as it:
         # where nothing installed does it
         with pytest.raises(RecipeErrors, match="Depot lacks it: it only stores goods; connect a mail provider"):
             await it.hub.library.apply(mail, publish=True)
         # where what does it is not connected
         acme = it.hub.plugins.catalogue.connectors["acme"]
-        monkeypatch.setattr(acme.actions["charge"], "provides", "email.send")
+        monkeypatch.setattr(acme.actions["charge"], "provides", "chat.notify")
         sends = mail.replace("with: {}", "with: {key: k}")
         with pytest.raises(RecipeErrors) as refused:
             await it.hub.library.apply(sends, publish=True)
         [error] = refused.value.errors
         assert error.reason == (
-            "email.send has no connection; Depot, connected as depot, lacks it: it only stores goods; connect a mail "
+            "chat.notify has no connection; Depot, connected as depot, lacks it: it only stores goods; connect a mail "
             "provider, such as acme; add one with hub connections add acme"
         )
         # where a line names the one that lacks it
         with pytest.raises(RecipeErrors, match="has no connection depot; Depot, connected as depot, lacks it"):
-            await it.hub.library.apply(f"{sends}\nconnections: {{email.send: depot}}\n", publish=True)
+            await it.hub.library.apply(f"{sends}\nconnections: {{chat.notify: depot}}\n", publish=True)
 
 
 async def test_a_plan_tells_what_is_done_only_in_part(
     warehouse: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(depot.actions["put"], "provides", "email.send")
+    monkeypatch.setattr(depot.actions["put"], "provides", "chat.notify")
     async with warehouse(sqlite_url, work=False) as it:
         planner = Planner(it.hub.store, it.hub.library, it.hub.connections, it.hub.plugins.catalogue)
-        source = RECIPE.replace("depot.put", "email.send")
+        source = RECIPE.replace("depot.put", "chat.notify")
         [one] = (await planner.plan({"keep.yaml": source}, {})).recipes
-        assert any("email.send over depot: it only stores goods" in warning for warning in one.warnings)
+        assert any("chat.notify over depot: it only stores goods" in warning for warning in one.warnings)

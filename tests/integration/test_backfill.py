@@ -150,7 +150,7 @@ async def test_since_when_everything_is_known_is_told_and_never_shrinks(
         two_years = found["known_since"]["depot.registered"]
         assert abs(to_ms(datetime.fromisoformat(two_years)) - to_ms(NOW - timedelta(days=730))) < 2 * DAY_MS
         assert found["connected_at"][:10] == rfc3339(it.hub.clock.now_ms())[:10]
-        assert found in listed
+        assert {k: v for k, v in found.items() if k != "secrets"} in listed
 
         # and goes with the connection
         await it.hub.connections.remove("depot")
@@ -330,7 +330,7 @@ async def test_a_call_that_comes_after_its_fact_was_read_counts_as_if_it_had_com
     async with warehouse(database_url) as it:
         await it.hub.library.apply(STARTS.format(name="by-registration", event="depot.registered"), publish=True)
         # given what happened a moment ago, and something old, read before their calls come
-        soon = {"id": "soon", "email": "new@example.com", "at": (NOW + timedelta(minutes=1)).isoformat()}
+        soon = {"id": "soon", "email": "new@example.com", "at": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}
         old = {"id": "old", "email": "old@example.com", "at": _ago(3)}
         it.sandbox.past["registered"] = [soon, old]
         await _begin(it, only=["registered"])

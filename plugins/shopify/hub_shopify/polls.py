@@ -29,7 +29,7 @@ from hub_shopify.connector import shopify
 from hub_shopify.payloads import Checkout, Customer, Order, Payload, Redemption, Refund
 from hub_shopify.triggers.orders import redemptions
 
-EVERY_S, OVERLAP_S = 900, 1800
+EVERY_S, OVERLAP_S = 3600, 7200
 # What a page asks for, in points.
 ORDERS_COST, CUSTOMERS_COST, REFUNDS_COST = 490, 260, 210
 
