@@ -302,7 +302,7 @@ async def test_a_run_in_hand_stops_at_its_next_gate(erasing: Start, database_url
 
 
 async def test_whoever_does_not_let_go_of_a_run_is_cut_off(erasing: Start, database_url: str) -> None:
-    async with erasing(database_url, lease_s=1.0) as it:
+    async with erasing(database_url, lease_s=3.0) as it:
         # given a run that a process has in hand which stands still, and keeps its lease for long
         await it.publish(PENDING)
         await it.deliver("signed_up", {"id": "s1", **PERSON})
@@ -354,7 +354,7 @@ async def test_what_comes_in_while_somebody_is_erased_is_nobodys_or_somebody_new
 async def test_an_erasure_that_is_cut_off_goes_on(
     erasing: Start, database_url: str, place: str, nth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with erasing(database_url, lease_s=1.0) as it:
+    async with erasing(database_url, lease_s=3.0) as it:
         await plant(it)
         passed = 0
 
