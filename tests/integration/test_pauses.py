@@ -253,13 +253,15 @@ async def test_parking_and_resuming_at_once_leaves_nothing_behind(
 async def test_a_process_that_cannot_read_the_pauses_makes_no_call(
     running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(sqlite_url) as it:
+    # A lease that is over soon: what was cut off comes back when it ends.
+    async with running(sqlite_url, lease_s=6) as it:
         await it.publish(NOTE)
 
         async def away(self: Fresh[Any]) -> None:
             raise StoreUnavailable
 
-        # given a question that was asked before, whose answer may still arrive
+        # given an answer that is there, and a question asked before that may still be answered, but with nothing younger
+        await it.hub.pauses.known.refresh()
         monkeypatch.setattr(Fresh, "refresh", away)
         await until(lambda: not it.hub.pauses.known.is_fresh)
         await it.deliver("signed_up", {"id": "s-1", **ADA})
