@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 from math import isfinite
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter
@@ -84,7 +84,7 @@ class Transport:
         allowed: Iterable[str] = (),
         resolver: AbstractResolver | None = None,
     ) -> None:
-        self._sandbox_url = sandbox_url
+        self._sandbox = sandbox_url.rstrip("/") if sandbox_url else None
         sandbox = [URL(sandbox_url).host or ""] if sandbox_url else []
         self._reach = Reach([*allowed, *sandbox])
         # No proxies or .netrc from the environment; cookies of one account must never reach another.
@@ -104,7 +104,7 @@ class Transport:
         """Close all connections."""
         await self._session.close()
 
-    def address(self, url: str, connector: Connector, *, sandbox: bool) -> str:
+    def address(self, url: str, connector: Connector, *, sandbox: bool) -> URL:
         """Where a call to `url` really goes: a host the connector declared, or the sandbox in its place.
 
         Raises ConnectionConfigError for a host that the connector did not declare, or a sandbox that is not there.
@@ -124,19 +124,17 @@ class Transport:
         if _is_address(host) and not sandbox:
             self._reach.check(host, [host])
         if not sandbox:
-            return url
-        if self._sandbox_url is None:
+            return parts
+        if self._sandbox is None:
             raise ConnectionConfigError(
                 "this connection is in sandbox mode and no sandbox runs here: start `hub sandbox` and set HUB_SANDBOX_URL"
             )
-        base = urlsplit(self._sandbox_url)
-        path = f"{base.path.rstrip('/')}/{connector.name}{parts.raw_path}"
-        return urlunsplit((base.scheme, base.netloc, path, parts.raw_query_string, ""))
+        return URL(f"{self._sandbox}/{connector.name}{parts.raw_path_qs}", encoded=True)
 
     async def send(
         self,
         method: str,
-        url: str,
+        url: URL,
         *,
         headers: Mapping[str, str],
         body: bytes | None,
@@ -154,7 +152,7 @@ class Transport:
             ) as response:
                 return Answer(response.status, response.headers, await _read(response))
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            host, kind = urlsplit(url).hostname, type(error).__name__
+            host, kind = url.host, type(error).__name__
             if isinstance(data, _Body) and data.held_back:
                 raise LeaseOver() from error
             if isinstance(error, (*_NEVER_LEFT, aiohttp.ConnectionTimeoutError)):
@@ -189,6 +187,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+@lru_cache(maxsize=1_000)
 def _is_address(host: str) -> bool:
     """Whether a host is written as an IP address."""
     try:

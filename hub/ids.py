@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-import uuid
 
-from uuid_utils import uuid7
+from uuid_utils import UUID, uuid5, uuid7
 
 _REFERENCE = re.compile(r"[0-9a-f]{40}")
-_EFFECTS = uuid.UUID("6f1f0c0e-5f0c-5f52-9a55-9c1f0a9d2d11")
+_EFFECTS = UUID("6f1f0c0e-5f0c-5f52-9a55-9c1f0a9d2d11")
 
 
 def new_id() -> str:
@@ -24,7 +23,7 @@ def new_inbound_key() -> str:
 
 def idempotency_key(effect_key: str) -> str:
     """The UUID that vendors get as idempotency key: the same for every attempt of an effect."""
-    return str(uuid.uuid5(_EFFECTS, effect_key))
+    return str(uuid5(_EFFECTS, effect_key))
 
 
 def reference(effect_key: str) -> str:
@@ -32,9 +31,9 @@ def reference(effect_key: str) -> str:
 
     It begins with the run, so that a vendor who gives it back leads us there (`run_of`); a batch's call has no one run.
     """
-    digest = uuid.uuid5(_EFFECTS, "reference:" + effect_key).hex
+    digest = uuid5(_EFFECTS, "reference:" + effect_key).hex
     try:
-        return uuid.UUID(effect_key.partition(":")[0]).hex + digest[:8]
+        return UUID(effect_key.partition(":")[0]).hex + digest[:8]
     except ValueError:
         return digest
 
@@ -43,7 +42,7 @@ def run_of(reference: str) -> str | None:
     """The id of the run that a reference names, or None when it is none of ours. Whether there is such a run is not asked."""
     if not _REFERENCE.fullmatch(reference):
         return None
-    return str(uuid.UUID(reference[:32]))
+    return str(UUID(reference[:32]))
 
 
 def id_floor(at_ms: int) -> str:

@@ -38,6 +38,8 @@ from hub.testing.sandbox import SandboxServer
 
 _LOCAL_KEY = "local"
 _BACKLOG = 2048
+# After how many new objects the garbage collector looks through the youngest.
+_GARBAGE = 20_000
 
 
 async def up(settings: Settings, *, with_sandboxes: bool) -> None:
@@ -122,9 +124,13 @@ def _require_server(settings: Settings, command: str) -> None:
 
 
 def _keep_what_is_loaded() -> None:
-    """What a process has loaded stays for good: looking through all of it for garbage, over and over, takes 0.1 s each."""
+    """What a process has loaded stays for good: looking through all of it for garbage, over and over, takes 0.1 s each.
+
+    A run leaves hundreds of objects that end by themselves; looking for circles at every 700 of them is work in vain.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GARBAGE, 10, 10)
 
 
 # -- serving -----------------------------------------------------------------------------------------------------------

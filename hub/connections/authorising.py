@@ -203,7 +203,7 @@ class Authorising:
         assert self._transport is not None, "only processes that make calls send anybody to a vendor"
         address = self._transport.address(kind.authorise_url(values), connector, sandbox=row["mode"] == "sandbox")
         url: str = prepare_grant_uri(
-            address,
+            str(address),
             client_id=values["client_id"],
             response_type="code",
             redirect_uri=self._callback_url(connector.name),

@@ -138,8 +138,7 @@ class Calls:
     ) -> Arrival:
         """The steady state: the last result and the next intent in one commit, then the call. The budget is taken already."""
         effect = replace(effect, state="intended", attempts=1)
-        change = replace(self._writer.change(hand, decision, status="acting"), intent=effect)
-        done = await self._writer.commit(hand, change)
+        done = await self._writer.commit(hand, self._writer.change(hand, decision, status="acting", intent=effect))
         if done.stop is not None:
             hand.result = result_of(
                 effect, "withdrawn", "withdrawn", "the run was stopped", None, self._tools.clock.now_ms()

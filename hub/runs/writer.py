@@ -19,7 +19,7 @@ from hub.store.events import answers_watch, event_scope
 from hub.store.grouped import Grouped
 from hub.store.lanes import Lane
 from hub.store.notices import Notice
-from hub.store.runs import Advance, Advanced, EffectResult, StepRow, WatchRow
+from hub.store.runs import Advance, Advanced, EffectResult, EffectRow, StepRow, WatchRow
 from hub.store.work import NEVER_MS
 
 _log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Writer:
         reason: str | None = None,
         due_ms: int | None = None,
         watches: Sequence[Watch] | None = None,
+        intent: EffectRow | None = None,
     ) -> Advance:
         """A decision as the change that T5 writes."""
         added = decision.exits if watches is None else watches
@@ -65,6 +66,7 @@ class Writer:
             reason=reason,
             due_ms=due_ms,
             steps=[StepRow(s.step_id, s.path, s.kind, s.outcome, s.reason) for s in decision.trail],
+            intent=intent,
             result=hand.outcome,
             watches=[_watch_row(w) for w in added],
             first_watch=hand.watches,
@@ -93,7 +95,8 @@ class Writer:
         hand.position, hand.ctx = change.position, change.ctx
         hand.seq += len(change.steps)
         hand.watches += len(change.watches)
-        hand.row = replace(hand.row, stop=done.stop, wake=None)
+        if hand.row.stop != done.stop or hand.row.wake is not None:
+            hand.row = replace(hand.row, stop=done.stop, wake=None)
         return done
 
     async def _write(self, hand: Hand, change: Advance) -> Advanced:

@@ -66,8 +66,8 @@ async def transport() -> AsyncIterator[Transport]:
         await made.close()
 
 
-async def _call(t: Transport, url: str, *, method: str = "POST", total_s: float = 1.0) -> Answer:
-    return await t.send(method, url, headers={}, body=b"{}", total_s=total_s)
+async def _call(t: Transport, url: str | URL, *, method: str = "POST", total_s: float = 1.0) -> Answer:
+    return await t.send(method, URL(url), headers={}, body=b"{}", total_s=total_s)
 
 
 async def test_a_refused_connection_was_not_sent() -> None:
@@ -196,8 +196,8 @@ async def test_sandbox_mode_leads_to_the_sandbox_and_nowhere_else() -> None:
             t.address("https://api.acme.example/x", acme, sandbox=True)
     led = Transport(sandbox_url="http://127.0.0.1:9/")
     try:
-        assert led.address("https://api.acme.example/x?a=1", acme, sandbox=True) == "http://127.0.0.1:9/acme/x?a=1"
-        assert led.address("https://api.acme.example/x", acme, sandbox=False) == "https://api.acme.example/x"
+        assert led.address("https://api.acme.example/x?a=1", acme, sandbox=True) == URL("http://127.0.0.1:9/acme/x?a=1")
+        assert led.address("https://api.acme.example/x", acme, sandbox=False) == URL("https://api.acme.example/x")
     finally:
         await led.close()
 
@@ -226,7 +226,7 @@ async def test_a_request_whose_lease_is_over_never_leaves(
     monkeypatch.setattr("hub.deadline.instant", an_hour_later)
     async with server(ok) as (url, seen), transport() as t:
         with pytest.raises(LeaseOver):
-            await t.send("POST", url, headers={}, body=body, total_s=1.0, deadline=Deadline(30, instant()))
+            await t.send("POST", URL(url), headers={}, body=body, total_s=1.0, deadline=Deadline(30, instant()))
         assert seen == []
         # and the next one goes through
         assert (await _call(t, url)).body == b"ok"
