@@ -13,7 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 import hub
-from hub.cli import caps, connect, database, erasing, inspect, operate, pauses, plugins, recipes, retries, serve, top
+from hub.cli import (
+    apps,
+    caps,
+    connect,
+    database,
+    erasing,
+    inspect,
+    operate,
+    pauses,
+    plugins,
+    recipes,
+    retries,
+    serve,
+    top,
+)
 from hub.cli.exits import in_words
 from hub.cli.output import note, print_error
 from hub.errors import HubError, StoreUnavailable
@@ -107,6 +121,7 @@ def _options(
 
 serve.add_to(app)
 connect.add_to(app)
+apps.add_to(app)
 recipes.add_to(app)
 inspect.add_to(app)
 erasing.add_to(app)

@@ -1,25 +1,32 @@
-"""Commands for connections and apps: accounts at vendors, and our registrations there."""
+"""Commands for connections: accounts at vendors, from connecting one to removing it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hub.cli import connected
 from hub.cli.entry import current_settings, hub_clock, local_url, open_existing_store, read, run, with_hub
+from hub.cli.fields import (
+    ConnectorName,
+    FromEnv,
+    Given,
+    NewName,
+    ask_secrets,
+    fields_of,
+    remark_on_secrets,
+    show_secrets,
+    values_of,
+)
 from hub.cli.output import AsJson, note, print_json, say, show_list, show_record, show_table
 
 if TYPE_CHECKING:
     from hub import shown
-    from hub.connections import App, Removed
+    from hub.connections import Removed
     from hub.connections.authorising import Begun
-    from hub.connector import Connector, Field
+    from hub.connector import Connector
     from hub.events import Json
     from hub.process import Hub
 
@@ -27,40 +34,14 @@ Scopes = Annotated[
     list[str] | None, typer.Option("--scope", help="Ask for this much only; as often as needed.", metavar="SCOPE")
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the address for the browser, and do not wait for it.")]
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise typer.BadParameter(f"{value!r} is no name; use small letters, digits and -, at most 63")
-    return value
-
-
-ConnectorName = Annotated[str, typer.Argument(metavar="CONNECTOR", help="Such as shopify; `hub plugins` lists them.")]
-NewName = Annotated[str, typer.Argument(metavar="NAME", help="What recipes call it.", callback=_name)]
-Given = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="A field's value; FIELD=- reads a line from standard input."),
-]
-FromEnv = Annotated[
-    list[str] | None,
-    typer.Option("--secret-from-env", metavar="FIELD=VAR", help="Take a field from an environment variable."),
-]
-
-AppName = Annotated[str, typer.Argument(metavar="NAME", help="An app; `hub apps list` shows them.")]
 
 connections = typer.Typer(help="Accounts at vendors.", no_args_is_help=True)
-apps = typer.Typer(help="Our registrations at vendors, each serving many connections.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     connected.add_to(connections)
     app.add_typer(connections, name="connections", rich_help_panel="Connect")
-    app.add_typer(apps, name="apps", rich_help_panel="Connect")
-
-
-# -- connections -------------------------------------------------------------------------------------------------------
 
 
 @connections.command("add")
@@ -86,7 +67,7 @@ def add_connection(
 
     With an app whose accounts are authorised in the browser, it prints the address to open there and waits for the answer.
     """
-    values = _values(given, from_env)
+    values = values_of(given, from_env)
 
     async def add(hub: Hub) -> dict[str, Json]:
         from hub.api.connections import view
@@ -94,7 +75,7 @@ def add_connection(
         from hub.connector import OAuth2
 
         found = hub.connections.connector(connector)
-        _remark_on_secrets(found, given)
+        remark_on_secrets(found, given)
         meant = isinstance(kind_of(found, values, auth=auth, app=app is not None), OAuth2)
         if browser or (meant and not sandbox and "access_token" not in values):
             if app is None:
@@ -108,8 +89,8 @@ def add_connection(
             )
             return await _in_browser(hub, begun, name, no_wait=no_wait, as_json=as_json)
         inherited = found.webhook.secrets if found.webhook and app else ()
-        wanted = [f for f in _fields(found, auth, values) if f.name not in inherited]
-        values.update(_ask(wanted, values) if not sandbox else {})
+        wanted = [f for f in fields_of(found, auth, values) if f.name not in inherited]
+        values.update(ask_secrets(wanted, values) if not sandbox else {})
         connection = await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app)
         return {**await view(hub, connection.name), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
 
@@ -184,7 +165,7 @@ def show_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = Fa
         "connected_at": "connected (UTC)",
     }
     show_record(found, {**titles, **more})
-    _show_secrets(found["secrets"])
+    show_secrets(found["secrets"])
     rows = [{"event": type_, "known_at": since} for type_, since in found["known_since"].items()]
     if rows:
         title = "Known since (of other events: since it is connected)"
@@ -254,7 +235,7 @@ def reauthorise(
     as_json: AsJson = False,
 ) -> None:
     """Replace the credentials of a connection, in the browser where they came from there; runs that waited for them go on."""
-    values = _values(given, from_env)
+    values = values_of(given, from_env)
 
     async def replace(hub: Hub) -> dict[str, Json]:
         from hub.api.connections import view
@@ -262,12 +243,12 @@ def reauthorise(
 
         connection = await hub.connections.by_name(name)
         found = hub.connections.connector(connection.connector)
-        _remark_on_secrets(found, given)
+        remark_on_secrets(found, given)
         if not values and any(kind.name == connection.auth and isinstance(kind, OAuth2) for kind in found.auth):
             begun = await hub.authorising.begin_again(name, scopes=scopes)
             return await _in_browser(hub, begun, name, no_wait=no_wait, as_json=as_json)
         if not values and not connection.sandbox:
-            values.update(_ask(_fields(found, connection.auth, values), values))
+            values.update(ask_secrets(fields_of(found, connection.auth, values), values))
             if not values:
                 raise typer.BadParameter("give the new credentials with --set or --secret-from-env")
         changed = await hub.connections.reauthorise(name, values)
@@ -310,100 +291,6 @@ def remove(
         say(f"removed {name}; {gone.connector} took its token back")
         return
     say(f"removed {name}; its credentials are deleted here, so revoke them at {gone.connector} as well")
-
-
-# -- apps --------------------------------------------------------------------------------------------------------------
-
-
-@apps.command("add")
-def add_app(
-    connector: ConnectorName, name: NewName, given: Given = None, from_env: FromEnv = None, as_json: AsJson = False
-) -> None:
-    """Register an app of ours: what verifies the webhooks of its connections, and by what they are authorised."""
-    values = _values(given, from_env)
-
-    async def add(hub: Hub) -> dict[str, Json]:
-        _remark_on_secrets(hub.connections.connector(connector), given)
-        return _app_view(hub, await hub.connections.add_app(connector, name, values))
-
-    added = with_hub(add)
-    if as_json:
-        print_json(added)
-    else:
-        say(f"registered the app {name}; its webhooks go to {added['webhook_url']}")
-        if added["callback_url"]:
-            say(f"give {connector} this redirect address: {added['callback_url']}")
-
-
-@apps.command("list")
-def list_apps(as_json: AsJson = False) -> None:
-    """Every app with its webhook address."""
-
-    async def all_views(hub: Hub) -> list[dict[str, Json]]:
-        return [_app_view(hub, app) for app in await hub.connections.apps()]
-
-    rows = with_hub(all_views)
-    columns = {"name": "name", "connector": "connector"}
-    show_list(rows, columns, as_json=as_json, empty="no apps yet; add one with `hub apps add`")
-    if rows and not as_json:
-        show_table(rows, {"name": "name", "webhook_url": "webhook address"})
-
-
-@apps.command("show")
-def show_app(name: AppName, as_json: AsJson = False) -> None:
-    """One app: its addresses and settings, which of its secrets are set, and how they end."""
-
-    async def find(hub: Hub) -> shown.AppInFull:
-        from hub.api.connections import app_in_full
-
-        return await app_in_full(hub, name)
-
-    found = with_hub(find)
-    if as_json:
-        print_json(found)
-        return
-    titles = {"name": "name", "connector": "connector", "webhook_url": "webhook address", "settings": "settings"}
-    show_record(found, {**titles, "callback_url": "redirect address"})
-    _show_secrets(found["secrets"])
-
-
-def _show_secrets(secrets: Sequence[shown.StoredSecret]) -> None:
-    rows = [{"name": one["name"], "state": _state_of(one)} for one in secrets]
-    if rows:
-        show_table(rows, {"name": "secret", "state": "state"}, title="Secrets")
-
-
-def _state_of(secret: shown.StoredSecret) -> str:
-    if not secret["set"]:
-        return "not set"
-    return f"set, ends with {secret['ends_with']}" if secret["ends_with"] else "set"
-
-
-@apps.command("set")
-def set_app(name: AppName, given: Given = None, from_env: FromEnv = None, as_json: AsJson = False) -> None:
-    """Change secrets or settings of an app, for all of its connections at once; what is not given stays as it is."""
-    values = _values(given, from_env)
-
-    async def change(hub: Hub) -> dict[str, Json]:
-        app = await hub.connections.app_by_name(name)
-        _remark_on_secrets(hub.connections.connector(app.connector), given)
-        return _app_view(hub, await hub.connections.set_app(name, values))
-
-    changed = with_hub(change)
-    if as_json:
-        print_json(changed)
-    else:
-        say(f"changed {', '.join(values)} of the app {name}, in every process within a second")
-
-
-@apps.command("remove")
-def remove_app(name: AppName, as_json: AsJson = False) -> None:
-    """Forget an app and its secrets; refused while connections belong to it."""
-    gone = with_hub(lambda hub: hub.connections.remove_app(name))
-    if as_json:
-        print_json({"id": gone.id, "name": gone.name})
-    else:
-        say(f"removed the app {name}; delete it at {gone.connector} as well")
 
 
 async def _in_browser(hub: Hub, begun: Begun, name: str, *, no_wait: bool, as_json: bool) -> dict[str, Json]:
@@ -464,70 +351,3 @@ def _ways_in(hub: Hub, connector: Connector, *, sandbox: bool) -> list[dict[str,
         }
     )
     return ways
-
-
-def _app_view(hub: Hub, app: App) -> dict[str, Json]:
-    return {
-        "id": app.id,
-        "name": app.name,
-        "connector": app.connector,
-        "webhook_url": hub.connections.inbound_url(app),
-        "callback_url": hub.authorising.callback_of(app),
-    }
-
-
-# -- fields ------------------------------------------------------------------------------------------------------------
-
-
-def _values(given: Sequence[str] | None, from_env: Sequence[str] | None) -> dict[str, str]:
-    """The values of `--set` and `--secret-from-env` by field."""
-    values = {}
-    for name, value in _pairs("--set", given):
-        values[name] = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
-    for name, variable in _pairs("--secret-from-env", from_env):
-        if variable not in os.environ:
-            raise typer.BadParameter(
-                f"the environment variable {variable} is not set; set it, or name another one",
-                param_hint="--secret-from-env",
-            )
-        values[name] = os.environ[variable]
-    return values
-
-
-def _pairs(option: str, given: Sequence[str] | None) -> Iterable[tuple[str, str]]:
-    for one in given or ():
-        name, equals, value = one.partition("=")
-        if not name or not equals:
-            # What was typed may be a secret, so it is not repeated.
-            raise typer.BadParameter(
-                f"write {option} FIELD={'VAR' if option == '--secret-from-env' else 'VALUE'}", param_hint=option
-            )
-        yield name, value
-
-
-def _fields(connector: Connector, auth: str | None, given: Mapping[str, str]) -> list[Field]:
-    """The fields of the kind of authorisation that is meant: the one named, else that most of what is given belongs to."""
-    kinds = [kind for kind in connector.auth if auth in {None, kind.name}]
-    meant = max(kinds, key=lambda kind: len({f.name for f in kind.fields} & set(given)), default=None)
-    return [*connector.fields, *(meant.fields if meant else ())]
-
-
-def _ask(fields: Iterable[Field], given: Mapping[str, str]) -> dict[str, str]:
-    """Ask for required secrets that were not given, without echo, if somebody is there to answer."""
-    if not sys.stdin.isatty():
-        return {}
-    missing = [f for f in fields if f.secret and f.required and f.name not in given]
-    return {f.name: typer.prompt(f"{f.title} ({f.name})", hide_input=True) for f in missing}
-
-
-def _remark_on_secrets(connector: Connector, given: Sequence[str] | None) -> None:
-    from hub.connections import app_fields
-
-    fields = app_fields(connector)
-    fields |= {f.name: f for kind in connector.auth for f in (*connector.fields, *kind.fields)}
-    shown = [name for name, value in _pairs("--set", given) if value != "-" and name in fields and fields[name].secret]
-    if shown:
-        note(
-            f"{', '.join(shown)} stood on the command line, where your shell keeps it; "
-            "next time use --secret-from-env FIELD=VAR or --set FIELD=-"
-        )

@@ -17,7 +17,8 @@ from pydantic_core import from_json
 
 from hub.catalogue import nearest
 from hub.clock import Clock
-from hub.connections import App, Connection, Connections
+from hub.connections.accounts import App, Connection
+from hub.connections.changing import Connections
 from hub.connector import CLIENT_FIELDS, Connector, OAuth2
 from hub.errors import ConfigError, ConnectionConfigError, HubError
 from hub.http import Transport

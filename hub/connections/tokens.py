@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from hub import seams
 from hub.clock import Clock
+from hub.connections.accounts import Connection
 from hub.connector import Auth, ClientCredentials, Connector, OAuth2
 from hub.errors import AuthExpired, ConnectionConfigError, ConnectorError, NoSuchConnection, NotSent, OutcomeUnknown
 from hub.http import Answer, Transport, error_for, sandbox_headers
@@ -20,7 +21,7 @@ from hub.store.session import Store
 from hub.values import value
 
 if TYPE_CHECKING:
-    from hub.connections import Connection, Connections
+    from hub.connections.using import Using
 
 _RENEW_EARLY_MS = 120_000
 _RENEWED_LATELY_S = 60.0
@@ -55,7 +56,7 @@ class Grant:
 class Tokens:
     """Good tokens for the connections of a book."""
 
-    def __init__(self, store: Store, clock: Clock, book: Connections, transport: Transport | None) -> None:
+    def __init__(self, store: Store, clock: Clock, book: Using, transport: Transport | None) -> None:
         self._store, self._clock, self._book, self._transport = store, clock, book, transport
         self._locks: dict[str, asyncio.Lock] = {}
         self._renewed: dict[str, float] = {}

@@ -66,11 +66,11 @@ async def resolve(c: Connection, sightings: Sequence[Sighting], *, past: bool = 
     known = await lock(c, (id_ for id_ in contact_of.values() if id_ not in created))
     await _learn(c, _learnt(sightings, contact_of, known, past=past))
     gone = {id_ for id_ in contact_of.values() if id_ not in created and id_ not in known}
-    return await _without(c, gone, sightings, contact_of) if gone else contact_of
+    return await _without(c, gone, sightings, contact_of, past=past) if gone else contact_of
 
 
 async def _without(
-    c: Connection, gone: set[str], sightings: Sequence[Sighting], contact_of: Mapping[str, str]
+    c: Connection, gone: set[str], sightings: Sequence[Sighting], contact_of: Mapping[str, str], *, past: bool
 ) -> dict[str, str]:
     """These contacts were erased since they were found: what was added to them goes, and their events are looked at again."""
     await c.group(
@@ -78,7 +78,7 @@ async def _without(
         {"id": "text"},
         [{"id": id_} for id_ in sorted(gone)],
     )
-    again = await resolve(c, [s for s in sightings if contact_of.get(s.event_id) in gone])
+    again = await resolve(c, [s for s in sightings if contact_of.get(s.event_id) in gone], past=past)
     return {event_id: id_ for event_id, id_ in contact_of.items() if id_ not in gone} | again
 
 

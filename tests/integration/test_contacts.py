@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import Identity
 from hub.store import contacts, migrate
 from hub.store.contacts import Sighting
-from hub.store.session import Store
+from hub.store.session import Connection, Row, Store
 
 people = st.builds(
     Identity,
@@ -82,6 +83,34 @@ async def test_what_is_learnt_later_is_kept_and_what_is_not_said_stays(store: St
         ["vip"],
         {"size": 42},
     )
+
+
+async def test_what_is_old_changes_no_name_also_when_it_is_looked_again_whose_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two people, one of whom is erased in the moment in which an old event that names both is looked at
+    ann, bea = Identity(email="ann@x.example"), Identity(phone="+14155550100", first_name="Bea")
+    async with store.write() as c:
+        ids = await contacts.resolve(c, [Sighting("e-1", "shop", ann, 1), Sighting("e-2", "shop", bea, 2)])
+    lock = contacts.lock
+
+    async def erased(c: Connection, contact_ids: Iterable[str]) -> dict[str, Row]:
+        monkeypatch.setattr(contacts, "lock", lock)
+        await c.run("delete from identity where contact_id = :id", id=ids["e-1"])
+        await c.run("delete from contact where id = :id", id=ids["e-1"])
+        return await lock(c, contact_ids)
+
+    monkeypatch.setattr(contacts, "lock", erased)
+
+    # When its person turns out to be the other one
+    both = Identity(email="ann@x.example", phone="+14155550100", first_name="Beatrice")
+    async with store.write() as c:
+        found = await contacts.resolve(c, [Sighting("e-3", "shop", both, 3)], past=True)
+        known = await contacts.facts(c, [ids["e-2"]])
+
+    # Then they are called as they were
+    assert found == {"e-3": ids["e-2"]}
+    assert known[ids["e-2"]]["first_name"] == "Bea"
 
 
 async def test_two_workers_that_meet_the_same_new_person_make_one_contact(postgres_url: str) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from hub import replays
-from hub.errors import ConfigError
+from hub.errors import ConfigError, NotThere
 from hub.store import invariants, views
 from hub.store.events import quarantine
-from hub.store.views import NotThere
 from tests.conftest import Running
 from tests.integration.conftest import Cli
 

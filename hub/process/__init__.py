@@ -1,4 +1,4 @@
-"""The composition root: makes one process's services out of settings, starts them, and ends them in order."""
+"""The composition root: makes one process's services out of settings; `running` starts them and ends them in order."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hub import __version__, pepper, retention, seams
+from hub import __version__, pepper, seams
 from hub.backfills import Backfills
 from hub.batches import Batches
 from hub.breaker import Breakers
@@ -22,9 +22,8 @@ from hub.connections import Connections
 from hub.connections.authorising import Authorising
 from hub.erasing import Erasing
 from hub.errands import Errands
-from hub.errors import ConfigError, HubError, StoreUnavailable
+from hub.errors import ConfigError
 from hub.forgetting import Forgetting
-from hub.fresh import LOOK_EVERY_S
 from hub.http import Transport
 from hub.ids import new_id
 from hub.ingest import Ingest
@@ -36,7 +35,7 @@ from hub.metrics import Metrics
 from hub.notices import Notices
 from hub.pauses import Pauses
 from hub.plugins import Plugins, load_plugins
-from hub.presence import present
+from hub.process.running import guarding, here, receiving, sandboxes, working
 from hub.retention import Retention
 from hub.retries import Retries
 from hub.routing import Router
@@ -44,9 +43,8 @@ from hub.runs import Runner, Tools
 from hub.settings import Settings
 from hub.sources import Sources
 from hub.spending import Spending
-from hub.spool import Spool, replaying
-from hub.store import events, revisions, work
-from hub.store.processes import Process
+from hub.spool import Spool
+from hub.store import revisions
 from hub.store.session import Store
 from hub.subscribing import Subscribing
 from hub.timetravel import HubTime
@@ -58,10 +56,18 @@ from hub.withdrawals import Withdrawals
 from hub.worker.bell import Bell
 from hub.worker.pump import Pump
 
-if TYPE_CHECKING:
-    from hub.testing.sandbox import SandboxServer
+__all__ = [
+    "Hub",
+    "guarding",
+    "here",
+    "make_traces",
+    "open_hub",
+    "open_store",
+    "receiving",
+    "sandboxes",
+    "working",
+]
 
-_UPKEEP_AFTER_MS = 600_000
 # A machine may have started a minute ago, and a clock may have been set back.
 _EPOCH_S = 1e9
 _TRACED_BY = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -366,159 +372,3 @@ async def _assemble(
     )
     rung.append(hub.ring)
     return hub
-
-
-def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
-    """The process shows itself to the others while this lasts; `kind` as in `hub.store.processes`."""
-    started_ms = hub.clock.now_ms() - hub.clock.offset_ms
-    process = Process(new_id(), kind, __version__, started_ms)
-    calling = kind != "api"
-    hub.vitals.own = process
-    return present(
-        hub.store,
-        hub.clock,
-        process,
-        slots=hub.settings.slots if calling else 0,
-        busy=lambda: hub.pump.busy,
-        tally=hub.vitals.tally,
-        heard=hub.limits.heard,
-    )
-
-
-@asynccontextmanager
-async def working(
-    hub: Hub, kind: str = "worker", *, resume_s: float = 15.0, ended: Callable[[], object] = lambda: None
-) -> AsyncIterator[None]:
-    """The pump runs and hears the bell; at the end it drains.
-
-    What another process set aside for want of a plugin that this one has is taken up at the start and each `resume_s`
-    seconds. A pump that ends by itself calls `ended`; PumpEnded is then raised here, at the end.
-    """
-    async with here(hub, kind), hub.limits.kept(), _pumping(hub, resume_s, ended):
-        yield
-
-
-@asynccontextmanager
-async def guarding(hub: Hub) -> AsyncIterator[None]:
-    """The watchdog looks while this lasts."""
-    looking = asyncio.create_task(hub.watchdog.run())
-    try:
-        yield
-    finally:
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
-
-
-@asynccontextmanager
-async def _pumping(hub: Hub, resume_s: float, ended: Callable[[], object]) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    await _resume(hub)
-    await hub.connections.attend_all()
-    if not hub.store.in_memory:
-        async with hub.store.write() as c:
-            # Not at once: a process that starts has other things to do.
-            first_ms = hub.clock.now_ms() + _UPKEEP_AFTER_MS
-            await work.add_if_absent(c, retention.KIND, retention.REF, retention.KIND, first_ms)
-    hub.bell.listen(hub.pump.wake)
-    running = asyncio.create_task(hub.pump.run(stop, drain_s=hub.settings.drain_s))
-    running.add_done_callback(lambda _: ended())
-    resuming = asyncio.create_task(_resuming(hub, resume_s))
-    watching = asyncio.create_task(_watch_operators(hub))
-    try:
-        yield
-    finally:
-        resuming.cancel()
-        with suppress(asyncio.CancelledError):
-            await resuming
-        stop.set()
-        await running
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-
-
-async def _watch_operators(hub: Hub) -> None:
-    """What operators hold back or limit is read again and again while this process makes calls."""
-    while True:
-        # While the database is away the pump says so, and no call is made on what was read too long ago.
-        with suppress(StoreUnavailable):
-            await hub.pauses.known.refresh()
-            await hub.spending.known.refresh()
-        await asyncio.sleep(LOOK_EVERY_S)
-
-
-async def _resume(hub: Hub) -> None:
-    async with hub.store.write() as c:
-        found = 0
-        for name in hub.plugins.catalogue.connectors:
-            found += await work.unpark(c, f"plugin:{name}", hub.clock.now_ms())
-            found += await events.take_up(c, name)
-    if found:
-        hub.ring()
-
-
-async def _resuming(hub: Hub, every_s: float) -> None:
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            await _resume(hub)
-        except HubError as error:
-            _log.warning(
-                "what waits for plugins is looked at later", extra={"what": "resume_failed", "error": str(error)}
-            )
-
-
-@asynccontextmanager
-async def receiving(hub: Hub) -> AsyncIterator[None]:
-    """Everything that taking calls needs beside the door: the spool is open and replayed, refusals are written down each
-    second, and hub time follows the database's. Raises ConfigError when the spool's folder cannot be used.
-    """
-    spool = hub.ingest.spool
-    doing = [_each_second(lambda: _flush_refusals(hub)), _each_second(lambda: _sync_time(hub))]
-    if spool is not None:
-        await spool.open()
-        doing.append(replaying(spool, hub.ingest.store_kept))
-    tasks = [asyncio.create_task(one) for one in doing]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if spool is not None:
-            spool.close()
-        await _flush_refusals(hub)
-
-
-async def _each_second(act: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(1)
-        await act()
-
-
-async def _sync_time(hub: Hub) -> None:
-    try:
-        await hub.time.sync()
-    except HubError as error:
-        # The clock goes on as it was.
-        _log.warning("the database's clock cannot be read now", extra={"what": "clock_kept", "error": str(error)})
-
-
-async def _flush_refusals(hub: Hub) -> None:
-    try:
-        await hub.ingest.flush_refusals()
-    except HubError as error:
-        # They are kept and written with the next second's.
-        _log.warning("refusals cannot be written now", extra={"what": "refusals_kept", "error": str(error)})
-
-
-@asynccontextmanager
-async def sandboxes(plugins: Plugins, clock: Clock, *, host: str, port: int) -> AsyncIterator[SandboxServer]:
-    """The sandboxes of all loaded connectors on one port."""
-    # Brings an HTTP server along, which most processes do without.
-    from hub.testing.sandbox import SandboxServer, load_sandbox
-
-    made = {name: load_sandbox(connector, clock) for name, connector in plugins.catalogue.connectors.items()}
-    async with SandboxServer({n: s for n, s in made.items() if s is not None}, host=host, port=port) as server:
-        yield server
