@@ -13,7 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 import hub
-from hub.cli import caps, connect, database, erasing, inspect, operate, pauses, plugins, recipes, retries, serve, top
+from hub.cli import (
+    caps,
+    connect,
+    database,
+    erasing,
+    inspect,
+    merging,
+    operate,
+    pauses,
+    plugins,
+    recipes,
+    retries,
+    serve,
+    top,
+)
 from hub.cli.exits import in_words
 from hub.cli.output import note, print_error
 from hub.errors import HubError, StoreUnavailable
@@ -110,6 +124,7 @@ connect.add_to(app)
 recipes.add_to(app)
 inspect.add_to(app)
 erasing.add_to(app)
+merging.add_to(app)
 top.add_to(app)
 operate.add_to(app)
 plugins.add_to(app)
