@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +33,10 @@ def merge(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make two contacts one person: what the other one did, is known by and waits for is the kept one's; nothing starts."""
+    """Make two contacts one person: what the other one did, is known by and waits for is the kept one's; nothing starts.
+
+    Of two runs of a recipe that would not have let one person in twice, one ends.
+    """
     from hub import merging
 
     async def look(hub: Hub) -> shown.Merging:
@@ -43,6 +47,8 @@ def merge(
     if not as_json:
         say(f"{found['other']} becomes {found['kept']}: {_amount(found)}")
         say(*(f"  the run {run} ends: {why}" for run, why in found["ended"].items()))
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("runs that it ends stay ended; add --yes to merge them", param_hint="--yes")
     confirm("Merge them?", yes=yes)
 
     async def act(hub: Hub) -> shown.Merging:
@@ -71,7 +77,7 @@ def _amount(found: shown.Merging) -> str:
 
 def unmerge(
     merge_id: Annotated[
-        str | None, typer.Argument(metavar="[MERGE]", help="The merge, as it was said when it was made.")
+        str | None, typer.Argument(metavar="MERGE", help="The merge, as it was said when it was made.")
     ] = None,
     contact: Annotated[
         str | None, typer.Option("--contact", metavar=_WHO, help="The newest merge of this person instead.")

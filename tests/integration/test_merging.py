@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hub import Identity
+from hub import Identity, replays
+from hub.api.app import make_app
+from hub.api.serving import answering
+from hub.apikeys import create_api_key
+from hub.clock import Clock
 from hub.errors import ConfigError, NotThere
-from hub.store import contacts, erasures, schema, views
+from hub.merging import Merging
+from hub.process import open_store
+from hub.settings import load_settings
+from hub.store import contacts, erasures, migrate, schema, views
+from hub.store.session import Store
 from tests.conftest import Running, until
-from tests.integration.conftest import Start
+from tests.integration.conftest import Cli, Start
 from tests.planted import left_in, until_done
 
 KEPT, OTHER, OTHER_PHONE = "ada@example.com", "a.lovelace@example.org", "+14155550170"
@@ -254,8 +267,6 @@ async def test_recipes_without_an_entry_rule_go_on_with_both(running: Callable[.
 async def test_an_event_of_the_other_that_is_replayed_starts_no_second_run(
     running: Callable[..., Any], database_url: str
 ) -> None:
-    from hub import replays
-
     async with running(database_url) as it:
         await it.publish("recipe: each\non: {event: acme.signed_up}\nsteps: [{wait: 5d}, {stop: over}]\n")
         await sign_up(it, "second", OTHER)
@@ -555,3 +566,144 @@ async def test_events_that_come_while_people_are_merged_find_one_person(postgres
         answered = {e.data["key"] for e in it.sandbox.log if e.operation == "put_note"}
         assert answered == {f"{other}:clicked" for _, other in pairs}
         assert await rows(it, "select id from event where stage <> 'routed'") == []
+
+
+# -- what it must never do ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["merge", "undo"]), st.integers(0, 5), st.integers(0, 5)), max_size=14))
+def test_however_people_are_merged_and_unmerged_each_address_is_one_persons(steps: list[tuple[str, int, int]]) -> None:
+    asyncio.run(_walk(steps))
+
+
+async def _walk(steps: list[tuple[str, int, int]]) -> None:
+    store = Store("sqlite:///:memory:")
+    await migrate.create_in_memory(store)
+    merging, emails = Merging(store, Clock()), [f"{n}@x.example" for n in range(6)]
+    async with store.write() as c:
+        seen = [contacts.Sighting(email, "shop", Identity(email=email), 1) for email in emails]
+        first = await contacts.resolve(c, seen)
+    made: list[str] = []
+    for what, one, two in steps:
+        async with store.read() as c:
+            kept, other = await views.find_contact(c, emails[one]), await views.find_contact(c, emails[two])
+        if what == "merge" and kept != other:
+            made.append((await merging.merge(kept, other, who="tester")).id or "")
+        elif what == "undo" and made:
+            with suppress(ConfigError):  # a later one of theirs is to be undone first
+                await merging.undo(made[one % len(made)])
+                made.pop(one % len(made))
+        await _require_one_owner_each(store, emails)
+    # from the newest on all of it can be undone, and everybody is who they were
+    for id_ in reversed(made):
+        await merging.undo(id_)
+    async with store.read() as c:
+        assert {email: await views.find_contact(c, email) for email in emails} == first
+        assert await c.all("select * from contact_merge_row") == []
+    await store.close()
+
+
+async def _require_one_owner_each(store: Store, emails: list[str]) -> None:
+    async with store.read() as c:
+        owned = await c.all("select value, contact_id from identity")
+        known = {row["id"] for row in await c.all("select id from contact")}
+    assert sorted(row["value"] for row in owned) == emails
+    assert {row["contact_id"] for row in owned} == known
+
+
+# -- commands and the API ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(cli: Cli) -> tuple[str, str]:
+    """The ids of two contacts."""
+
+    async def make() -> tuple[str, str]:
+        async with open_store(load_settings(data_dir=cli.data_dir)) as store, store.write() as c:
+            seen = [contacts.Sighting(email, "shop", Identity(email=email), 1) for email in (KEPT, OTHER)]
+            found = await contacts.resolve(c, seen)
+        return found[KEPT], found[OTHER]
+
+    return asyncio.run(make())
+
+
+def test_commands_merge_two_people_and_make_them_two_again(cli: Cli, two: tuple[str, str]) -> None:
+    kept, other = two
+    # what would be done is shown first, and nothing is done without a word
+    refused = cli("contacts", "merge", KEPT, OTHER)
+    assert refused.exit_code == 2
+    assert f"{other} becomes {kept}: 1 identity, 0 events, 0 runs (0 of them going on), 0 messages" in refused.stdout
+    assert len(cli.json("contacts", "list")) == 2
+    # when
+    done = cli.json("contacts", "merge", KEPT, OTHER, "--yes")
+    # then
+    assert (done["kept"], done["other"], done["identities"], done["ended"]) == (kept, other, 1, {})
+    [merge] = cli.json("contacts", "show", OTHER)["merges"]
+    assert (merge["id"], merge["undone_at"], merge["identities"]) == (
+        done["id"],
+        None,
+        [{"kind": "email", "value": OTHER}],
+    )
+    assert "merged" in cli("contacts", "show", KEPT).stdout
+    again = cli("contacts", "merge", KEPT, OTHER, "--yes")
+    assert (again.exit_code, "one and the same person already" in again.stderr) == (1, True)
+    assert cli("contacts", "merge", KEPT, "nobody@example.com", "--yes").exit_code == 3
+    # when it is undone
+    assert cli("contacts", "unmerge").exit_code == 2
+    assert cli("contacts", "unmerge", "no-merge").exit_code == 3
+    undone = cli("contacts", "unmerge", done["id"])
+    assert f"what came since stays with {kept}: 0 events, 0 runs" in undone.stdout
+    assert cli.json("contacts", "show", OTHER)["id"] == other
+    assert cli("contacts", "unmerge", "--contact", KEPT).exit_code == 3
+    # and once more, by whom it was about
+    assert cli("contacts", "merge", kept, other, "--yes").exit_code == 0
+    assert cli.json("contacts", "unmerge", "--contact", OTHER)["other"] == other
+
+
+async def test_the_api_merges_two_people_and_makes_them_two_again(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it, receiving_api(it) as call:
+        await it.publish(JOURNEY)
+        await sign_up(it, "first", KEPT)
+        await sign_up(it, "second", OTHER)
+        kept, other = await who(it, KEPT), await who(it, OTHER)
+        # what would be done
+        status, looked = await call("GET", f"/contacts/{KEPT}/merge?other={OTHER}", scope="read")
+        assert (status, looked["id"], looked["live_runs"], len(looked["ended"])) == (200, None, 1, 1)
+        # who may not, and what cannot be
+        assert (await call("POST", f"/contacts/{KEPT}/merge", {"other": OTHER}, scope="read"))[0] == 403
+        assert (await call("POST", f"/contacts/{KEPT}/merge", {}))[0] == 422
+        status, problem = await call("POST", f"/contacts/{KEPT}/merge", {"other": "nobody@example.com"})
+        assert (status, "GET /api/v1/contacts" in problem["detail"]) == (404, True)
+        # when
+        status, done = await call("POST", f"/contacts/{KEPT}/merge", {"other": OTHER})
+        assert (status, done["kept"], done["other"], done["ended"]) == (200, kept, other, looked["ended"])
+        status, problem = await call("POST", f"/contacts/{KEPT}/merge", {"other": OTHER})
+        assert (status, problem["detail"].startswith("both are one and the same person")) == (422, True)
+        _, person = await call("GET", f"/contacts/{other}", scope="read")
+        assert (person["id"], person["merges"][0]["who"]) == (kept, "the write key")
+        # then it is undone
+        assert (await call("POST", f"/contacts/{OTHER}/unmerge", {"merge": "x"}))[0] == 404
+        status, undone = await call("POST", f"/contacts/{OTHER}/unmerge", {"merge": done["id"]})
+        assert (status, undone["id"], undone["events_stay"], undone["runs_stay"]) == (200, done["id"], 0, 0)
+        assert (await call("GET", f"/contacts/{OTHER}"))[1]["id"] == other
+        assert (await call("POST", f"/contacts/{OTHER}/unmerge", {}))[0] == 404
+        assert (await call("POST", f"/contacts/{OTHER}/unmerge", {"merge": done["id"]}))[0] == 422
+
+
+@asynccontextmanager
+async def receiving_api(it: Running) -> AsyncIterator[Callable[..., Any]]:
+    """The REST API of a hub in hand: `await call(method, path, body)` gives the status and the answer."""
+    keys = {scope: await create_api_key(it.hub.store, f"the {scope} key", scope, 0) for scope in ("read", "write")}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1"
+        async with aiohttp.ClientSession() as session, answering(make_app(it.hub), listener, proxies=[]):
+
+            async def call(method: str, path: str, body: Any = None, scope: str = "write") -> tuple[int, Any]:
+                headers = {"Authorization": f"Bearer {keys[scope]}"}
+                async with session.request(method, url + path, json=body, headers=headers) as answer:
+                    return answer.status, await answer.json(content_type=None)
+
+            yield call
