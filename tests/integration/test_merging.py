@@ -360,6 +360,30 @@ async def test_what_came_since_stays_with_the_kept_one_when_a_merge_is_undone(
             await it.hub.merging.undo(done.id)
 
 
+async def test_what_began_since_out_of_an_event_of_the_other_goes_back_with_it(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url) as it:
+        for n, email in enumerate((KEPT, OTHER)):
+            await sign_up(it, f"{n}", email)
+        other = await who(it, OTHER)
+        done = await merge(it)
+        # given an event of the other that a recipe published since is told of
+        await it.publish("recipe: each\non: {event: acme.signed_up}\nsteps: [{wait: 5d}, {stop: over}]\n")
+        [event] = await rows(it, "select id from event where data like '%lovelace%'")
+        again = {"who": "tester", "keep_runs_days": 90, "ring": it.hub.ring}
+        await replays.replay(it.hub.store, it.hub.clock, event["id"], **again)
+        await it.rest()
+        assert [run["contact"] for run in await it.runs()] == [await who(it, KEPT)]
+        # when the two are two again
+        assert (await it.hub.merging.undo(done.id)).stays == {"events": 0, "runs": 0}
+        assert [run["contact"] for run in await it.runs()] == [other]
+        # then it is known to have started that run
+        await replays.replay(it.hub.store, it.hub.clock, event["id"], **again)
+        await it.rest()
+        assert len(await it.runs()) == 1
+
+
 async def test_a_wait_that_moved_is_answered_by_its_own_person_after_the_merge_is_undone(
     running: Callable[..., Any], database_url: str
 ) -> None:
@@ -504,8 +528,9 @@ async def test_an_address_of_somebody_else_is_taken_out_of_what_is_kept_of_a_mer
 # -- together with others ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("noted", [True, False])
 async def test_a_run_in_hand_goes_on_as_the_kept_ones_and_does_nothing_twice(
-    running: Callable[..., Any], database_url: str
+    running: Callable[..., Any], database_url: str, noted: bool
 ) -> None:
     source = """
 recipe: pays
@@ -519,6 +544,10 @@ steps:
   - {do: acme.put_note, with: {key: "{{ contact.email }}:{{ contact.attributes.paid }}"}}
 """
     async with running(database_url, lease_s=2.0) as it:
+        if not noted:
+            # then nothing asks for the contact before the wait
+            source = source.replace("  - {set: {contact.attributes.paid: true}}\n", "")
+            source = source.replace("contact.attributes.paid", "contact.language | default: 'en'")
         await it.publish(source)
         await it.deliver("carted", {"id": "c", "email": KEPT})
         await it.rest()
@@ -539,7 +568,7 @@ steps:
             ("acme.charge", "done"),
             ("acme.put_note", "done"),
         ]
-        assert [e.data["key"] for e in it.sandbox.log] == ["second", f"{KEPT}:true"]
+        assert [e.data["key"] for e in it.sandbox.log] == ["second", f"{KEPT}:{'true' if noted else 'en'}"]
 
 
 async def test_events_that_come_while_people_are_merged_find_one_person(postgres_url: str, running: Any) -> None:
