@@ -130,6 +130,9 @@ class Erasing:
             return None
         order = Order(erasures.PERSON, who, "the vendor asked for it", now_ms, event.id)
         known = None if contact_id is None else await self._person(c, contact_id, keys, order)
+        if known is None and contact_id is not None:
+            # Erased or merged since it was looked who they are: asked again, they are somebody else or nobody.
+            return await self.asked(c, event, connection, privacy)
         if known is None:
             known = await erasures.order(c, order)
             await erasures.bury(c, keys, event.id, now_ms)

@@ -38,6 +38,7 @@ PLACES = {
     "subscription.created": "a vendor made a subscription, its secret is not stored",
     "erase.commit": "a step of an erasure is written, its transaction is not committed",
     "erase.committed": "a step of an erasure is committed, the next one is not begun",
+    "merge.commit": "two contacts are one, their transaction is not committed",
     "token.answered": "a vendor gave a new token, which is not stored",
 }
 

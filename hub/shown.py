@@ -177,10 +177,15 @@ class Moment(TypedDict):
     """One thing that happened to a person, or that was decided about them."""
 
     at: Instant
-    what: Annotated[str, Field(description="event, run started, run ended, message, consent, not started or forget")]
-    about: Annotated[str, Field(description="The event's type, the recipe, or the channel and purpose")]
+    what: Annotated[
+        str,
+        Field(description="event, run started, run ended, message, consent, not started, forget, merged or unmerged"),
+    ]
+    about: Annotated[
+        str, Field(description="The event's type, the recipe, the channel and purpose, or the other contact")
+    ]
     reason: str | None
-    id: Annotated[str | None, Field(description="Of the event or run")]
+    id: Annotated[str | None, Field(description="Of the event, run or merge")]
 
 
 class Forgetting(TypedDict):
@@ -189,6 +194,48 @@ class Forgetting(TypedDict):
     connection: str
     asked_at: Instant
     done_at: Instant | None
+
+
+class Merge(TypedDict):
+    """Two contacts that are one person: `other` is no contact any more, unless it was undone.
+
+    `other_was` is what was known of it, and `identities` what it was known by; empty when it was undone.
+    """
+
+    id: str
+    kept: str
+    other: str
+    who: str
+    at: Instant
+    undone_at: Instant | None
+    other_was: Object
+    identities: list[Identity]
+
+
+class Merging(TypedDict):
+    """What a merge moved from `other` to `kept`, or would move (`id` null), and which runs it ended, each with the reason."""
+
+    id: str | None
+    kept: str
+    other: str
+    at: Instant
+    identities: int
+    events: int
+    runs: int
+    live_runs: Annotated[int, Field(description="Of the runs those that go on")]
+    messages: int
+    ended: dict[str, str]
+
+
+class Unmerged(TypedDict):
+    """A merge that was undone. What came since stays with `kept`."""
+
+    id: str
+    kept: str
+    other: str
+    at: Instant
+    events_stay: int
+    runs_stay: int
 
 
 class Contact(Person):
@@ -200,6 +247,7 @@ class Contact(Person):
     messages: list[Message]
     not_started: list[Verdict]
     forgetting: list[Forgetting]
+    merges: Annotated[list[Merge], Field(description="The newest first")]
     timeline: Annotated[list[Moment], Field(description="The newest first")]
 
 

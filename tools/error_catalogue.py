@@ -29,7 +29,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "http", "reach", "fresh", "runs", "batches", "errands", "sources", "subscribing", "forgetting", "limits", "breaker",
         "deadline",
     ),
-    "Commands": ("cli", "pauses", "spending", "retries", "replays", "retention", "erasing", "timetravel", "clock"),
+    "Commands": ("cli", "pauses", "spending", "retries", "replays", "retention", "erasing", "merging", "timetravel", "clock"),
 }  # fmt: skip
 # Nobody who runs a hub reads these: an author's own tests, the demo, and failures that tests ask for.
 _OTHERS = ("testing", "demo", "seams")

@@ -14,6 +14,7 @@ from hub.api import (
     guard,
     health,
     inspect,
+    merging,
     oauth,
     pauses,
     problems,
@@ -41,7 +42,7 @@ def make_app(hub: Hub) -> FastAPI:
     webhooks.add_to(app)
     app.include_router(health.probes)
     app.include_router(oauth.pages)
-    for module in (health, connections, oauth, recipes, inspect, erasing, pauses, retries, caps, clock):
+    for module in (health, connections, oauth, recipes, inspect, erasing, merging, pauses, retries, caps, clock):
         app.include_router(module.router, dependencies=[Depends(guard.check_query)])
     app.add_middleware(guard.Sized)
     problems.add_to(app)

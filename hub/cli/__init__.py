@@ -20,6 +20,7 @@ from hub.cli import (
     database,
     erasing,
     inspect,
+    merging,
     operate,
     pauses,
     plugins,
@@ -125,6 +126,7 @@ apps.add_to(app)
 recipes.add_to(app)
 inspect.add_to(app)
 erasing.add_to(app)
+merging.add_to(app)
 top.add_to(app)
 operate.add_to(app)
 plugins.add_to(app)

@@ -384,7 +384,7 @@ def show_contact(
     if as_json:
         print_json(found)
         return
-    sections = {"identities", "consent", "runs", "messages", "not_started", "forgetting", "timeline"}
+    sections = {"identities", "consent", "runs", "messages", "not_started", "forgetting", "merges", "timeline"}
     show_record(found, {key: key.replace("_", " ") for key in found if key not in sections})
     _section("Identities", found["identities"], {"kind": "kind", "value": "value"})
     consent = {"channel": "channel", "address": "address", "purpose": "purpose", "state": "state", "reason": "reason"}

@@ -31,6 +31,7 @@ from hub.library import Library
 from hub.limits import Limits
 from hub.limits.shared import Shared
 from hub.loops import Loops
+from hub.merging import Merging
 from hub.metrics import Metrics
 from hub.notices import Notices
 from hub.pauses import Pauses
@@ -97,6 +98,7 @@ class Hub:
     ingest: Ingest
     retention: Retention
     erasing: Erasing
+    merging: Merging
     pump: Pump
     metrics: Metrics
     traces: Traces
@@ -362,6 +364,7 @@ async def _assemble(
         ingest=ingest,
         retention=upkeep,
         erasing=erasing,
+        merging=Merging(store, clock),
         pump=pump,
         metrics=metrics,
         traces=traces,

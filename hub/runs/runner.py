@@ -124,8 +124,8 @@ class Runner:
             return {}
         async with self._tools.store.read() as c:
             known = (await contacts.facts(c, [hand.row.contact_id])).get(hand.row.contact_id)
-        if known is None:  # erased meanwhile: the next claim finds that the run is to end
-            await self._writer.give_back(hand, delay_s=0.05, reason="its person is being erased")
+        if known is None:  # erased or merged meanwhile: the next claim finds that the run is to end, or whose it is
+            await self._writer.give_back(hand, delay_s=0.05, reason="its person is being erased or merged")
             raise LetGo
         return known
 

@@ -32,7 +32,8 @@ async def resolve(c: Connection, sightings: Sequence[Sighting], *, past: bool = 
     """The contact of each event (event id to contact id), made where nobody is known; the contacts are locked.
 
     The strongest known identity decides: the vendor's id, then e-mail, then phone. Identities that nobody has yet are
-    added to that contact; one that belongs to somebody else stays theirs, since merging people is never a side effect.
+    added to that contact; one that belongs to somebody else stays theirs, since merging people is never a side effect
+    (`hub.merging` does it on an operator's word).
     With `past` the events are old: what they say about a person fills in only what is not known.
     An event of somebody's time before they were erased has no contact: it is emptied.
     """
@@ -72,7 +73,7 @@ async def resolve(c: Connection, sightings: Sequence[Sighting], *, past: bool = 
 async def _without(
     c: Connection, gone: set[str], sightings: Sequence[Sighting], contact_of: Mapping[str, str], *, past: bool
 ) -> dict[str, str]:
-    """These contacts were erased since they were found: what was added to them goes, and their events are looked at again."""
+    """These contacts were erased or merged since they were found: what was added to them goes, and their events are looked at again."""
     await c.group(
         "delete from identity where contact_id in (select id from {rows})",
         {"id": "text"},

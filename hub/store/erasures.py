@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic_core import to_json
 
 from hub.ids import new_id
-from hub.store import blanking, contacts, runs, tombstones, work
+from hub.store import blanking, contacts, merges, runs, tombstones, work
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Connection, Row
 from hub.store.tombstones import Key
@@ -76,13 +76,8 @@ async def close(c: Connection, contact_id: str, event_id: str | None, at_ms: int
     await bury(c, keys, event_id, at_ms)
     await c.run("delete from identity where contact_id = :contact", contact=contact_id)
     await c.run("delete from contact where id = :contact", contact=contact_id)
-    await c.group(
-        "delete from work where kind = :kind and ref in (select ref from {rows})",
-        {"ref": "text"},
-        [{"ref": f"{name}|{contact_id}"} for name in await asked_of(c, contact_id)],
-        kind=FORGET,
-    )
-    await c.run("delete from forgetting where owner = :contact", contact=contact_id)
+    await merges.forget(c, contact_id)
+    await unask(c, contact_id, list(await asked_of(c, contact_id)))
     await c.run(
         "update export_request set contact_id = null, state = :done, answered_at = coalesce(answered_at, :at), "
         "who = coalesce(who, :who) where contact_id = :contact",
@@ -210,6 +205,21 @@ async def not_asked(c: Connection, owner: str, connection: str) -> None:
     """A connection need not forget somebody after all."""
     await c.run(
         "delete from forgetting where owner = :owner and connection = :connection", owner=owner, connection=connection
+    )
+
+
+async def unask(c: Connection, owner: str, connections: Iterable[str]) -> None:
+    """Nobody is to forget somebody under this name any more, nor did."""
+    given = [{"ref": f"{name}|{owner}", "connection": name} for name in sorted(connections)]
+    columns = {"ref": "text", "connection": "text"}
+    await c.group(
+        "delete from work where kind = :kind and ref in (select ref from {rows})", columns, given, kind=FORGET
+    )
+    await c.group(
+        "delete from forgetting where owner = :owner and connection in (select connection from {rows})",
+        columns,
+        given,
+        owner=owner,
     )
 
 

@@ -333,7 +333,7 @@ async def _of_waiters(c: Connection, part: Sweep, before_ms: int) -> list[Findin
     candidates = await c.all(_MISSED, after=after, upto=upto, before=before_ms, named=_NAMED)
     missed: dict[str, tuple[str, Mapping[str, Json]]] = {}
     for row in candidates:
-        answer = await _answer(c, row) if row["ref"] not in missed else None
+        answer = await answer_to(c, row) if row["ref"] not in missed else None
         if answer is not None:
             missed[row["ref"]] = (row["kind"], answer)
     return [
@@ -353,7 +353,7 @@ async def _of_waiters(c: Connection, part: Sweep, before_ms: int) -> list[Findin
     ]
 
 
-async def _answer(c: Connection, waiter: Row) -> Mapping[str, Json] | None:
+async def answer_to(c: Connection, waiter: Row) -> Mapping[str, Json] | None:
     """What a run is told of the first event that it waits for, or None when none of those that came is the one."""
     field_, _, key = waiter["key"].partition("=")
     found = (

@@ -563,3 +563,30 @@ forgetting = Table(
     _ms("asked_at"),
     _ms("done_at", null=True),
 )
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+# Two contacts that are one person: `other` was merged into `kept` and is no contact any more, until that is undone. `before`
+# is JSON: what only the merge knows of how both were; empty once it is undone.
+merge = Table(
+    "contact_merge",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kept"),
+    _text("other"),
+    _text("who"),
+    _text("before"),
+    _ms("at"),
+    _ms("undone_at", null=True),
+    Index("contact_merge_kept", "kept"),
+    Index("contact_merge_other", "other"),
+)
+
+# What a merge moved, so that it can be moved back: the kind of row, and its key.
+merge_row = Table(
+    "contact_merge_row",
+    metadata,
+    Column("merge_id", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+)

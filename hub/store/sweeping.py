@@ -57,6 +57,7 @@ TABLES = (
     Swept("waiter", ("run_id", "n"), "since <= :until", json=("condition",), text=("key",)),
     Swept("verdict", ("event_id", "recipe"), "at <= :until", text=("reason",)),
     Swept("contact", ("id",), "created_at <= :until", json=("tags", "attributes"), text=("first_name", "last_name")),
+    Swept("contact_merge", ("id",), "at <= :until", json=("before",)),
     Swept("consent", ("id",), "at <= :until", text=("address", "reason")),
     Swept("entry", ("recipe", "scope"), "true"),
     Swept("dedupe", ("scope", "id"), "seen_at <= :until"),

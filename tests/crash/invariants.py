@@ -48,16 +48,18 @@ async def rest_and_check(stage: Stage, session: aiohttp.ClientSession, vendor: V
 
 
 async def check_left(stage: Stage, log: Sequence[Mapping[str, Any]], left: Sequence[Person]) -> None:
-    """Who had left while nobody worked got no text afterwards, and the run ended as it should. `log` is from that moment."""
+    """Who had left while nobody worked got no text afterwards, and the run ended as it should; who was merged is not gone.
+    `log` is from that moment.
+    """
     texted = {about for entry in log for action, about in _said(entry) if action == "send_text"}
     async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store, store.read() as c:
         recorded, runs = await _recorded(c), await _runs(c, left)
     found = []
     for person in left:
         state = recorded.get(("send_text", f"{person.id}:text"))
-        if f"{person.id}:text" not in texted and state in {"done", "unknown"}:
+        if person.leaves != "merge" and f"{person.id}:text" not in texted and state in {"done", "unknown"}:
             found.append(f"{person.id} had left ({person.leaves}) and was sent a text")
-        wanted = {"exit": "acme.purchased", "cancel": "cancelled"}[person.leaves]
+        wanted = {"exit": "acme.purchased", "cancel": "cancelled", "merge": "done"}[person.leaves]
         found += [
             f"{person.id} ended by {r['ended_by']}, not {wanted}" for r in runs[person.id] if r["ended_by"] != wanted
         ]
@@ -85,7 +87,7 @@ async def _runs(c: Connection, crowd: Iterable[Person]) -> Mapping[str, list[Any
     """Everybody's runs, by the id in the event that started them."""
     known = {p.id for p in crowd}
     found: dict[str, list[Any]] = {}
-    for row in await c.all("select id, trigger_data, status, finished_at, ended_by from run"):
+    for row in await c.all("select id, contact_id, trigger_data, status, finished_at, ended_by from run"):
         whose = from_json(row["trigger_data"]).get("id")
         if whose in known:
             found.setdefault(whose, []).append(row)
@@ -100,6 +102,7 @@ async def violations(
         return [
             *await _deliveries(c, vendor, crowd),
             *await _of_runs(c, crowd),
+            *await _of_merged(c, crowd),
             *await _of_effects(c, log, crowd),
             *await _of_the_queue(c),
             *(f"{f.message}: {f.refs}" for f in await findings(c, lease_ms=int(LEASE_S * 1000))),
@@ -178,7 +181,7 @@ async def _of_runs(c: Connection, crowd: Sequence[Person]) -> list[str]:
         if len(runs) != 1:
             found.append(f"{whose} entered once and has {len(runs)} runs")
         leaves = next(p.leaves for p in crowd if p.id == whose)
-        ends = {"": {"done"}, "exit": {"done", "acme.purchased"}, "cancel": {"done", "cancelled"}}[leaves]
+        ends = {"exit": {"done", "acme.purchased"}, "cancel": {"done", "cancelled"}}.get(leaves, {"done"})
         found += [f"{whose} ended by {r['ended_by']} ({r['status']})" for r in runs if r["ended_by"] not in ends]
     orphans = await c.all(
         "select id from run where finished_at is null and not exists (select 1 from work where kind = 'run' and ref = run.id)"
@@ -191,6 +194,23 @@ async def _of_runs(c: Connection, crowd: Sequence[Person]) -> list[str]:
     return found + [f"there is work for {row['ref']}, which is no live run" for row in leftover]
 
 
+async def _of_merged(c: Connection, crowd: Sequence[Person]) -> list[str]:
+    """Who was merged is one contact under both addresses, whose the run is."""
+    found = []
+    runs = await _runs(c, crowd)
+    for person in (p for p in crowd if p.leaves == "merge"):
+        ids = {
+            (await c.first("select contact_id from identity where value = :value", value=value.lower()) or {}).get(
+                "contact_id"
+            )
+            for value in (person.email, person.earlier)
+        }
+        ids |= {run["contact_id"] for run in runs.get(person.id, ())}
+        if len(ids) != 1:
+            found.append(f"{person.id} was merged and is {len(ids)} contacts")
+    return found
+
+
 async def _of_effects(c: Connection, log: Sequence[Mapping[str, Any]], crowd: Sequence[Person]) -> list[str]:
     """What the vendor did is what we say it did, and once where once was promised."""
     done = Counter(effect for entry in log for effect in _said(entry))
@@ -201,7 +221,7 @@ async def _of_effects(c: Connection, log: Sequence[Mapping[str, Any]], crowd: Se
     for person in crowd:
         for action, about in _EFFECTS:
             effect = (action, about.format(id=person.id))
-            found += _wrong(effect, done[effect], recorded.get(effect), stays=not person.leaves)
+            found += _wrong(effect, done[effect], recorded.get(effect), stays=person.leaves in {"", "merge"})
     ours = {p.id for p in crowd}
     for row in texts:
         body = from_json(row["request"])["input"]["body"]

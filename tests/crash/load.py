@@ -12,10 +12,13 @@ import aiohttp
 from pydantic_core import from_json
 from typer.testing import CliRunner
 
+from hub import Identity
 from hub.cli import app
 from hub.plugins import load_plugins
 from hub.process import open_hub
 from hub.settings import load_settings
+from hub.store import contacts
+from hub.store.contacts import Sighting
 from tests import acme as acme_plugin
 from tests.acme import signed
 from tests.crash.stage import Stage
@@ -28,16 +31,22 @@ _AGAIN_S = 0.2
 class Person:
     """Somebody who signs up. `id` begins with what the test calls the place, so that a fault names it.
 
-    `leaves` says what else happens to the run: nothing, an exit event or a cancellation.
+    `leaves` says what else happens to the run: nothing, an exit event, a cancellation, or that the person is merged into
+    another contact of theirs, known as `earlier`, and the run goes on.
     """
 
     id: str
     n: int
-    leaves: Literal["", "exit", "cancel"] = ""
+    leaves: Literal["", "exit", "cancel", "merge"] = ""
 
     @property
     def email(self) -> str:
         return f"{self.id}@example.com"
+
+    @property
+    def earlier(self) -> str:
+        """An address that they were known by before, as somebody else."""
+        return f"earlier-{self.email}"
 
     @property
     def signup(self) -> dict[str, Any]:
@@ -46,8 +55,8 @@ class Person:
 
 
 def people(label: str, count: int, first: int, *, leaving: bool = False) -> list[Person]:
-    """`count` people of one place; with `leaving` every fourth is to buy and every fourth to be cancelled."""
-    ways: list[Literal["", "exit", "cancel"]] = ["", "exit", "", "cancel"] if leaving else [""]
+    """`count` people of one place; with `leaving` of each four one is to buy, one to be merged, one to be cancelled."""
+    ways: list[Literal["", "exit", "cancel", "merge"]] = ["", "exit", "merge", "cancel"] if leaving else [""]
     return [Person(f"{label}-{n}", first + n, ways[n % len(ways)]) for n in range(count)]
 
 
@@ -89,17 +98,20 @@ class Vendor:
             await asyncio.sleep(over_s / len(crowd))
 
     async def leave(self, crowd: Iterable[Person]) -> None:
-        """Those who leave do, once they are inside: they buy, or an operator cancels their runs."""
+        """Those who leave do, once they are inside: they buy, or an operator merges them or cancels their runs."""
         for person in (p for p in crowd if p.leaves):
             run_id = await self._run_of(person)
             if person.leaves == "exit":
                 await self.tell("purchased", {"id": f"buy-{person.id}", "email": person.email}, f"buy-{person.id}")
+            elif person.leaves == "merge":
+                await self.tell("delivered", {"id": f"was-{person.id}", "email": person.earlier}, f"was-{person.id}")
+                await self._merge(person)
             else:
                 await self._cancel(run_id)
 
     async def leave_at_once(self, crowd: Iterable[Person]) -> list[Person]:
         """Those who leave and are inside do so now, while nobody works: what they buy is stored and not routed, and who is
-        cancelled is so by `hub runs cancel`. Returns them.
+        cancelled or merged is so by `hub runs cancel` and `hub contacts merge`. Returns them.
         """
         stage = self._stage
         names = {name.removeprefix("HUB_").lower(): value for name, value in stage.settings.items() if "HUB_" in name}
@@ -122,6 +134,10 @@ class Vendor:
                     self.acked.add(delivery)
                 else:
                     command = ["runs", "cancel", row["id"]]
+                    if person.leaves == "merge":
+                        async with hub.store.write() as c:
+                            await contacts.resolve(c, [Sighting("", "acme", Identity(email=person.earlier), 1)])
+                        command = ["contacts", "merge", person.earlier, person.email, "--yes"]
                     said = await asyncio.to_thread(CliRunner().invoke, app, command, env=stage.settings)
                     assert said.exit_code == 0, said.output
                 left.append(person)
@@ -138,6 +154,23 @@ class Vendor:
                 if time.monotonic() > end:
                     raise
             await asyncio.sleep(_AGAIN_S)  # the hub said that it could not, or is away: an operator asks again
+
+    async def _merge(self, person: Person) -> None:
+        api = self._stage.api(self._session)
+        end = time.monotonic() + BELIEVED_WITHIN_S
+        while True:
+            try:
+                kept, other = [
+                    (await api.call("GET", f"/api/v1/contacts/{email}"))["id"]
+                    for email in (person.earlier, person.email)
+                ]
+                if kept == other:
+                    return
+                await api.call("POST", f"/api/v1/contacts/{kept}/merge", {"other": other})
+            except (AssertionError, aiohttp.ClientError):
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_AGAIN_S)  # not known yet, or the answer was lost: an operator looks again
 
     async def _run_of(self, person: Person) -> str:
         api = self._stage.api(self._session)

@@ -76,6 +76,8 @@ _NEEDS = {
     "events replay": ["x"],
     "contacts show": ["x"],
     "contacts erase": ["x", "--reason", "asked", "--yes"],
+    "contacts merge": ["x", "y", "--yes"],
+    "contacts unmerge": ["x"],
     "contacts export": ["x", "--to", "there.json"],
     "api-keys create": ["x", "--scope", "read"],
     "api-keys revoke": ["x"],

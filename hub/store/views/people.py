@@ -11,7 +11,7 @@ from hub import shown
 from hub.clock import rfc3339
 from hub.errors import NotThere
 from hub.events import e164
-from hub.store import contacts, erasures
+from hub.store import contacts, erasures, merges
 from hub.store.session import Connection, Row
 from hub.store.views.events import EVENTS, event_view, verdict_view
 from hub.store.views.runs import RUNS, run_view
@@ -19,13 +19,16 @@ from hub.store.views.words import when
 
 
 async def find_contact(c: Connection, name: str) -> str:
-    """The id of the contact with this id, e-mail address or phone number. Raises NotThere."""
+    """The id of the contact with this id, e-mail address or phone number; of one that was merged the id of whom it was merged
+    into. Raises NotThere."""
     row = await c.first("select id from contact where id = :id", id=name)
     row = row or await c.first(
         "select contact_id as id from identity where kind in ('email', 'phone') and value in (:plain, :phone)",
         plain=name.strip().lower(),
         phone=e164(name) or name,
     )
+    if row is None and (kept := await merges.standing_for(c, name)):
+        return kept
     if row is None:
         raise NotThere("nobody is known by this id, e-mail address or phone number; `hub contacts list` shows who is")
     return str(row["id"])
@@ -83,6 +86,7 @@ async def show_contact(c: Connection, contact_id: str, *, most: int = 50) -> sho
     ]
     ran, refused = [run_view(row) for row in rows], [verdict_view(v) for v in verdicts]
     asked = [_forgetting_view(row) for row in (await erasures.asked_of(c, contact_id)).values()]
+    merged = [_merge_view(row) for row in await merges.of_contact(c, contact_id)]
     return {
         **_person(known),
         "identities": [{"kind": kind, "value": value} for kind, value in keys],
@@ -91,7 +95,8 @@ async def show_contact(c: Connection, contact_id: str, *, most: int = 50) -> sho
         "messages": sent,
         "not_started": refused,
         "forgetting": asked,
-        "timeline": _timeline([event_view(row) for row in seen], ran, sent, consent, refused, asked),
+        "merges": merged,
+        "timeline": _timeline([event_view(row) for row in seen], ran, sent, consent, refused, asked, merged),
     }
 
 
@@ -102,6 +107,7 @@ def _timeline(
     consent: Iterable[shown.Consent],
     refused: Iterable[shown.Verdict],
     asked: Iterable[shown.Forgetting],
+    merged: Iterable[shown.Merge],
 ) -> list[shown.Moment]:
     """All of it in one list, the newest first."""
     moments = [
@@ -126,8 +132,13 @@ def _timeline(
         moments.append(_moment(one["asked_at"], "forget", one["connection"], "asked"))
         if one["done_at"]:
             moments.append(_moment(one["done_at"], "forget", one["connection"], "done"))
+    for merge in merged:
+        about = f"{merge['other']} into {merge['kept']}"
+        moments.append(_moment(merge["at"], "merged", about, f"by {merge['who']}", merge["id"]))
+        if merge["undone_at"]:
+            moments.append(_moment(merge["undone_at"], "unmerged", about, None, merge["id"]))
     # What happens in one instant happens in this order.
-    order = ("event", "consent", "not started", "run started", "message", "run ended", "forget")
+    order = ("event", "consent", "not started", "run started", "message", "run ended", "forget", "merged", "unmerged")
     return sorted(moments, key=lambda m: (m["at"], order.index(m["what"])), reverse=True)
 
 
@@ -177,6 +188,20 @@ def _forgetting_view(row: Row) -> shown.Forgetting:
         "connection": row["connection"],
         "asked_at": rfc3339(row["asked_at"]),
         "done_at": when(row["done_at"]),
+    }
+
+
+def _merge_view(row: Row) -> shown.Merge:
+    before = from_json(row["before"])
+    return {
+        "id": row["id"],
+        "kept": row["kept"],
+        "other": row["other"],
+        "who": row["who"],
+        "at": rfc3339(row["at"]),
+        "undone_at": when(row["undone_at"]),
+        "other_was": {name: value for name, value in before.get("other", {}).items() if name != "created_at"},
+        "identities": [{"kind": kind, "value": value} for kind, value, _ in before.get("identities", ())],
     }
 
 
