@@ -165,6 +165,10 @@ class Connections:
             self._rereading = asyncio.ensure_future(self._read_again())
             await asyncio.wait((self._rereading,), timeout=_READ_PATIENCE_S)
 
+    def look_again(self) -> None:
+        """Somebody changed a connection in a transaction of theirs: whoever asks next reads it."""
+        self._known.looked_at = float("-inf")
+
     async def _read_again(self) -> None:
         """Read what is known already, in case it changed; while the database is away what was known stays true."""
         async with self._reading:
@@ -709,7 +713,7 @@ class Connections:
         """Note that the account has to be connected again; False when it was, since these credentials were read."""
         async with self._store.write() as c:
             known = await rows.set_health(
-                c, connection.id, "needs re-authorisation", reason, epoch=connection.token_epoch
+                c, connection.id, rows.NEEDS_REAUTHORISATION, reason, epoch=connection.token_epoch
             )
         await self.refresh(force=True)
         return known
