@@ -32,6 +32,7 @@ class TestShopify(Contract):
         "find_customer": {"email": "jane@example.com"},
         "find_orders": CUSTOMER,
         "find_checkout": {"checkout_id": "71"},
+        "find_product_recommendations": {"products": ["7234590408817"]},
     }
 
     # These begin with a question, or are nothing else: whatever becomes of it, nothing was done.
@@ -42,6 +43,7 @@ class TestShopify(Contract):
             "find_checkout",
             "find_customer",
             "find_orders",
+            "find_product_recommendations",
             "refund_order",
             "set_email_consent",
             "set_sms_consent",
