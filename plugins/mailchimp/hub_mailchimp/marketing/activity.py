@@ -262,7 +262,7 @@ async def _news(
         if known and known.mark == mark:
             continue
         since = since_ms if known is None else known.at_ms - _OVERLAP_S * 1000
-        async for items in _activity(ctx, report, since, action, make):
+        async for items, _ in _activity(ctx, report, since, action, make):
             yield Page(items, _cursor(marks, ctx.now_ms))
         # A report may know of more than the activity does yet: what has news is read once more at the next poll.
         read_twice = known is not None and known.mark == f"{mark}{_ONCE}"
@@ -276,11 +276,23 @@ async def _activity(
     since_ms: int,
     action: Action,
     make: Callable[[_Report, _Recipient, _Event], P],
-) -> AsyncIterator[list[P]]:
+    offset: int = 0,
+) -> AsyncIterator[tuple[list[P], int]]:
+    """What a campaign's recipients did, page by page; with it how many of them are read by then."""
     params = {"since": rfc3339(max(0, since_ms))}
     path = f"/reports/{report.id}/email-activity"
-    async for found in pages(ctx, path, "emails", _Recipient, params):
-        yield [make(report, one, event) for one in found for event in one.activity if event.action == action]
+    async for found in pages(ctx, path, "emails", _Recipient, params, offset=offset):
+        offset += len(found)
+        yield [make(report, one, event) for one in found for event in one.activity if event.action == action], offset
+
+
+class _Reached(BaseModel):
+    """Where the past is gone on with: campaigns before `campaign` are read, and of this one so many recipients."""
+
+    campaign: str = ""
+    recipients: int = 0
+    whole: bool = False
+    """Whether this campaign is read to its end."""
 
 
 async def _past(
@@ -290,14 +302,18 @@ async def _past(
     action: Action,
     make: Callable[[_Report, _Recipient, _Event], P],
 ) -> AsyncIterator[Page[P]]:
-    """All events of one kind of the campaigns sent since; the cursor names the last campaign that is done."""
+    """All events of one kind of the campaigns sent since; the cursor is a `_Reached`, as JSON."""
+    reached = _Reached.model_validate_json(cursor) if cursor else _Reached()
     for report in sorted(await _reports(ctx, since_ms), key=_sent_order):
-        if cursor and _sent_order(report) <= cursor:
+        campaign = _sent_order(report)
+        if campaign < reached.campaign or (campaign == reached.campaign and reached.whole):
             continue
-        async for items in _activity(ctx, report, since_ms, action, make):
-            yield Page(items, cursor or "")
-        cursor = _sent_order(report)
-        yield Page([], cursor)
+        # Who got it stays as it was when it was sent, and so does their order.
+        begin = reached.recipients if campaign == reached.campaign else 0
+        async for items, read in _activity(ctx, report, since_ms, action, make, begin):
+            if read > begin:
+                yield Page(items, _Reached(campaign=campaign, recipients=read).model_dump_json())
+        yield Page([], _Reached(campaign=campaign, whole=True).model_dump_json())
 
 
 def _sent_order(report: _Report) -> str:
