@@ -178,6 +178,19 @@ async def open_checkouts(ctx: ActionContext, cursor: str | None, since_ms: int) 
 
 # -- histories ---------------------------------------------------------------------------------------------------------
 # Their cursor is the time of the last one stored, not Shopify's, which may not outlive the days that a long past takes.
+# Only while whole pages are of one second, as after an import, Shopify's is what gets beyond it.
+
+
+def _begun(cursor: str | None, since_ms: int) -> tuple[str, str | None]:
+    """From which time on to search, and where in what is found."""
+    at, _, after = (cursor or "").partition("|")
+    return at or rfc3339(datetime.fromtimestamp(max(since_ms, 0) / 1000, UTC)), after or None
+
+
+def _reached(begun: str, last: datetime, end: str) -> str:
+    """The cursor after a page whose last one is of that time."""
+    at = rfc3339(last.astimezone(UTC))
+    return f"{begun}|{end}" if at == begun else at
 
 
 @shopify.history("order_created")
@@ -197,18 +210,15 @@ async def past_payments(ctx: ActionContext, cursor: str | None, since_ms: int) -
 @shopify.history("customer_created")
 async def past_customers(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Customer]:
     """Customers, from the oldest on."""
-    query = f"customer_date:>='{cursor}'" if cursor else _since("customer_date", since_ms)
-    async for found, _ in _customers(ctx, query, "CREATED_AT", None):
-        if found:
-            cursor = rfc3339(found[-1].created_at.astimezone(UTC))
-        yield Page([nodes.customer(node) for node in found], cursor=cursor or "")
+    begun, after = _begun(cursor, since_ms)
+    async for found, end in _customers(ctx, f"customer_date:>='{begun}'", "CREATED_AT", after):
+        reached = _reached(begun, found[-1].created_at, end) if found else begun
+        yield Page([nodes.customer(node) for node in found], cursor=reached)
 
 
 async def _past_orders(
     ctx: ActionContext, cursor: str | None, since_ms: int
 ) -> AsyncIterator[tuple[list[OrderNode], str]]:
-    query = f"created_at:>='{cursor}'" if cursor else _since("created_at", since_ms)
-    async for found, _ in _orders(ctx, query, "CREATED_AT", None):
-        if found:
-            cursor = rfc3339(found[-1].created_at.astimezone(UTC))
-        yield found, cursor or ""
+    begun, after = _begun(cursor, since_ms)
+    async for found, end in _orders(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
+        yield found, _reached(begun, found[-1].created_at, end) if found else begun
