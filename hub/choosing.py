@@ -113,7 +113,8 @@ class Choosing:
         fields = [chosen for one in connector.actions.values() for chosen in chosen_fields(one.input).values()]
         wants = [chosen.within for chosen in fields if chosen.choices == choices]
         known = sorted({name for names in wants for name in names})
-        for name in within:
+        # Of what no action takes only the connector knows what it depends on.
+        for name in within if wants else ():
             if name not in known:
                 depend = f"they depend on {', '.join(known)}" if known else "they depend on nothing"
                 raise ConfigError(f"the {choices} do not depend on {name}{nearest(name, known)}; {depend}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from hub.listening import Published
 from hub.loops import Loops
 from hub.metrics import Metrics
 from hub.plugins import Plugins
-from hub.store import blanking, contacts, events, runs, work
+from hub.store import blanking, connections, contacts, events, runs, work
 from hub.store.events import StoredEvent, answers_watch, event_scope
 from hub.store.lanes import Lane
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
@@ -168,6 +168,7 @@ class Router:
             if ready:
                 seams.reach("route.committed")
                 self._observe(batch, began_ns)
+                self._tell_of_ended(batch)
                 return Routed(len(found), in_hand, more)
             await self._connections.refresh(force=True)
             # A connection that was removed since is none that any recipe names; who waits is found all the same.
@@ -197,6 +198,8 @@ class Router:
         await self._silence(c, new, names)
         if self._withdrawals is not None:
             await self._withdrawals.look(c, new, contact_of)
+        if ended := self._ended(batch):
+            await connections.end_access(c, ended)
         return await self._write(c, outcome, lease, contact_of)
 
     async def _people(
@@ -263,6 +266,19 @@ class Router:
 
     def _name(self, connection_id: str) -> str:
         return self._connections.name_of(connection_id)
+
+    def _ended(self, batch: Iterable[StoredEvent]) -> dict[str, str]:
+        """The connections of which an event says that their vendor lets them in no longer, by id, and why."""
+        return {
+            event.connection_id: f"{event.type} came: the vendor takes its credentials no longer"
+            for event in batch
+            if not event.again and (trigger := self._catalogue.trigger(event.type)) is not None and trigger.ends_access
+        }
+
+    def _tell_of_ended(self, batch: Sequence[StoredEvent]) -> None:
+        if ended := self._ended(batch):
+            _log.warning("a vendor ended access", extra={"what": "access_ended", "connections": sorted(ended)})
+            self._connections.look_again()
 
     # -- those who wait --------------------------------------------------------------------------------------------
 

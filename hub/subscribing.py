@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 def topics_of(connector: Connector, heard: Iterable[str]) -> list[str]:
     """The topics of the triggers of these event types, of those they are derived from, and of those always heard."""
-    always = [t.name for t in connector.triggers.values() if t.always or t.privacy or t.consent]
+    always = [t.name for t in connector.triggers.values() if t.always or t.privacy or t.consent or t.ends_access]
     mine = [type_.partition(".")[2] for type_ in heard if type_.partition(".")[0] == connector.name]
     names, open_ = set[str](), [*always, *mine]
     while open_:

@@ -74,7 +74,7 @@ def _said(entry: Entry) -> Iterable[ConsentSignal]:
         yield ConsentSignal("email", entry.email, ConsentState(entry.letters), f"letters {entry.letters}")
 
 
-def _declare(name: str, privacy: Privacy | None = None) -> Any:
+def _declare(name: str, privacy: Privacy | None = None, *, ends_access: bool = False) -> Any:
     @guestbook.trigger(
         name,
         topic=name,
@@ -86,6 +86,7 @@ def _declare(name: str, privacy: Privacy | None = None) -> Any:
         correlate=("email",),
         consent=_said,
         privacy=privacy,
+        ends_access=ends_access,
     )
     def parse(delivery: Delivery) -> Iterable[Entry]:
         """Guestbook has something to tell."""
@@ -98,6 +99,7 @@ signed = _declare("signed")
 erase_me = _declare("erase_me", Privacy.ERASE_PERSON)
 tell_me = _declare("tell_me", Privacy.EXPORT_PERSON)
 closed = _declare("closed", Privacy.ERASE_ACCOUNT)
+locked_out = _declare("locked_out", ends_access=True)
 
 
 @guestbook.forget

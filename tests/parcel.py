@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from hub import (
     ActionContext,
+    Choice,
+    ChoicePage,
+    ChoiceQuery,
+    Chosen,
     ClientCredentials,
     Connector,
     Delivery,
@@ -22,10 +26,15 @@ from hub import (
     Subscription,
     Subscriptions,
 )
-from hub.clock import Clock
+from hub.clock import Clock, parse_time_ms
 from hub.testing.contract import Contract
 from hub.testing.sandbox import Sandbox
 
+PAST = [
+    {"id": "p-8", "email": "jane@example.com", "at": "2026-01-01T10:00:00Z"},
+    {"id": "p-9", "email": "jim@example.com", "at": "2026-01-02T10:00:00Z"},
+]
+DEPOTS = {"d-1": "North", "d-2": "South"}
 FIXTURES = Path(__file__).parent / "fixtures" / "parcel"
 
 
@@ -34,12 +43,19 @@ class Sent(BaseModel):
 
     id: str
     email: str
+    at: AwareDatetime | None = None
 
 
 class Label(BaseModel):
     """What stands on a parcel."""
 
     to: str
+
+
+class Routed(Label):
+    """A label, and the depot that the parcel goes by."""
+
+    depot: Annotated[str, Chosen("depots")] | None = None
 
 
 def make(**changed: Any) -> Connector:
@@ -108,6 +124,34 @@ def add_poll(connector: Connector, fetch: Any = None) -> None:
     connector.poll("sent", every_s=300, overlap_s=600)(fetch or recent)
 
 
+async def past(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Sent]]:
+    """What was sent before, one by one; the cursor is where to go on."""
+    after = cursor or "0"
+    while after != "end":
+        asked = {"after": after, "since": str(since_ms)}
+        answer = (await ctx.http.request("GET", "/past", params=asked)).json()
+        after = answer["next"]
+        yield Page([Sent.model_validate(one) for one in answer["items"]], after)
+
+
+def add_history(connector: Connector, fetch: Any = None) -> None:
+    """The past of its trigger."""
+    connector.history("sent")(fetch or past)
+
+
+async def depots(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
+    """Its depots, one by one."""
+    asked = {"after": query.cursor or "0", "search": query.search}
+    answer = (await ctx.http.request("GET", "/depots", params=asked)).json()
+    return ChoicePage([Choice(*one) for one in answer["items"]], answer["next"])
+
+
+def add_choices(connector: Connector, read: Any = None) -> None:
+    """Its depots, which its action may be given."""
+    connector.choose("depots")(read or depots)
+    add_action(connector, input=Routed)
+
+
 class Hooks(Subscriptions):
     """Where Parcel is to call. What is not overridden keeps the contract."""
 
@@ -125,9 +169,10 @@ class Hooks(Subscriptions):
 def whole(**changed: Any) -> Connector:
     """The connector with all it declares."""
     connector = make(**{"subscriptions": Hooks(), **changed})
-    add_trigger(connector)
-    add_action(connector)
+    add_trigger(connector, occurred_at=lambda sent: sent.at)
     add_poll(connector)
+    add_history(connector)
+    add_choices(connector)
     return connector
 
 
@@ -160,6 +205,8 @@ class ParcelSandbox(Sandbox):
         return [
             web.put("/labels", self.put_label),
             web.get("/sent", self.get_sent),
+            web.get("/past", self.get_past),
+            web.get("/depots", self.get_depots),
             web.post("/token", self.post_token),
             web.get("/hooks", self.get_hooks),
             web.post("/hooks", self.post_hook),
@@ -198,6 +245,20 @@ class ParcelSandbox(Sandbox):
 
     async def get_sent(self, request: web.Request) -> web.Response:
         return web.json_response([{"id": "p-1", "email": "jane@example.com"}])
+
+    async def get_past(self, request: web.Request) -> web.Response:
+        after, since_ms = int(request.query["after"]), int(request.query["since"])
+        known = [one for one in PAST if parse_time_ms(one["at"]) >= since_ms]
+        more = after + 1 < len(known)
+        return web.json_response({"items": known[after : after + 1], "next": str(after + 1) if more else "end"})
+
+    async def get_depots(self, request: web.Request) -> web.Response:
+        if not self.is_known(request):
+            return web.Response(status=401)
+        after, search = int(request.query["after"]), request.query["search"].lower()
+        known = [one for one in DEPOTS.items() if search in one[1].lower()]
+        more = after + 1 < len(known)
+        return web.json_response({"items": known[after : after + 1], "next": str(after + 1) if more else None})
 
 
 class Trusting(ParcelSandbox):

@@ -171,6 +171,7 @@ def _triggers(one: Connector) -> Iterator[str]:
                 "Tells of consent": "yes" if trigger.consent else "",
                 "Past": "`hub connections backfill` reads it" if trigger.name in one.histories else "",
                 "Privacy": _PRIVACY[trigger.privacy.value] if trigger.privacy else "",
+                "Connection": "needs re-authorisation after it" if trigger.ends_access else "",
             }
         )
         yield from _model(trigger.payload, "field")

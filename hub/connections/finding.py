@@ -61,6 +61,10 @@ class Finding:
             self._rereading = asyncio.ensure_future(self._read_again())
             await asyncio.wait((self._rereading,), timeout=_READ_PATIENCE_S)
 
+    def look_again(self) -> None:
+        """Somebody changed a connection in a transaction of theirs: whoever asks next reads it."""
+        self._known.looked_at = float("-inf")
+
     async def _read_again(self) -> None:
         """Read what is known already, in case it changed; while the database is away what was known stays true."""
         async with self._reading:

@@ -252,7 +252,7 @@ class Using(Finding):
         """Note that the account has to be connected again; False when it was, since these credentials were read."""
         async with self._store.write() as c:
             known = await rows.set_health(
-                c, connection.id, "needs re-authorisation", reason, epoch=connection.token_epoch
+                c, connection.id, rows.NEEDS_REAUTHORISATION, reason, epoch=connection.token_epoch
             )
         await self.refresh(force=True)
         return known

@@ -154,6 +154,7 @@ class Connector:
         scopes: Sequence[str] = (),
         always: bool = False,
         privacy: Privacy | None = None,
+        ends_access: bool = False,
     ) -> Callable[[Parse[P]], Trigger[P]]:
         """Decorator: declare a trigger; the function turns a delivery of its topics into payloads (none: not mine)."""
 
@@ -174,8 +175,9 @@ class Connector:
                 cause=cause,
                 provides=provides,
                 scopes=tuple(scopes),
-                always=always or privacy is not None,
+                always=always or privacy is not None or ends_access,
                 privacy=privacy,
+                ends_access=ends_access,
                 parse=parse,
             )
             self.triggers[name] = trigger

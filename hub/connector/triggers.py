@@ -78,6 +78,8 @@ class Trigger(Generic[P]):
     always: bool = False
     """Its topics are subscribed to whether or not a recipe uses it; so are those of triggers that tell of consent."""
     privacy: Privacy | None = None
+    ends_access: bool = False
+    """Its event says that the vendor takes the account's credentials no longer: the connection then needs new ones."""
     parse: Parse[P] | None = None
     quiet: Quiet[P] | None = None
     confirm_: Confirm[P] | None = None

@@ -10,6 +10,8 @@ from pydantic_core import to_json
 from hub.store.session import Connection, Row
 
 _GENERATION = "connections"
+NEEDS_REAUTHORISATION = "needs re-authorisation"
+"""The health of a connection whose credentials are over."""
 
 
 def _listed(scopes: Sequence[str] | None) -> str | None:
@@ -226,6 +228,19 @@ async def set_health(c: Connection, id_: str, health: str, reason: str | None, *
     )
     await changed(c)
     return bool(known)
+
+
+async def end_access(c: Connection, reasons: Mapping[str, str]) -> None:
+    """The credentials of these connections are over, as their vendors say; reasons by id."""
+    # In one order, so that nobody waits in a circle.
+    for id_ in sorted(reasons):
+        await c.run(
+            "update connection set health = :health, health_reason = :reason where id = :id",
+            id=id_,
+            health=NEEDS_REAUTHORISATION,
+            reason=reasons[id_],
+        )
+    await changed(c)
 
 
 async def is_healthy(c: Connection, id_: str) -> bool:

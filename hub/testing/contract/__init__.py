@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hub.connector import ClientCredentials, Connector, OAuth2, Trigger
+from hub.connector import Auth, ClientCredentials, Connector, OAuth2, Trigger
 from hub.errors import HubError
 from hub.events import Json
-from hub.testing.contract import calls, declared, door, polled, subscribed
+from hub.testing.contract import calls, chosen, declared, door, past, polled, subscribed
 from hub.testing.contract.door import Call
 from hub.testing.contract.effects import prove_effect_class
 
@@ -27,7 +27,8 @@ class Contract:
     `settings` are a connection's fields that are not secret, `inputs` what a recipe's `with` would hold for each action.
     `fixtures` is the folder of the triggers' samples, `fixtures` beside the test file unless given. `errors` says where an
     action means something else by a status than the contract does: `{404: SkipStep}`, or `{("find", 404): SkipStep}`.
-    `extra` are further plugins that are not installed. `elsewhere` False says that an account holds no subscription that
+    `extra` are further plugins that are not installed. `within` says what choices depend on, by their name, where no input
+    does: `{"fields": {"list_id": "1"}}`. `elsewhere` False says that an account holds no subscription that
     leads elsewhere, because the vendor has one for all.
     """
 
@@ -37,6 +38,7 @@ class Contract:
     fixtures: ClassVar[Path | None] = None
     errors: ClassVar[Mapping[int | tuple[str, int], type[HubError]]] = {}
     extra: ClassVar[Sequence[object]] = ()
+    within: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     elsewhere: ClassVar[bool] = True
 
     def prepare(self, sandbox: Any) -> Awaitable[object] | object:  # Any: each plugin knows its own sandbox
@@ -58,6 +60,8 @@ class Contract:
         absent = {
             "action": not connector.actions,
             "poll": not connector.polls,
+            "history": not connector.histories,
+            "choices": not connector.choices,
             "trigger": not _parsed(cls),
             "renewable": not (connector.actions and _renewable(cls)),
         }
@@ -74,12 +78,14 @@ class Contract:
                 setattr(cls, name, None)
 
     def pytest_generate_tests(self, metafunc: Any) -> None:  # Any: pytest is no dependency of the hub
-        """One test for each trigger, action, poll or kind of auth that is renewed."""
+        """One test for each trigger, action, poll, history, kind of choice, or kind of auth that is renewed."""
         connector = self.connector
         for name, all_ in {
             "trigger": _called(type(self)) if _is_of_calls(metafunc.function.__name__) else _parsed(type(self)),
             "action": connector.actions,
             "poll": connector.polls,
+            "history": connector.histories,
+            "choices": connector.choices,
             "renewable": _renewable(type(self)),
         }.items():
             if name in metafunc.fixturenames:
@@ -131,6 +137,31 @@ class Contract:
     def test_a_poll_finds_the_same_facts_again(self, poll: str) -> None:
         asyncio.run(calls.prove_poll(self, poll))
 
+    # -- what happened before ------------------------------------------------------------------------------------------
+
+    def test_a_past_that_breaks_off_is_gone_on_with_and_nothing_lost_or_doubled(self, history: str) -> None:
+        asyncio.run(past.prove_breaking_off(self, history))
+
+    def test_a_past_that_is_throttled_is_read_to_its_end(self, history: str) -> None:
+        asyncio.run(past.prove_throttled(self, history))
+
+    def test_a_past_begins_where_it_is_asked_to(self, history: str) -> None:
+        asyncio.run(past.prove_beginning(self, history))
+
+    # -- what can be chosen --------------------------------------------------------------------------------------------
+
+    def test_choices_are_told_to_the_end_and_each_once(self, choices: str) -> None:
+        asyncio.run(chosen.prove_pages(self, choices))
+
+    def test_choices_are_found_by_their_label_and_no_other_label_is_taken(self, choices: str) -> None:
+        asyncio.run(chosen.prove_labels(self, choices))
+
+    def test_choices_are_told_though_the_token_ends(self, choices: str) -> None:
+        asyncio.run(chosen.prove_expiry(self, choices, self._renewed()))
+
+    def test_choices_tell_no_secret_and_nobody_who_is_searched_for(self, choices: str) -> None:
+        asyncio.run(chosen.prove_discretion(self, choices))
+
     # -- what goes out -------------------------------------------------------------------------------------------------
 
     def test_an_action_runs_against_the_sandbox(self, action: str) -> None:
@@ -173,6 +204,12 @@ class Contract:
     def folder(self) -> Path:
         """Where the samples are."""
         return self.fixtures or Path(inspect.getfile(type(self))).parent / "fixtures"
+
+    def _renewed(self) -> Auth | None:
+        """A kind of auth whose tokens the hub renews; None where there is none, or where this suite says that they never end."""
+        asked = getattr(self, "test_a_token_that_ends_is_renewed_and_the_action_done", None)
+        names = _renewable(type(self)) if asked else []
+        return next((kind for kind in self.connector.auth if kind.name in names), None)
 
     def sample(self, trigger: Trigger[Any]) -> Path:
         """The file with a trigger's sample. Raises AssertionError where it declares none."""

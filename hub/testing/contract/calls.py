@@ -144,7 +144,7 @@ async def prove_credentials(suite: Contract, action: str) -> None:
             "`self.secret(account, field)`"
         )
         assert isinstance(error, AuthExpired), (
-            f"{caller.name} with wrong credentials must raise AuthExpired, and {_came_to(error)}: let the sandbox answer "
+            f"{caller.name} with wrong credentials must raise AuthExpired, and {came_to(error)}: let the sandbox answer "
             "401, or map the vendor's answer with `classify`"
         )
 
@@ -160,9 +160,9 @@ async def prove_errors(suite: Contract, action: str) -> None:
             error = await caller.error(ctx)
             if caller.sandbox.refuse_next:
                 caller.sandbox.refuse_next = 0
-                problems.append(f"it made no call that could be answered {status} ({_came_to(error)})")
+                problems.append(f"it made no call that could be answered {status} ({came_to(error)})")
             elif not isinstance(error, expected):
-                problems.append(f"{status} must raise {expected.__name__}, and it {_came_to(error)}")
+                problems.append(f"{status} must raise {expected.__name__}, and it {came_to(error)}")
             elif status == 429 and getattr(error, "retry_after_s", RETRY_AFTER_S) != RETRY_AFTER_S:
                 problems.append("the Retry-After of a 429 must become the error's retry_after_s")
         problems += await _throttled(caller)
@@ -178,7 +178,7 @@ async def _throttled(caller: _Caller) -> list[str]:
     sandbox.throttle_until_ms = 0
     if isinstance(error, RateLimited):
         return []
-    return [f"what the sandbox answers when `throttled` must raise RateLimited, and it {_came_to(error)}"]
+    return [f"what the sandbox answers when `throttled` must raise RateLimited, and it {came_to(error)}"]
 
 
 async def _broken(caller: _Caller) -> list[str]:
@@ -187,7 +187,7 @@ async def _broken(caller: _Caller) -> list[str]:
     error = await caller.error(await caller.context())
     # One that is left over says that the action only reads.
     if not caller.sandbox.drop_requests and not isinstance(error, OutcomeUnknown):
-        problems.append(f"a connection that breaks off must raise OutcomeUnknown, and it {_came_to(error)}")
+        problems.append(f"a connection that breaks off must raise OutcomeUnknown, and it {came_to(error)}")
     caller.sandbox.drop_requests = 0
     ctx, nobody = await caller.context(), Transport(sandbox_url=NOBODY)
     try:
@@ -195,7 +195,7 @@ async def _broken(caller: _Caller) -> list[str]:
     finally:
         await nobody.close()
     if not isinstance(error, NotSent):
-        problems.append(f"a vendor that cannot be reached must raise NotSent, and it {_came_to(error)}")
+        problems.append(f"a vendor that cannot be reached must raise NotSent, and it {came_to(error)}")
     return problems
 
 
@@ -241,7 +241,8 @@ def _http(ctx: ActionContext) -> ConnectionHttp:
     return cast("ConnectionHttp", ctx.http)  # the hub's own contexts have no other
 
 
-def _came_to(error: Exception | None) -> str:
+def came_to(error: Exception | None) -> str:
+    """What became of a call, as the end of a sentence."""
     return "returned as if it had been done" if error is None else f"raised {type(error).__name__}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,23 +21,29 @@ if TYPE_CHECKING:
 
 # Long enough for a few tries.
 _TAKEN_UP_MS = parse_duration_ms("10m")
-_WHY = "the contract breaks the poll off here"
+_WHY = "the contract breaks it off here"
+
+Fetch = Callable[[ActionContext, str | None, int], AsyncIterator[Page[Any]]]
 
 
-class _Breaking:
-    """A poll that breaks off with a page in hand before it is stored, and right after it was.
+class Breaking:
+    """A poll or history that breaks off with a page in hand before it is stored, and right after it was.
 
-    As when the worker dies, nothing else is written: it is taken up from what is stored.
+    As when the worker dies, nothing else is written: it is taken up from what is stored. `begun` holds the page that each
+    attempt began with.
     """
 
-    def __init__(self, poll: Poll[Any]) -> None:
-        self._poll, self._attempts = poll, 0
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch, self._attempts = fetch, 0
+        self.begun: list[Page[Any]] = []
 
     async def fetch(self, ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Any]]:
         self._attempts += 1
         attempt, pages = self._attempts, 0
-        async for page in self._poll.fetch(ctx, cursor, since_ms):
+        async for page in self._fetch(ctx, cursor, since_ms):
             pages += 1
+            if pages == 1:
+                self.begun.append(page)
             # First with the first page in hand, then after it was stored, then with the next one in hand.
             if attempt in {1, 3}:
                 raise VendorUnavailable(_WHY)
@@ -54,7 +60,7 @@ async def prove_breaking_off(suite: Contract, name: str) -> None:
         ctx, facts = await hub.connections.context(await hub.connections.by_name(connector.name)), set[str]()
         async for page in poll.fetch(ctx, None, 0):
             facts |= {trigger.event(item, hub.clock.now_ms()).fact_id for item in page.items}
-        connector.polls[name] = replace(poll, fetch=_Breaking(poll).fetch)
+        connector.polls[name] = replace(poll, fetch=Breaking(poll.fetch).fetch)
         try:
             found = await _polled(hub, trigger.type, poll)
         finally:

@@ -22,7 +22,7 @@ async def _choices(ctx: ActionContext, query: ChoiceQuery, path: str, fields: st
     items = [
         Choice(one.id, one.name or one.id, (one.subtype or one.status).replace("_", " ").lower())
         for one in found
-        if wanted in one.name.casefold()
+        if wanted in (one.name or one.id).casefold()
     ]
     return ChoicePage(items, after)
 

@@ -256,6 +256,9 @@ async def test_templates_and_subaccounts_of_transactional_can_be_chosen(
     async with single() as ctx:
         found = (await mandrill.choices["templates"](ctx, ChoiceQuery(within={}))).items
         assert [(choice.id, choice.label) for choice in found] == [("cart", "Your cart"), ("old", "old")]
+        # one without a title is found by what it is shown as
+        found = (await mandrill.choices["templates"](ctx, ChoiceQuery(search="ol", within={}))).items
+        assert [choice.id for choice in found] == ["old"]
         found = (await mandrill.choices["subaccounts"](ctx, ChoiceQuery(search="fir", within={}))).items
         assert [(choice.id, choice.label) for choice in found] == [("one", "First")]
 

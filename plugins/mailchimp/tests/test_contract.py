@@ -52,11 +52,13 @@ class TestMailchimp(Contract):
         "upsert_order": {**CART, "order_id": "O-77"},
     }
 
+    within = {"merge_fields": {"list_id": DEFAULT_LIST}}
+
     # Tokens of accounts that were authorised in the browser never end, and cannot be renewed.
     test_a_token_that_ends_is_renewed_and_the_action_done = None
 
     async def prepare(self, sandbox: MailchimpSandbox) -> None:
-        """Members of every kind, a campaign that they opened, clicked and bounced, and a shop with a cart."""
+        """Members of every kind, a campaign that they opened, clicked and bounced, what can be chosen, and a shop with a cart."""
         account = sandbox.account("acme")
         account.journeys.add((7, 3))
         now_ms = sandbox.clock.now_ms()
@@ -76,6 +78,8 @@ class TestMailchimp(Contract):
         old = sandbox.draft("acme")
         sandbox.send("acme", old)
         account.campaigns[old]["send_time"] = "2026-01-01T10:00:00+00:00"
+        account.lists[DEFAULT_LIST].segment("vip")
+        account.templates.append({"id": 77, "name": "Newsletter", "type": "user"})
         account.stores["shop-1"] = Store("shop-1", DEFAULT_LIST)
         account.stores["shop-2"] = shop = Store("shop-2", DEFAULT_LIST)
         shop.carts["A-1"] = {
@@ -102,6 +106,7 @@ class TestMandrill(Contract):
 
     def prepare(self, sandbox: MandrillSandbox) -> None:
         sandbox.templates["main"] = [{"slug": "cart", "name": "Cart"}]
+        sandbox.subaccounts["main"] = [{"id": "shop", "name": "Shop"}]
 
     def sign(self, call: Call) -> Mapping[str, str]:
         form = dict(parse_qsl(call.body.decode(errors="replace"), keep_blank_values=True))

@@ -6,7 +6,8 @@ import re
 
 from hub import ActionContext, Choice, ChoicePage, ChoiceQuery
 from hub.events import Json
-from hub_shopify.api.catalogue import CHOICES_A_PAGE, DISCOUNTS, LOCATIONS, SEGMENTS, VARIANTS, NamedPage
+from hub_shopify.api.catalogue import CHOICES_A_PAGE, DISCOUNTS, LOCATIONS, SEGMENTS, VARIANTS, Named
+from hub_shopify.api.parts import Listed
 from hub_shopify.client import call, rest_id
 from hub_shopify.connector import shopify
 
@@ -49,6 +50,6 @@ def _asked(query: ChoiceQuery, field: str | None) -> dict[str, Json]:
     return {"first": CHOICES_A_PAGE, "after": query.cursor, "query": " ".join(words) or None}
 
 
-def _named(page: NamedPage) -> ChoicePage:
+def _named(page: Listed[Named]) -> ChoicePage:
     items = [Choice(id=rest_id(one.id), label=one.name) for one in page.nodes]
     return ChoicePage(items, page.page_info.end_cursor if page.page_info.has_next_page else None)

@@ -6,7 +6,7 @@ elsewhere, which the overlap of the polls covers. A crash between two pages goes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ from hub_shopify.api.orders import (
     ChangedOrder,
     OrderNode,
 )
-from hub_shopify.client import call, rfc3339
+from hub_shopify.api.parts import Listed, N
+from hub_shopify.client import A, Operation, call, rfc3339
 from hub_shopify.connector import shopify
 from hub_shopify.payloads import Checkout, Customer, Order, Payload, Redemption, Refund
 from hub_shopify.triggers.orders import redemptions
@@ -42,7 +43,17 @@ Pages = AsyncIterator[Page[P]]
 
 def _since(field: str, since_ms: int) -> str:
     """A search for what is not older; `field` is what the search calls the time."""
-    return f"{field}:>='{rfc3339(datetime.fromtimestamp(max(since_ms, 0) / 1000, UTC))}'"
+    return f"{field}:>='{rfc3339(_moment(since_ms))}'"
+
+
+def _moment(ms: int) -> datetime:
+    """An instant; what lies before all of them is the first one."""
+    return datetime.fromtimestamp(max(ms, 0) / 1000, UTC)
+
+
+def _cursor(since_ms: int, page: Listed[N]) -> str:
+    """A poll's cursor after a page: of which poll it is, and Shopify's own."""
+    return f"{since_ms}|{page.page_info.end_cursor or ''}"
 
 
 def _resumed(cursor: str | None, since_ms: int) -> str | None:
@@ -51,45 +62,40 @@ def _resumed(cursor: str | None, since_ms: int) -> str | None:
     return after or None if of == str(since_ms) else None
 
 
-async def _orders(
-    ctx: ActionContext, query: str, sort: str, after: str | None
-) -> AsyncIterator[tuple[list[OrderNode], str]]:
-    """Pages of orders, oldest first, each with Shopify's cursor after it."""
+async def _paged(
+    ctx: ActionContext, operation: Operation[A], asked: Mapping[str, Json], listed: Callable[[A], Listed[N]]
+) -> AsyncIterator[Listed[N]]:
+    """The pages of a list, from `after` on; `listed` finds them in an answer."""
+    after = asked["after"]
     while True:
-        variables = {"query": query, "first": ORDERS_A_PAGE, "after": after, "sort": sort, "reverse": False}
-        page = (await call(ctx, ORDER_PAGE, variables)).orders
-        yield page.nodes, page.page_info.end_cursor or ""
+        page = listed(await call(ctx, operation, {**asked, "after": after}))
+        yield page
         if not page.page_info.has_next_page:
             return
         after = page.page_info.end_cursor
 
 
-async def _customers(
-    ctx: ActionContext, query: str, sort: str, after: str | None
-) -> AsyncIterator[tuple[list[CustomerNode], str]]:
+def _orders(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[OrderNode]]:
+    """Pages of orders, oldest first."""
+    asked = {"query": query, "first": ORDERS_A_PAGE, "after": after, "sort": sort, "reverse": False}
+    return _paged(ctx, ORDER_PAGE, asked, lambda answer: answer.orders)
+
+
+def _customers(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[CustomerNode]]:
     """The same of customers."""
-    while True:
-        variables = {"query": query, "first": CUSTOMERS_A_PAGE, "after": after, "sort": sort}
-        page = (await call(ctx, CUSTOMER_PAGE, variables)).customers
-        yield page.nodes, page.page_info.end_cursor or ""
-        if not page.page_info.has_next_page:
-            return
-        after = page.page_info.end_cursor
+    asked = {"query": query, "first": CUSTOMERS_A_PAGE, "after": after, "sort": sort}
+    return _paged(ctx, CUSTOMER_PAGE, asked, lambda answer: answer.customers)
 
 
 async def _changed_orders(
     ctx: ActionContext, cursor: str | None, since_ms: int, when: Callable[[ChangedOrder], datetime | None]
 ) -> Pages[Order]:
     """Orders that changed, as far as what `when` asks about happened since: old orders change for many a reason."""
-    since = datetime.fromtimestamp(max(since_ms, 0) / 1000, UTC)
-    query, after = _since("updated_at", since_ms), _resumed(cursor, since_ms)
-    while True:
-        page = (await call(ctx, CHANGED_PAGE, {"query": query, "first": CHANGED_A_PAGE, "after": after})).orders
+    since, query = _moment(since_ms), _since("updated_at", since_ms)
+    asked = {"query": query, "first": CHANGED_A_PAGE, "after": _resumed(cursor, since_ms)}
+    async for page in _paged(ctx, CHANGED_PAGE, asked, lambda answer: answer.orders):
         found = [nodes.order(node) for node in page.nodes if (at := when(node)) and at >= since]
-        yield Page(found, cursor=f"{since_ms}|{page.page_info.end_cursor or ''}")
-        if not page.page_info.has_next_page:
-            return
-        after = page.page_info.end_cursor
+        yield Page(found, _cursor(since_ms, page))
 
 
 # -- polls -------------------------------------------------------------------------------------------------------------
@@ -99,16 +105,17 @@ async def _changed_orders(
 async def created_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that were placed."""
     query, after = _since("created_at", since_ms), _resumed(cursor, since_ms)
-    async for found, end in _orders(ctx, query, "CREATED_AT", after):
-        yield Page([nodes.order(node) for node in found], cursor=f"{since_ms}|{end}")
+    async for page in _orders(ctx, query, "CREATED_AT", after):
+        yield Page([nodes.order(node) for node in page.nodes], _cursor(since_ms, page))
 
 
 @shopify.poll("discount_redeemed", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def redeemed_codes(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Redemption]:
     """The codes of orders that were placed."""
     query, after = _since("created_at", since_ms), _resumed(cursor, since_ms)
-    async for found, end in _orders(ctx, query, "CREATED_AT", after):
-        yield Page([one for node in found for one in redemptions(nodes.order(node))], cursor=f"{since_ms}|{end}")
+    async for page in _orders(ctx, query, "CREATED_AT", after):
+        found = [one for node in page.nodes for one in redemptions(nodes.order(node))]
+        yield Page(found, _cursor(since_ms, page))
 
 
 @shopify.poll("order_paid", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
@@ -135,80 +142,74 @@ async def fulfilled_orders(ctx: ActionContext, cursor: str | None, since_ms: int
 @shopify.poll("order_refunded", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=REFUNDS_COST)
 async def refunded_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Refund]:
     """The refunds of orders that changed, as far as they are not older themselves."""
-    since = datetime.fromtimestamp(max(since_ms, 0) / 1000, UTC)
-    query, after = _since("updated_at", since_ms), _resumed(cursor, since_ms)
-    while True:
-        page = (await call(ctx, REFUNDED_PAGE, {"query": query, "first": ORDERS_A_PAGE, "after": after})).orders
+    since, query = _moment(since_ms), _since("updated_at", since_ms)
+    asked = {"query": query, "first": ORDERS_A_PAGE, "after": _resumed(cursor, since_ms)}
+    async for page in _paged(ctx, REFUNDED_PAGE, asked, lambda answer: answer.orders):
         found = [one for node in page.nodes for one in nodes.refunds(node) if one.processed_at >= since]
-        yield Page(found, cursor=f"{since_ms}|{page.page_info.end_cursor or ''}")
-        if not page.page_info.has_next_page:
-            return
-        after = page.page_info.end_cursor
+        yield Page(found, _cursor(since_ms, page))
 
 
 @shopify.poll("customer_created", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=CUSTOMERS_COST)
 async def created_customers(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Customer]:
     """Customers who are new."""
     query, after = _since("customer_date", since_ms), _resumed(cursor, since_ms)
-    async for found, end in _customers(ctx, query, "CREATED_AT", after):
-        yield Page([nodes.customer(node) for node in found], cursor=f"{since_ms}|{end}")
+    async for page in _customers(ctx, query, "CREATED_AT", after):
+        yield Page([nodes.customer(node) for node in page.nodes], _cursor(since_ms, page))
 
 
 @shopify.poll("customer_updated", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=CUSTOMERS_COST)
 async def updated_customers(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Customer]:
     """Customers who were changed, as they are now."""
     query, after = _since("updated_at", since_ms), _resumed(cursor, since_ms)
-    async for found, end in _customers(ctx, query, "UPDATED_AT", after):
-        yield Page([nodes.customer(node) for node in found], cursor=f"{since_ms}|{end}")
+    async for page in _customers(ctx, query, "UPDATED_AT", after):
+        yield Page([nodes.customer(node) for node in page.nodes], _cursor(since_ms, page))
 
 
 @shopify.poll("checkout_updated", every_s=EVERY_S, overlap_s=OVERLAP_S, cost=ORDERS_COST)
 async def open_checkouts(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Checkout]:
     """Checkouts that changed and are not completed."""
-    query, after = _since("updated_at", since_ms), _resumed(cursor, since_ms)
-    while True:
-        variables: dict[str, Json] = {"query": query, "first": CHECKOUTS_A_PAGE, "after": after}
-        page = (await call(ctx, CHECKOUT_PAGE, variables)).abandoned_checkouts
+    asked = {"query": _since("updated_at", since_ms), "first": CHECKOUTS_A_PAGE, "after": _resumed(cursor, since_ms)}
+    async for page in _paged(ctx, CHECKOUT_PAGE, asked, lambda answer: answer.abandoned_checkouts):
         found = [nodes.checkout(node) for node in page.nodes if node.completed_at is None]
-        yield Page(found, cursor=f"{since_ms}|{page.page_info.end_cursor or ''}")
-        if not page.page_info.has_next_page:
-            return
-        after = page.page_info.end_cursor
+        yield Page(found, _cursor(since_ms, page))
 
 
 # -- histories ---------------------------------------------------------------------------------------------------------
 # Their cursor is the time of the last one stored, not Shopify's, which may not outlive the days that a long past takes.
+# Only while whole pages are of one second, as after an import, Shopify's is what gets beyond it.
+
+
+def _begun(cursor: str | None, since_ms: int) -> tuple[str, str | None]:
+    """From which time on to search, and where in what is found."""
+    at, _, after = (cursor or "").partition("|")
+    return at or rfc3339(_moment(since_ms)), after or None
+
+
+def _reached(begun: str, page: Listed[OrderNode] | Listed[CustomerNode]) -> str:
+    """The cursor after a page of what is searched from a time on."""
+    at = rfc3339(page.nodes[-1].created_at.astimezone(UTC)) if page.nodes else begun
+    return f"{begun}|{page.page_info.end_cursor or ''}" if at == begun else at
 
 
 @shopify.history("order_created")
 async def past_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that were placed, from the oldest on."""
-    async for found, reached in _past_orders(ctx, cursor, since_ms):
-        yield Page([nodes.order(node) for node in found], cursor=reached)
+    begun, after = _begun(cursor, since_ms)
+    async for page in _orders(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
+        yield Page([nodes.order(node) for node in page.nodes], _reached(begun, page))
 
 
 @shopify.history("order_paid")
 async def past_payments(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
     """Orders that are paid in full, by the time they were placed."""
-    async for found, reached in _past_orders(ctx, cursor, since_ms):
-        yield Page([nodes.order(node) for node in found if node.fully_paid], cursor=reached)
+    begun, after = _begun(cursor, since_ms)
+    async for page in _orders(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
+        yield Page([nodes.order(node) for node in page.nodes if node.fully_paid], _reached(begun, page))
 
 
 @shopify.history("customer_created")
 async def past_customers(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Customer]:
     """Customers, from the oldest on."""
-    query = f"customer_date:>='{cursor}'" if cursor else _since("customer_date", since_ms)
-    async for found, _ in _customers(ctx, query, "CREATED_AT", None):
-        if found:
-            cursor = rfc3339(found[-1].created_at.astimezone(UTC))
-        yield Page([nodes.customer(node) for node in found], cursor=cursor or "")
-
-
-async def _past_orders(
-    ctx: ActionContext, cursor: str | None, since_ms: int
-) -> AsyncIterator[tuple[list[OrderNode], str]]:
-    query = f"created_at:>='{cursor}'" if cursor else _since("created_at", since_ms)
-    async for found, _ in _orders(ctx, query, "CREATED_AT", None):
-        if found:
-            cursor = rfc3339(found[-1].created_at.astimezone(UTC))
-        yield found, cursor or ""
+    begun, after = _begun(cursor, since_ms)
+    async for page in _customers(ctx, f"customer_date:>='{begun}'", "CREATED_AT", after):
+        yield Page([nodes.customer(node) for node in page.nodes], _reached(begun, page))

@@ -32,6 +32,11 @@ from hub_shopify.actions.lookups import (
 )
 from hub_shopify.actions.money import CreditInput, RefundInput, give_store_credit, refund_order
 from hub_shopify.actions.orders import NoteInput, OrderTagInput, add_order_note, tag_order
+from hub_shopify.actions.recommendations import (
+    FoundRecommendations,
+    RecommendationsInput,
+    find_product_recommendations,
+)
 from hub_shopify.sandbox import ShopifySandbox
 from hub_shopify.sandbox.shop import Fields
 
@@ -512,3 +517,55 @@ def test_the_dry_run_names_nobody_s_address(name: str) -> None:
 )
 def test_the_dry_run_says_in_one_line_what_would_be_done(line: str, expected: str) -> None:
     assert line == expected
+
+
+# -- what goes with a product ------------------------------------------------------------------------------------------
+
+SCARF, HAT, GLOVES = "7234590408817", "7234590408818", "7234590408820"
+
+
+async def test_what_goes_with_a_product_is_what_the_merchant_chose(ctx: ActionContext, sandbox: ShopifySandbox) -> None:
+    # given a scarf that goes with itself, a hat, gloves, and a scarf of silk that nobody can buy yet
+    products = sandbox.shop(ctx.account).products
+    products[GLOVES] = {"id": GLOVES, "name": "Wool gloves", "price": "19.90"}
+    products[SCARF]["complementary"] = [SCARF, HAT]
+    products[SCARF]["related"] = ["7234590408819", HAT, GLOVES]
+
+    # when
+    every = await recommend(ctx, [SCARF])
+    first = await recommend(ctx, [SCARF], limit=1)
+    related = await recommend(ctx, [f"gid://shopify/Product/{SCARF}"], kind="related")
+
+    # then
+    assert [(one.product_id, one.kind) for one in every.products] == [(HAT, "complementary"), (GLOVES, "related")]
+    assert every.products[0].model_dump(mode="json") == {
+        "kind": "complementary",
+        "product_id": HAT,
+        "title": "Wool hat",
+        "handle": "wool-hat",
+        "url": f"https://{ctx.account}/products/wool-hat",
+        "price": {"amount_minor": 2500, "currency": "EUR"},
+        "image_url": "https://cdn.shopify.example/wool-hat.jpg",
+    }
+    assert (first.count, [one.product_id for one in first.products]) == (1, [HAT])
+    assert [(one.product_id, one.kind) for one in related.products] == [(HAT, "related"), (GLOVES, "related")]
+
+
+async def test_what_goes_with_an_order_is_asked_by_its_lines(ctx: ActionContext) -> None:
+    # given a line of one's own, and one product twice
+    lines = [{"title": "Gift wrap", "product_id": None}, *2 * [{"title": "Wool scarf", "product_id": SCARF}]]
+    assert [one.title for one in (await recommend(ctx, lines)).products] == ["Wool hat"]
+    # what lies in the basket is not recommended
+    assert (await recommend(ctx, [*lines, {"product_id": HAT}])).products == []
+
+
+async def test_a_shop_that_recommends_nothing_says_so(ctx: ActionContext) -> None:
+    for products in ([HAT], ["1"], []):
+        assert (await recommend(ctx, products)).model_dump() == {"count": 0, "products": []}
+    with pytest.raises(ValidationError, match="should match pattern"):
+        RecommendationsInput.model_validate({"products": ["wool-scarf"]})
+
+
+async def recommend(ctx: ActionContext, products: list[Any], **more: Any) -> FoundRecommendations:
+    given = RecommendationsInput.model_validate({"products": products, **more})
+    return await find_product_recommendations.run(ctx, given)

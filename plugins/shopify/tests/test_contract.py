@@ -32,6 +32,7 @@ class TestShopify(Contract):
         "find_customer": {"email": "jane@example.com"},
         "find_orders": CUSTOMER,
         "find_checkout": {"checkout_id": "71"},
+        "find_product_recommendations": {"products": ["7234590408817"]},
     }
 
     # These begin with a question, or are nothing else: whatever becomes of it, nothing was done.
@@ -42,6 +43,7 @@ class TestShopify(Contract):
             "find_checkout",
             "find_customer",
             "find_orders",
+            "find_product_recommendations",
             "refund_order",
             "set_email_consent",
             "set_sms_consent",
@@ -57,6 +59,10 @@ class TestShopify(Contract):
         done = {"cancelled_at": now, "fulfillment_status": "fulfilled", "discount_codes": [{"code": "BACK-1"}]}
         order = shop.order({"id": 70, "customer": {"id": customer["id"]}, **done}, now)
         shop.refund(order, ["1.00"], None, now)
+        known = {"__typename": "DiscountCodeBasic", "title": "Spring sale", "codes": {"nodes": [{"code": "SPRING"}]}}
+        shop.discounts["spring"] = {"id": "gid://shopify/DiscountCodeNode/1", "codeDiscount": known}
+        # How fast is not of interest here: a page of discounts costs half of what the smallest plan has.
+        shop.bucket = shop.bucket_size = 100_000
         shop.drafts["700"] = {
             "id": "700",
             "name": "#D1",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Event, InboundRequest, PayloadError, Privacy
+from hub.testing.contract.stage import hub_of
 from hub_shopify import shopify
 from hub_shopify.payloads import Refund, SegmentChanged, TagsChanged
 from hub_shopify.sandbox import ShopifySandbox
@@ -233,6 +234,24 @@ def test_an_app_that_was_removed_names_the_shop(sample: Read) -> None:
     assert (event.data["shop"], event.subject) == ("some-shop.myshopify.com", None)
     # its owner's address is left out
     assert "owner@example.com" not in json.dumps(dict(event.data))
+
+
+async def test_a_shop_that_removed_the_app_needs_a_new_authorisation() -> None:
+    shop = "some-shop.myshopify.com"
+    async with hub_of(shopify, {"shop": shop}, work=True, answers=True) as (hub, sandbox):
+        assert isinstance(sandbox, ShopifySandbox)
+        # given an order that is told of
+        address = hub.connections.inbound_url(await hub.connections.by_name("shopify"))
+        assert await sandbox.order(address, shop) == 200
+        await hub.time.advance(hub.clock.now_ms() + 1000, ring=hub.ring)
+        assert await hub.connections.healths() == {}
+
+        # when
+        assert await sandbox.happen("uninstall", address, shop) == 200
+        await hub.time.advance(hub.clock.now_ms() + 1000, ring=hub.ring)
+
+        # then
+        assert list(await hub.connections.healths()) == ["shopify"]
 
 
 @pytest.mark.parametrize(

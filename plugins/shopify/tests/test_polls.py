@@ -195,6 +195,32 @@ async def test_two_years_are_read_in_pages_and_on_from_where_it_stopped(
     assert made.event(pages[0].items[0], 0).occurred_at_ms == parse_time_ms("2025-01-01T10:00:00Z")
 
 
+@pytest.mark.parametrize("trigger", sorted(shopify.histories))
+async def test_a_past_of_which_more_than_a_page_fell_into_one_second_comes_to_an_end(
+    trigger: str, ctx: ActionContext, sandbox: ShopifySandbox
+) -> None:
+    # given what was imported in one second, between something earlier and something later
+    shop, many = sandbox.shop(ctx.account), 3 * CUSTOMERS_A_PAGE
+    shop.bucket_size = shop.bucket = 1_000_000
+    for n in range(many):
+        at = "2026-01-02T10:00:00Z" if 0 < n < many - 1 else f"2026-01-0{1 if n == 0 else 3}T10:00:00Z"
+        shop.customer({"id": n, "email": f"p{n}@example.com", "created_at": at}, at)
+        shop.signed_up.add(str(n))
+        shop.order({"id": n, "customer": None, "created_at": at}, at)
+
+    # when it is cut off after every page
+    made, facts, cursor = shopify.triggers[trigger], list[str](), None
+    for _ in range(many):
+        page = await anext(shopify.histories[trigger].fetch(ctx, cursor, 0))
+        if cursor == page.cursor:
+            break
+        facts += [made.event(item, 0).fact_id for item in page.items]
+        cursor = page.cursor
+
+    # then all of it was read
+    assert set(facts) == {f"{trigger}:{n}" for n in range(many)}
+
+
 @pytest.mark.parametrize("trigger", sorted(shopify.polls))
 async def test_a_poll_says_what_a_page_of_it_costs(trigger: str) -> None:
     asked: list[float] = []

@@ -43,7 +43,7 @@ _MEANINGS = {
     20003: _Meaning(
         AuthExpired,
         "Twilio does not accept these credentials for this account: check the Account SID, that the token or key is live "
-        "and belongs to the same (sub)account, then connect again with `hub connections add`",
+        "and belongs to the same (sub)account, then give those that do with `hub connections reauthorise`",
     ),
     21211: _Meaning(Rejected, "the recipient's number is not valid: correct the contact's phone"),
     21408: _configure("allow messages to the recipient's country (Messaging > Geo permissions in the console)"),

@@ -52,9 +52,11 @@ class TestTwilio(Contract):
     elsewhere = False
 
     async def prepare(self, sandbox: TwilioSandbox) -> None:
-        """Messages of every kind and a call, all long enough ago for a poll; a scheduled message and a template."""
+        """Messages of every kind and a call, all long enough ago for a poll; a scheduled message and what can be chosen."""
         account, person = sandbox.account(ACCOUNT), f"whatsapp:{PERSON}"
         account.templates[TEMPLATE] = Template(sid=TEMPLATE, account=ACCOUNT, name="Welcome", body="Hello {{1}}")
+        account.service(SERVICE)
+        account.whatsapp[SENDER] = "Tetik"
         for body in ("STOP", "START"):
             await sandbox.text("", ACCOUNT, PERSON, SENDER, body)
         await sandbox.text("", ACCOUNT, PERSON, SENDER, "Look", [("https://example.com/picture.jpg", "image/jpeg")])

@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Literal, TypeVar
 
@@ -209,6 +210,10 @@ def email_not_opened(delivery: Delivery) -> Iterable[NotOpened]:
     return [NotOpened.model_validate(delivery.json())]
 
 
+_Make = Callable[[ActionContext, _Report, _Recipient, _Event], P]
+"""What makes a payload of one event of a recipient's activity."""
+
+
 # -- reading activity --------------------------------------------------------------------------------------------------
 
 
@@ -246,11 +251,7 @@ async def _reports(ctx: ActionContext, since_send_ms: int | None = None) -> list
 
 
 async def _news(
-    ctx: ActionContext,
-    cursor: str | None,
-    since_ms: int,
-    action: Action,
-    make: Callable[[_Report, _Recipient, _Event], P],
+    action: Action, make: _Make[P], ctx: ActionContext, cursor: str | None, since_ms: int
 ) -> AsyncIterator[Page[P]]:
     """Events of one kind since, of the campaigns that have any."""
     marks = _marks(cursor)
@@ -262,7 +263,7 @@ async def _news(
         if known and known.mark == mark:
             continue
         since = since_ms if known is None else known.at_ms - _OVERLAP_S * 1000
-        async for items in _activity(ctx, report, since, action, make):
+        async for items, _ in _activity(action, make, ctx, report, since):
             yield Page(items, _cursor(marks, ctx.now_ms))
         # A report may know of more than the activity does yet: what has news is read once more at the next poll.
         read_twice = known is not None and known.mark == f"{mark}{_ONCE}"
@@ -271,106 +272,80 @@ async def _news(
 
 
 async def _activity(
-    ctx: ActionContext,
-    report: _Report,
-    since_ms: int,
-    action: Action,
-    make: Callable[[_Report, _Recipient, _Event], P],
-) -> AsyncIterator[list[P]]:
+    action: Action, make: _Make[P], ctx: ActionContext, report: _Report, since_ms: int, offset: int = 0
+) -> AsyncIterator[tuple[list[P], int]]:
+    """What a campaign's recipients did, page by page; with it how many of them are read by then."""
     params = {"since": rfc3339(max(0, since_ms))}
     path = f"/reports/{report.id}/email-activity"
-    async for found in pages(ctx, path, "emails", _Recipient, params):
-        yield [make(report, one, event) for one in found for event in one.activity if event.action == action]
+    async for found in pages(ctx, path, "emails", _Recipient, params, offset=offset):
+        offset += len(found)
+        yield (
+            [make(ctx, report, one, event) for one in found for event in one.activity if event.action == action],
+            offset,
+        )
+
+
+class _Reached(BaseModel):
+    """Where the past is gone on with: campaigns before `campaign` are read, and of this one so many recipients."""
+
+    campaign: str = ""
+    recipients: int = 0
+    whole: bool = False
+    """Whether this campaign is read to its end."""
 
 
 async def _past(
-    ctx: ActionContext,
-    cursor: str | None,
-    since_ms: int,
-    action: Action,
-    make: Callable[[_Report, _Recipient, _Event], P],
+    action: Action, make: _Make[P], ctx: ActionContext, cursor: str | None, since_ms: int
 ) -> AsyncIterator[Page[P]]:
-    """All events of one kind of the campaigns sent since; the cursor names the last campaign that is done."""
+    """All events of one kind of the campaigns sent since; the cursor is a `_Reached`, as JSON."""
+    reached = _Reached.model_validate_json(cursor) if cursor else _Reached()
     for report in sorted(await _reports(ctx, since_ms), key=_sent_order):
-        if cursor and _sent_order(report) <= cursor:
+        campaign = _sent_order(report)
+        if campaign < reached.campaign or (campaign == reached.campaign and reached.whole):
             continue
-        async for items in _activity(ctx, report, since_ms, action, make):
-            yield Page(items, cursor or "")
-        cursor = _sent_order(report)
-        yield Page([], cursor)
+        # Who got it stays as it was when it was sent, and so does their order.
+        begin = reached.recipients if campaign == reached.campaign else 0
+        async for items, read in _activity(action, make, ctx, report, since_ms, begin):
+            if read > begin:
+                yield Page(items, _Reached(campaign=campaign, recipients=read).model_dump_json())
+        yield Page([], _Reached(campaign=campaign, whole=True).model_dump_json())
 
 
 def _sent_order(report: _Report) -> str:
     return f"{report.send_time.isoformat() if report.send_time else ''} {report.id}"
 
 
-def _opened(machine_within_s: float) -> Callable[[_Report, _Recipient, _Event], Opened]:
-    def make(report: _Report, one: _Recipient, event: _Event) -> Opened:
-        others = one.activity
-        after_s = (event.timestamp - report.send_time).total_seconds() if report.send_time else None
-        by = opener(
-            after_s=after_s,
-            machine_within_s=machine_within_s,
-            clicked=any(o.action == "click" and abs(o.timestamp - event.timestamp) <= _CLICK_SOON for o in others),
-            bounced=any(o.action == "bounce" and o.type == "hard" for o in others),
-        )
-        return Opened.model_validate({**one.fields(event), "ip": event.ip, "by": by})
-
-    return make
+# -- what is told of it ------------------------------------------------------------------------------------------------
 
 
-def _clicked(report: _Report, one: _Recipient, event: _Event) -> Clicked:
+def _opened(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event) -> Opened:
+    others = one.activity
+    by = opener(
+        after_s=(event.timestamp - report.send_time).total_seconds() if report.send_time else None,
+        machine_within_s=float(ctx.settings.get("machine_open_s", "10")),
+        clicked=any(o.action == "click" and abs(o.timestamp - event.timestamp) <= _CLICK_SOON for o in others),
+        bounced=any(o.action == "bounce" and o.type == "hard" for o in others),
+    )
+    return Opened.model_validate({**one.fields(event), "ip": event.ip, "by": by})
+
+
+def _clicked(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event) -> Clicked:
     return Clicked.model_validate({**one.fields(event), "url": event.url or "", "ip": event.ip})
 
 
-def _bounced(report: _Report, one: _Recipient, event: _Event) -> Bounced:
+def _bounced(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event) -> Bounced:
     return Bounced.model_validate({**one.fields(event), "kind": event.type})
 
 
-def _machine_within_s(ctx: ActionContext) -> float:
-    return float(ctx.settings.get("machine_open_s", "10"))
+def _declare(trigger: str, action: Action, make: _Make[P]) -> None:
+    """The poll and the history of one kind of activity."""
+    mailchimp.poll(trigger, every_s=_EVERY_S, overlap_s=_OVERLAP_S)(partial(_news, action, make))
+    mailchimp.history(trigger)(partial(_past, action, make))
 
 
-@mailchimp.poll("email_opened", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
-async def opened_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Opened]]:
-    """Opens since."""
-    async for page in _news(ctx, cursor, since_ms, "open", _opened(_machine_within_s(ctx))):
-        yield page
-
-
-@mailchimp.poll("email_clicked", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
-async def clicked_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Clicked]]:
-    """Clicks since."""
-    async for page in _news(ctx, cursor, since_ms, "click", _clicked):
-        yield page
-
-
-@mailchimp.poll("email_bounced", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
-async def bounced_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Bounced]]:
-    """Bounces since."""
-    async for page in _news(ctx, cursor, since_ms, "bounce", _bounced):
-        yield page
-
-
-@mailchimp.history("email_opened")
-async def opened_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Opened]]:
-    """Opens of the campaigns sent since."""
-    async for page in _past(ctx, cursor, since_ms, "open", _opened(_machine_within_s(ctx))):
-        yield page
-
-
-@mailchimp.history("email_clicked")
-async def clicked_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Clicked]]:
-    """Clicks of the campaigns sent since."""
-    async for page in _past(ctx, cursor, since_ms, "click", _clicked):
-        yield page
-
-
-@mailchimp.history("email_bounced")
-async def bounced_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Bounced]]:
-    """Bounces of the campaigns sent since."""
-    async for page in _past(ctx, cursor, since_ms, "bounce", _bounced):
-        yield page
+_declare("email_opened", "open", _opened)
+_declare("email_clicked", "click", _clicked)
+_declare("email_bounced", "bounce", _bounced)
 
 
 # -- who did not open --------------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hub import ActionContext, Chosen, Effect, Json, Rejected, RetryableError
+from hub_mailchimp.addresses import Email
 from hub_mailchimp.marketing.client import Answer, pages, read, rfc3339
 from hub_mailchimp.marketing.connector import mailchimp
-from hub_mailchimp.marketing.members import Email, ListId
+from hub_mailchimp.marketing.members import ListId
 
 # How long a campaign may take to appear in the list. Nothing is documented; calls themselves are given up after 20 s.
 APPEARS_WITHIN_MS = 60_000

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from hub import ActionContext, Chosen, Delivery, Effect, Identity, Json, Money, NotFound, Page, Rejected
 from hub_mailchimp.marketing.client import Answer, everything, pages, part, read
 from hub_mailchimp.marketing.connector import mailchimp
-from hub_mailchimp.marketing.triggers import Moment, Text
+from hub_mailchimp.marketing.triggers import MaybeMoment, Moment, Text
 
 QUIET_S = 3600
 _EVERY_S, _OVERLAP_S = 600, 600
@@ -84,7 +84,7 @@ class _Store(Answer):
 
 
 class _Order(Answer):
-    processed_at_foreign: Annotated[Moment | None, BeforeValidator(lambda value: value or None)] = None
+    processed_at_foreign: MaybeMoment = None
 
 
 def _cart(store: str, found: _Found) -> Cart:

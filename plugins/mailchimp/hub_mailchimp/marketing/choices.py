@@ -56,7 +56,8 @@ def _fits(label: str, query: ChoiceQuery) -> bool:
 
 
 def _named(found: list[_Named], query: ChoiceQuery, cursor: str | None) -> ChoicePage:
-    return ChoicePage([Choice(str(o.id), o.name, o.type) for o in found if _fits(o.name, query)], cursor)
+    every = [Choice(str(one.id), one.name or str(one.id), one.type) for one in found]
+    return ChoicePage([one for one in every if _fits(one.label, query)], cursor)
 
 
 @mailchimp.choose("lists")
@@ -85,7 +86,8 @@ async def tags(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
 async def merge_fields(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
     """The merge fields of an audience, by their tags."""
     found, cursor = await _page(ctx, query, f"/lists/{_audience(query)}/merge-fields", "merge_fields", _Field)
-    return ChoicePage([Choice(o.tag, o.name, o.type) for o in found if _fits(f"{o.tag} {o.name}", query)], cursor)
+    every = [Choice(one.tag, one.name or one.tag, one.type) for one in found]
+    return ChoicePage([one for one in every if _fits(f"{one.id} {one.label}", query)], cursor)
 
 
 @mailchimp.choose("templates")

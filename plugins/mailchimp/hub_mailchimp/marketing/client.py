@@ -91,10 +91,15 @@ def read_json(model: type[M], value: Json) -> M:
 
 
 async def pages(
-    ctx: ActionContext, path: str, name: str, model: type[M], params: Mapping[str, str] | None = None
+    ctx: ActionContext,
+    path: str,
+    name: str,
+    model: type[M],
+    params: Mapping[str, str] | None = None,
+    *,
+    offset: int = 0,
 ) -> AsyncIterator[list[M]]:
     """A collection page by page, without its links. It ends at a page that is not full: `total_items` may undercount."""
-    offset = 0
     asked = {"exclude_fields": f"_links,{name}._links", **(params or {}), "count": str(PAGE_SIZE)}
     while True:
         answer = (await ctx.http.request("GET", path, params={**asked, "offset": str(offset)})).json()

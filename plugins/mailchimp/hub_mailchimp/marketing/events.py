@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pydantic import AwareDatetime, BaseModel, Field
 
 from hub import ActionContext, Effect, Json, NotFound, RetryableError
+from hub_mailchimp.addresses import Email
 from hub_mailchimp.marketing.client import Answer, pages
 from hub_mailchimp.marketing.connector import mailchimp
-from hub_mailchimp.marketing.members import Email, Input, Whose
+from hub_mailchimp.marketing.members import Input, Whose
 from hub_mailchimp.marketing.triggers import Moment
 
 RUN = "hub_run"

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,6 +32,7 @@ from hub import (
     Rejected,
     SkipStep,
 )
+from hub_mailchimp.addresses import Email
 from hub_mailchimp.marketing.client import (
     COMPLIANCE,
     Answer,
@@ -47,16 +47,7 @@ BATCH_SIZE = 500
 _SKIP_VALIDATION = {"skip_merge_validation": "true"}
 
 
-def _address(text: str) -> str:
-    email = text.strip()
-    local, at, domain = email.rpartition("@")
-    if not (local and at and "." in domain) or any(c.isspace() for c in email):
-        raise ValueError("is no e-mail address")
-    return email
-
-
 ListId = Annotated[str, StringConstraints(min_length=1), Chosen("lists")]
-Email = Annotated[str, AfterValidator(_address)]
 Tag = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Chosen("tags", ("list_id",))
 ]

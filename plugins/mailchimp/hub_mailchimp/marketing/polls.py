@@ -6,7 +6,7 @@ it see who changed them: what the hub itself does comes back as news, which is w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, Field
@@ -37,10 +37,30 @@ class _Found(Answer):
         return member_fields(self.list_id, self.email_address, dict(self.merge_fields), at)
 
 
+class _Reached(BaseModel):
+    """Where reading goes on: audiences before `audience` are read, and of this one who changed before `second`.
+
+    Of those who changed in that very second as many as `of_it` are read, for a whole import may have changed in it.
+    """
+
+    audience: str = ""
+    second: float | None = None
+    of_it: int = 0
+    whole: bool = False
+    """Whether this audience is read to its end."""
+
+    def after(self, found: Sequence[_Found]) -> _Reached:
+        """Where reading goes on after another page of the same audience; they come by the time of their change."""
+        second = found[-1].last_changed.timestamp() // 1
+        in_it = sum(one.last_changed.timestamp() // 1 == second for one in found)
+        known = self.of_it if self.second == second else 0
+        return _Reached(audience=self.audience, second=second, of_it=known + in_it)
+
+
 async def _changed(
-    ctx: ActionContext, since_ms: int, status: str, make: Callable[[_Found], Iterable[P]], cursor: str = ""
+    ctx: ActionContext, since_ms: int, status: str, make: Callable[[_Found], Iterable[P]], cursor: str | None = None
 ) -> AsyncIterator[Page[P]]:
-    """Members of a status that changed since, audience by audience; the cursor names the last audience that is done."""
+    """Members of a status that changed since, audience by audience; the cursor is a `_Reached`, as JSON."""
     # Both ends count whole seconds; what changes within the running one is left to the next time.
     until = rfc3339(ctx.now_ms - 1000)
     params = {
@@ -53,12 +73,19 @@ async def _changed(
     if status == "unsubscribed":
         # Who left long ago and changes now does not leave again.
         params["unsubscribed_since"] = params["since_last_changed"]
-    known = sorted(await audiences(ctx))
-    for audience in known[known.index(cursor) + 1 if cursor in known else 0 :]:
-        async for found in pages(ctx, f"/lists/{audience}/members", "members", _Found, params):
-            yield Page([made for one in found for made in make(one)], cursor)
-        cursor = audience
-        yield Page([], cursor)
+    reached = _Reached.model_validate_json(cursor) if cursor else _Reached()
+    for audience in sorted(await audiences(ctx)):
+        if audience < reached.audience or (audience == reached.audience and reached.whole):
+            continue
+        at = reached if audience == reached.audience else _Reached(audience=audience)
+        # The second that is named is left out itself.
+        since = params["since_last_changed"] if at.second is None else rfc3339((at.second - 1) * 1000)
+        asked = params | {"since_last_changed": since}
+        async for found in pages(ctx, f"/lists/{audience}/members", "members", _Found, asked, offset=at.of_it):
+            if found:
+                at = at.after(found)
+                yield Page([made for one in found for made in make(one)], at.model_dump_json())
+        yield Page([], _Reached(audience=audience, whole=True).model_dump_json())
 
 
 def _joined(since_ms: int) -> Callable[[_Found], Iterable[Member]]:
@@ -123,19 +150,19 @@ async def cleaned_lately(ctx: ActionContext, cursor: str | None, since_ms: int) 
 @mailchimp.history("member_subscribed")
 async def joined_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Member]]:
     """Members who joined since and are still there."""
-    async for page in _changed(ctx, since_ms, "subscribed", _joined(since_ms), cursor or ""):
+    async for page in _changed(ctx, since_ms, "subscribed", _joined(since_ms), cursor):
         yield page
 
 
 @mailchimp.history("member_unsubscribed")
 async def left_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Leaver]]:
     """Members who left since and did not come back."""
-    async for page in _changed(ctx, since_ms, "unsubscribed", _left, cursor or ""):
+    async for page in _changed(ctx, since_ms, "unsubscribed", _left, cursor):
         yield page
 
 
 @mailchimp.history("member_cleaned")
 async def cleaned_before(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[Cleaned]]:
     """Addresses that were taken out of use since."""
-    async for page in _changed(ctx, since_ms, "cleaned", _cleaned, cursor or ""):
+    async for page in _changed(ctx, since_ms, "cleaned", _cleaned, cursor):
         yield page

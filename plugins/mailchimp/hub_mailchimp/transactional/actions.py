@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hub import (
     ActionContext,
@@ -25,6 +25,7 @@ from hub import (
     RetryableError,
     SkipStep,
 )
+from hub_mailchimp.addresses import Email
 from hub_mailchimp.transactional.client import Answer, call, read_all
 from hub_mailchimp.transactional.connector import mandrill
 from hub_mailchimp.transactional.triggers import RUN, Emailed
@@ -39,15 +40,6 @@ _REFUSED_FOR_GOOD = {
 }
 
 
-def _address(text: str) -> str:
-    email = text.strip()
-    local, at, domain = email.rpartition("@")
-    if not (local and at and "." in domain) or any(c.isspace() for c in email):
-        raise ValueError("is no e-mail address")
-    return email
-
-
-Email = Annotated[str, AfterValidator(_address)]
 EmailTag = Annotated[str, Field(min_length=1, max_length=49, pattern=r"^[^_]")]
 
 

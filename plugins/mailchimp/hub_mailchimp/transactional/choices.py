@@ -21,13 +21,15 @@ class _Subaccount(Answer):
 async def templates(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
     """The templates of the account, by their slugs."""
     found = read_all(_Template, await call(ctx, "/templates/list"))
-    fitting = [one for one in found if query.search.lower() in one.name.lower()]
-    return ChoicePage([Choice(one.slug, one.name or one.slug) for one in fitting])
+    return _fitting([Choice(one.slug, one.name or one.slug) for one in found], query)
 
 
 @mandrill.choose("subaccounts")
 async def subaccounts(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
     """The subaccounts of the account."""
     found = read_all(_Subaccount, await call(ctx, "/subaccounts/list"))
-    fitting = [one for one in found if query.search.lower() in (one.name or one.id).lower()]
-    return ChoicePage([Choice(one.id, one.name or one.id) for one in fitting])
+    return _fitting([Choice(one.id, one.name or one.id) for one in found], query)
+
+
+def _fitting(every: list[Choice], query: ChoiceQuery) -> ChoicePage:
+    return ChoicePage([one for one in every if query.search.lower() in one.label.lower()])

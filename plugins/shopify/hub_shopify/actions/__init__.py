@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hub_shopify.actions import consent, customers, discounts, drafts, lookups, money, orders
+from hub_shopify.actions import consent, customers, discounts, drafts, lookups, money, orders, recommendations
 
-__all__ = ["consent", "customers", "discounts", "drafts", "lookups", "money", "orders"]
+__all__ = ["consent", "customers", "discounts", "drafts", "lookups", "money", "orders", "recommendations"]

@@ -51,6 +51,7 @@ PhoneText = Annotated[str, AfterValidator(_e164)]
 Tag = Annotated[str, AfterValidator(_plain_tag)]
 CustomerId = Annotated[str, Field(pattern=r"^(gid://shopify/Customer/)?[0-9]+$")]
 OrderId = Annotated[str, Field(pattern=r"^(gid://shopify/Order/)?[0-9]+$")]
+ProductId = Annotated[str, Field(pattern=r"^(gid://shopify/Product/)?[0-9]+$")]
 DraftId = Annotated[str, Field(pattern=r"^(gid://shopify/DraftOrder/)?[0-9]+$")]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub_shopify.api.parts import PageInfo
+from hub_shopify.api.parts import Listed
 from hub_shopify.client import Answer, Operation
 
 CHOICES_A_PAGE = 50
@@ -13,17 +13,12 @@ class Named(Answer):
     name: str
 
 
-class NamedPage(Answer):
-    nodes: list[Named]
-    page_info: PageInfo
-
-
 class SegmentsAnswer(Answer):
-    segments: NamedPage
+    segments: Listed[Named]
 
 
 class LocationsAnswer(Answer):
-    locations: NamedPage
+    locations: Listed[Named]
 
 
 class Variant(Answer):
@@ -32,13 +27,8 @@ class Variant(Answer):
     sku: str | None
 
 
-class VariantPage(Answer):
-    nodes: list[Variant]
-    page_info: PageInfo
-
-
 class VariantsAnswer(Answer):
-    product_variants: VariantPage
+    product_variants: Listed[Variant]
 
 
 class Code(Answer):
@@ -61,13 +51,8 @@ class DiscountChoice(Answer):
     discount: CodeDiscount
 
 
-class DiscountPage(Answer):
-    nodes: list[DiscountChoice]
-    page_info: PageInfo
-
-
 class DiscountsAnswer(Answer):
-    discount_nodes: DiscountPage
+    discount_nodes: Listed[DiscountChoice]
 
 
 SEGMENTS = Operation(

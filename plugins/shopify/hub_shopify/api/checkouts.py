@@ -10,7 +10,7 @@ from hub_shopify.api.parts import (
     PERSON_FIELDS,
     Address,
     LineNodes,
-    PageInfo,
+    Listed,
     Person,
     ShopMoney,
 )
@@ -32,13 +32,8 @@ class CheckoutNode(Answer):
     line_items: LineNodes
 
 
-class CheckoutNodes(Answer):
-    nodes: list[CheckoutNode]
-    page_info: PageInfo
-
-
 class CheckoutPageAnswer(Answer):
-    abandoned_checkouts: CheckoutNodes
+    abandoned_checkouts: Listed[CheckoutNode]
 
 
 CHECKOUT_PAGE = Operation(

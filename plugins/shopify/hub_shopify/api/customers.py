@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from hub_shopify.api.parts import PERSON_FIELDS, Amount, Node, PageInfo, Person
+from hub_shopify.api.parts import PERSON_FIELDS, Amount, Listed, Node, Person
 from hub_shopify.client import Answer, Operation
 
 CUSTOMERS_A_PAGE = 50
@@ -44,13 +44,8 @@ class CustomerNode(Answer):
     default_address: Country | None
 
 
-class CustomerNodes(Answer):
-    nodes: list[CustomerNode]
-    page_info: PageInfo
-
-
 class CustomerPageAnswer(Answer):
-    customers: CustomerNodes
+    customers: Listed[CustomerNode]
 
 
 class CustomerAnswer(Answer):

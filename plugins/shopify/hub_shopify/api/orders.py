@@ -10,7 +10,7 @@ from hub_shopify.api.parts import (
     PERSON_FIELDS,
     Address,
     LineNodes,
-    PageInfo,
+    Listed,
     Person,
     ShopMoney,
 )
@@ -65,13 +65,8 @@ class OrderNode(Answer):
     line_items: LineNodes
 
 
-class OrderNodes(Answer):
-    nodes: list[OrderNode]
-    page_info: PageInfo
-
-
 class OrderPageAnswer(Answer):
-    orders: OrderNodes
+    orders: Listed[OrderNode]
 
 
 class Payment(Answer):
@@ -108,13 +103,8 @@ class ChangedOrder(OrderNode):
         return max((shipment.created_at for shipment in self.fulfillments), default=self.created_at)
 
 
-class ChangedNodes(Answer):
-    nodes: list[ChangedOrder]
-    page_info: PageInfo
-
-
 class ChangedPageAnswer(Answer):
-    orders: ChangedNodes
+    orders: Listed[ChangedOrder]
 
 
 class RefundNode(Answer):
@@ -139,13 +129,8 @@ class RefundedNode(BuyerNode):
     refunds: list[RefundNode]
 
 
-class RefundedNodes(Answer):
-    nodes: list[RefundedNode]
-    page_info: PageInfo
-
-
 class RefundedAnswer(Answer):
-    orders: RefundedNodes
+    orders: Listed[RefundedNode]
 
 
 class RefundOfOrder(RefundNode):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from pydantic import Field
 
 from hub import Money
@@ -26,6 +28,16 @@ class Node(Answer):
 class PageInfo(Answer):
     has_next_page: bool
     end_cursor: str | None
+
+
+N = TypeVar("N", bound=Answer)
+
+
+class Listed(Answer, Generic[N]):
+    """A page of a list, and whether there is another one."""
+
+    nodes: list[N]
+    page_info: PageInfo
 
 
 class Amount(Answer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub_shopify.api.parts import PageInfo
+from hub_shopify.api.parts import Listed
 from hub_shopify.client import Answer, Operation
 
 
@@ -23,13 +23,8 @@ class WebhookNode(Answer):
     uri: str
 
 
-class WebhookPage(Answer):
-    nodes: list[WebhookNode]
-    page_info: PageInfo
-
-
 class WebhooksAnswer(Answer):
-    webhook_subscriptions: WebhookPage
+    webhook_subscriptions: Listed[WebhookNode]
 
 
 class WebhookCreated(Answer):

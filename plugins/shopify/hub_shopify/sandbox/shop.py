@@ -54,6 +54,20 @@ class SandboxShop:
         }
     )
     """By id."""
+    products: dict[str, Fields] = field(
+        default_factory=lambda: {
+            "7234590408817": {
+                "id": "7234590408817",
+                "name": "Wool scarf",
+                "price": "60.00",
+                "complementary": ["7234590408818"],
+                "related": ["7234590408819", "7234590408818"],
+            },
+            "7234590408818": {"id": "7234590408818", "name": "Wool hat", "price": "25.00"},
+            "7234590408819": {"id": "7234590408819", "name": "Silk scarf", "price": "80.00", "status": "DRAFT"},
+        }
+    )
+    """By id. `complementary` and `related` are the ids that its merchant chose; only an active one is in the online store."""
     news: list[tuple[str, Fields]] = field(default_factory=list)
     """What happened through the API and was not yet told to subscribers: topics and bodies."""
     search_lag_ms: int = 0

@@ -17,7 +17,7 @@ from hub_shopify.payloads import Uninstalled
     sample="app_uninstalled.json",
     fact=lambda uninstalled: f"{uninstalled.shop}:{uninstalled.told}",
     correlate=["shop"],
-    always=True,
+    ends_access=True,
 )
 def app_uninstalled(delivery: Delivery) -> Iterable[Uninstalled]:
     """The app was removed from the shop: its tokens are void, and Shopify calls no more."""

@@ -14,6 +14,7 @@ from hub_shopify.connector import shopify
 from hub_shopify.payloads import Checkout, buyer, ticked
 
 QUIET_S = 30 * 60
+_MATCHED = ["checkout_token", "checkout_id", "cart_token"]
 
 
 def _checkout_state(checkout: Checkout) -> str:
@@ -28,7 +29,7 @@ def _checkout_state(checkout: Checkout) -> str:
     fact=_checkout_state,
     subject=buyer,
     occurred_at=lambda checkout: checkout.updated_at,
-    correlate=["checkout_token", "checkout_id", "cart_token"],
+    correlate=_MATCHED,
     consent=ticked,
     scopes=["read_orders"],
 )
@@ -46,7 +47,7 @@ def checkout_updated(delivery: Delivery) -> Iterable[Checkout]:
     fact=lambda checkout: checkout.known_by,
     subject=buyer,
     occurred_at=lambda checkout: checkout.completed_at,
-    correlate=["checkout_token", "checkout_id", "cart_token"],
+    correlate=_MATCHED,
     consent=ticked,
     scopes=["read_orders"],
 )
@@ -77,7 +78,7 @@ checkout_abandoned = shopify.quiet_trigger(
     key=_watched,
     after_s=QUIET_S,
     subject=buyer,
-    correlate=["checkout_token", "checkout_id", "cart_token"],
+    correlate=_MATCHED,
     scopes=["read_orders"],
 )
 

@@ -31,6 +31,10 @@ def _url(text: str) -> str:
 Phone = Annotated[str, AfterValidator(_phone)]
 """A phone number, normalised to E.164."""
 
+ValidityS = Annotated[
+    int, Field(ge=1, le=36_000, description="Seconds that it may wait in Twilio's queue before it is dropped")
+]
+
 MediaUrls = Annotated[list[Annotated[str, AfterValidator(_url)]], Field(max_length=MOST_MEDIA)]
 """Addresses of pictures and other files, which Twilio fetches."""
 

@@ -16,10 +16,10 @@ class LookupNumber(Input):
     """A number with its country code, or a national one with its country."""
 
     number: str = Field(min_length=1, max_length=40)
-    country: str | None = Field(None, pattern="^[A-Z]{2}$")
-    """ISO 3166 code, for numbers in national format; without it they are taken for North American ones."""
-    line_type: bool = False
-    """Ask for the kind of line and the carrier, too, which Twilio bills."""
+    country: str | None = Field(
+        None, pattern="^[A-Z]{2}$", description="Of a national number, such as DE; without it North America's"
+    )
+    line_type: bool = Field(False, description="Ask for the kind of line and the carrier, too, which Twilio bills")
 
 
 class LookedUpNumber(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hub import ActionContext, Chosen, Effect, Message
-from hub_twilio.actions.fields import MOST_CHARACTERS, Input, MediaUrls, Phone, SentMessage, ServiceSid
+from hub_twilio.actions.fields import MOST_CHARACTERS, Input, MediaUrls, Phone, SentMessage, ServiceSid, ValidityS
 from hub_twilio.client import Form
 from hub_twilio.connector import twilio
 from hub_twilio.finding import Wanted, find
@@ -23,8 +23,7 @@ class SendMms(Input):
     media_urls: Annotated[MediaUrls, Field(min_length=1)]
     from_number: Annotated[str, Chosen("numbers")] | None = Field(None, min_length=1)
     messaging_service_sid: ServiceSid | None = None
-    validity_s: int | None = Field(None, ge=1, le=36_000)
-    """How long it may wait in Twilio's queue before it is dropped."""
+    validity_s: ValidityS | None = None
 
 
 @twilio.action(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hub import ActionContext, Effect, Message
-from hub_twilio.actions.fields import MOST_CHARACTERS, Input, Phone, SentMessage, ServiceSid
+from hub_twilio.actions.fields import MOST_CHARACTERS, Input, Phone, SentMessage, ServiceSid, ValidityS
 from hub_twilio.client import Form
 from hub_twilio.connector import twilio
 from hub_twilio.finding import Wanted, find
@@ -20,10 +20,10 @@ class SendSms(Input):
     body: str = Field(min_length=1, max_length=MOST_CHARACTERS)
     from_number: str | None = Field(None, min_length=1)
     messaging_service_sid: ServiceSid | None = None
-    validity_s: int | None = Field(None, ge=1, le=36_000)
-    """How long it may wait in Twilio's queue before it is dropped."""
-    shorten_links: bool = False
-    """Twilio puts short links in the place of long ones, and tells who clicks them; needs a Messaging Service."""
+    validity_s: ValidityS | None = None
+    shorten_links: bool = Field(
+        False, description="Put short links in the place of long ones, and tell of clicks; needs a Messaging Service"
+    )
 
 
 @twilio.action(

@@ -22,10 +22,10 @@ class Whatsapp(Input):
     """What a WhatsApp message says: a template with its variables, or text and files of its own."""
 
     to: Phone
-    template: Annotated[str, Chosen("templates")] | None = None
-    """A content template, by its SID; recipes may write its name."""
-    variables: dict[str, str] = Field(default_factory=dict)
-    """The template's, by name or number: `{"1": "Jane"}`."""
+    template: Annotated[str, Chosen("templates")] | None = Field(None, description="A content template")
+    variables: dict[str, str] = Field(
+        default_factory=dict, description='The template\'s, by name or number: {"1": "Jane"}'
+    )
     body: str | None = Field(None, min_length=1, max_length=MOST_CHARACTERS)
     media_urls: MediaUrls = Field(default_factory=list)
     messaging_service_sid: ServiceSid | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hub.clock import parse_time_ms
 from hub.events import Json
 from hub_shopify.sandbox.ids import gid, plain
+from hub_shopify.sandbox.resolvers.catalogue import product_node
 from hub_shopify.sandbox.resolvers.parts import Asked, Resolver, Term, UserError, found, money, page, person, unknown
 from hub_shopify.sandbox.shop import PAID, Fields, SandboxShop
 
@@ -122,6 +123,10 @@ def _nodes(asked: Asked) -> Json:
     for one in asked.args["ids"]:
         if "/Customer/" in one:
             found_nodes.append(person(asked.shop.customers.get(plain(one))))
+            continue
+        if "/Product/" in one:
+            product = asked.shop.products.get(plain(one))
+            found_nodes.append(product_node(asked.shop, product) if product else None)
             continue
         refund = asked.shop.refunds.get(plain(one))
         order = asked.shop.orders.get(str(refund["order_id"])) if refund else None
