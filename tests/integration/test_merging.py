@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub import Identity, replays
+from hub import Identity, exporting, replays
 from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.apikeys import create_api_key
@@ -25,7 +26,7 @@ from hub.settings import load_settings
 from hub.store import contacts, erasures, migrate, schema, views
 from hub.store.session import Store
 from tests.conftest import Running, until
-from tests.integration.conftest import Cli, Start
+from tests.integration.conftest import Cli, Process, Start
 from tests.planted import left_in, until_done
 
 KEPT, OTHER, OTHER_PHONE = "ada@example.com", "a.lovelace@example.org", "+14155550170"
@@ -172,6 +173,9 @@ async def test_what_the_other_is_known_by_leads_to_the_kept_one_and_what_is_know
         assert {m["id"] for m in person["timeline"] if m["what"] == "event"} == {
             row["id"] for row in await rows(it, "select id from event where type = 'acme.carted'")
         }
+        # whoever asks what is known of them is told also what the merge has put aside
+        [kept_of_it] = (await exporting.gather(it.hub.store, it.hub.clock, kept))["contact"]["merges"]
+        assert (kept_of_it["other_was"]["first_name"], kept_of_it["other_was"]["attributes"]["size"]) == ("Augusta", 2)
         # and the timeline tells of it
         [moment] = [m for m in person["timeline"] if m["what"] == "merged"]
         assert (moment["id"], moment["about"], moment["reason"]) == (done.id, f"{other} into {kept}", "by tester")
@@ -688,6 +692,16 @@ def test_commands_merge_two_people_and_make_them_two_again(cli: Cli, two: tuple[
     # and once more, by whom it was about
     assert cli("contacts", "merge", kept, other, "--yes").exit_code == 0
     assert cli.json("contacts", "unmerge", "--contact", OTHER)["other"] == other
+
+
+def test_a_merge_whose_process_dies_in_the_midst_of_it_has_not_been(
+    cli: Cli, two: tuple[str, str], started: Callable[..., Process]
+) -> None:
+    dying = started("contacts", "merge", *two, "--yes", HUB_SEAM="merge.commit=kill", HUB_DEVELOPMENT="true")
+    assert dying.popen.wait(timeout=60) == -signal.SIGKILL
+    assert {person["id"] for person in cli.json("contacts", "list")} == set(two)
+    assert cli.json("contacts", "show", two[0])["merges"] == []
+    assert cli("contacts", "merge", *two, "--yes").exit_code == 0
 
 
 async def test_the_api_merges_two_people_and_makes_them_two_again(
