@@ -112,14 +112,14 @@ def add_connection(
 @connections.command("list")
 def list_connections(as_json: AsJson = False) -> None:
     """Every connection: its account, mode, health and webhook address."""
-
+    from hub.clock import DAY_MS
     from hub.store import views
 
     settings = current_settings()
 
     async def look() -> list[shown.Connection]:
         async with open_existing_store() as store:
-            kept_ms = (await hub_clock(store)).now_ms() - settings.keep_events_days * 24 * 3_600_000
+            kept_ms = (await hub_clock(store)).now_ms() - settings.keep_events_days * DAY_MS
             async with store.read() as c:
                 return await views.list_connections(c, settings.address, kept_ms=kept_ms)
 

@@ -22,7 +22,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A connection.")]
 _LOOK_S = 0.5
 # So long nothing may be read before somebody is told that a hub has to run.
 _NOBODY_S = 5.0
-_DAY_MS = 24 * 3_600_000
 _BACKFILL = {
     "event": "event",
     "state": "state",
@@ -169,14 +168,14 @@ def _day(instant: str | None) -> str | None:
 
 
 def _since(hub: Hub, since: str) -> int:
-    from hub.clock import parse_since_ms
+    from hub.clock import DAY_MS, parse_since_ms
 
     try:
         since_ms = parse_since_ms(since, hub.clock.now_ms())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
     kept = hub.settings.keep_events_days
-    if since_ms < hub.clock.now_ms() - kept * _DAY_MS:
+    if since_ms < hub.clock.now_ms() - kept * DAY_MS:
         note(
             f"events are kept for {kept} days after they came (HUB_KEEP_EVENTS_DAYS): what is read now goes then, and is "
             "known no longer; people and what they agreed to stay"
