@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import with_hub
+from hub.cli.fields import pair
 from hub.cli.output import AsJson, console, counted, note, print_json, say, show_list, show_table
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Change settings of a connection, such as the version of its vendor's API; its credentials stay."""
-    values = dict(_pair(one, "FIELD=VALUE") for one in given)
+    values = dict(pair(one, "FIELD=VALUE") for one in given)
 
     async def change(hub: Hub) -> shown.Connection:
         from hub.api.connections import view
@@ -60,13 +61,6 @@ def set_(
         print_json(changed)
         return
     say(f"{name} now has {', '.join(f'{field}={value}' for field, value in values.items())}")
-
-
-def _pair(text: str, form: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise typer.BadParameter(f"write {form}")
-    return name, value
 
 
 # -- choices -----------------------------------------------------------------------------------------------------------
@@ -95,7 +89,7 @@ def choices(
             rows, {"name": "choices", "fields": "taken by"}, as_json=False, empty=f"{name} has nothing to choose from"
         )
         return
-    given = dict(_pair(one, "--within FIELD=ID") for one in within or ())
+    given = dict(pair(one, "--within FIELD=ID") for one in within or ())
     found = with_hub(lambda hub: _choices(hub, name, what, search, given, limit))
     columns = {"id": "id", "label": "label"} | ({"hint": "hint"} if any(one["hint"] for one in found) else {})
     show_list(found[:limit], columns, as_json=as_json, empty=f"{name} has none of these {what}")
