@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import zip_longest
@@ -23,8 +22,6 @@ from hub.store.session import Store
 from hub.store.tombstones import Key
 from hub.store.work import Claim
 from hub.withdrawals import is_withdrawal
-
-_log = logging.getLogger(__name__)
 
 
 class Forgetting:
@@ -86,11 +83,6 @@ class Forgetting:
                 await forget(context, identity)
             except NotFound:
                 continue  # whom a vendor does not know it has forgotten
-            except HubError:
-                raise
-            except Exception as error:  # a plugin may raise anything; it is asked again like a vendor that fails
-                _log.exception("a connector could not forget", extra={"what": "forget_raised", "ref": connection.name})
-                raise HubError(f"the connector raised {type(error).__name__}; mend the plugin") from error
         async with self._store.write() as c:
             if await work.finish(c, claim):
                 name, _, owner = claim.ref.partition("|")
