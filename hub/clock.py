@@ -7,7 +7,9 @@ import time
 from calendar import monthrange
 from datetime import UTC, datetime
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+DAY_MS = 24 * 3_600_000
+"""The milliseconds of 24 hours; a local day may have more or fewer."""
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
 _PART = re.compile(r"(\d+)\s*(ms|min|s|m|h|d|w)")
 _DURATION = re.compile(r"\s*-?(?:\d+\s*(?:ms|min|s|m|h|d|w)\s*)+")
 

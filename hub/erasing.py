@@ -53,6 +53,11 @@ class _State:
     after: tuple[Any, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def last(self) -> str:
+        """The id that a step which goes by one id has come to; '' at its beginning."""
+        return str(self.after[0]) if self.after else ""
+
     def plus(self, **found: int) -> _State:
         """So much more was found."""
         return replace(self, counts=self.counts | {k: self.counts.get(k, 0) + n for k, n in found.items() if n})
@@ -173,7 +178,7 @@ class Erasing:
                 if isinstance(found, _Wait):
                     due_ms, found = self._clock.now_ms() + _LOOK_MS, found.state
                 state = found
-                if not await _remembered(c, claim, self._sealed(claim.ref, state)):
+                if not await work.remember(c, claim, self._sealed(claim.ref, state)):
                     return
                 seams.reach("erase.commit")
             seams.reach("erase.committed")
@@ -235,8 +240,9 @@ class Erasing:
 
     async def _people(self, c: Connection, id_: str, state: _State) -> _State:
         """Order the erasure of those among the next contacts who are known through the connection only."""
-        after = str(state.after[0]) if state.after else ""
-        found, following = await erasures.known_only_through(c, state.connection_id, state.connection, after, _PEOPLE)
+        found, following = await erasures.known_only_through(
+            c, state.connection_id, state.connection, state.last, _PEOPLE
+        )
         done = 0
         for contact_id in found:
             order = Order(erasures.PERSON, "the hub", "part of an account's erasure", self._clock.now_ms(), part_of=id_)
@@ -245,14 +251,14 @@ class Erasing:
         return state.to("calls") if following is None else replace(state, after=(following,))
 
     async def _calls(self, c: Connection, _: str, state: _State) -> _State:
-        after = str(state.after[0]) if state.after else ""
-        calls, following = await blanking.empty_deliveries_of(c, state.connection_id, after, state.begun_ms, _CALLS)
+        calls, following = await blanking.empty_deliveries_of(
+            c, state.connection_id, state.last, state.begun_ms, _CALLS
+        )
         state = state.plus(calls=calls)
         return state.to("facts") if following is None else replace(state, after=(following,))
 
     async def _facts(self, c: Connection, _: str, state: _State) -> _State:
-        after = str(state.after[0]) if state.after else ""
-        following = await tombstones.hide_facts_of(c, state.connection_id, after, state.begun_ms, _CALLS)
+        following = await tombstones.hide_facts_of(c, state.connection_id, state.last, state.begun_ms, _CALLS)
         return state.to("parts") if following is None else replace(state, after=(following,))
 
     async def _parts(self, c: Connection, id_: str, state: _State) -> _State | _Wait:
@@ -272,16 +278,3 @@ class Erasing:
         raw = from_json(self._pepper.open(sealed, id_)["state"])
         keys = tuple((kind, value) for kind, value in raw.pop("keys"))
         return _State(keys=keys, after=tuple(raw.pop("after")), **raw)
-
-
-async def _remembered(c: Connection, claim: Claim, data: str) -> bool:
-    """How far work has come is written down; False when somebody else holds it meanwhile."""
-    return bool(
-        await c.run(
-            "update work set data = :data where kind = :kind and ref = :ref and epoch = :epoch",
-            data=data,
-            kind=claim.kind,
-            ref=claim.ref,
-            epoch=claim.epoch,
-        )
-    )

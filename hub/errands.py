@@ -85,7 +85,7 @@ class Errands:
         except HubError as error:
             await self._later(claim, error, errand)
         except Exception as error:  # a plugin may raise anything; it is asked again like a vendor that fails
-            _log.exception("a source raised", extra={"what": "source_raised", "kind": claim.kind, "ref": claim.name})
+            _log.exception("a connector raised", extra={"what": "source_raised", "kind": claim.kind, "ref": claim.name})
             problem = HubError(f"the connector raised {type(error).__name__}; mend the plugin")
             await self._later(claim, problem, errand)
 
@@ -147,7 +147,7 @@ class Errands:
             await self._limits.push(claim.ref.partition("|")[0], retry_after_s)
         wait_s = backoff_s(claim.attempts + 1, random.random(), retry_after_s)  # noqa: S311  (jitter guards nothing)
         _log.warning(
-            "a source failed; trying again",
+            "an errand failed; trying again",
             extra={"what": "source_failed", "kind": claim.kind, "ref": claim.name, "error": str(error)},
         )
         remembered = errand.failed(error) if errand is not None and errand.failed is not None else None

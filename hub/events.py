@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -103,6 +103,15 @@ class Identity:
             "zone": self.zone,
         }
         return {name: value for name, value in pairs.items() if value}
+
+
+CHANNELS = {"email": ("email",), "phone": ("sms", "whatsapp", "voice")}
+"""On which channels somebody is reached by an identity of a kind; of other kinds nobody is."""
+
+
+def addresses(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The (channel, address) pairs under which identities (kind, value) may stand in the consent ledger."""
+    return [(channel, value) for kind, value in keys for channel in CHANNELS.get(kind, ())]
 
 
 class ConsentState(StrEnum):

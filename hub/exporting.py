@@ -12,7 +12,7 @@ _PAGE = 200
 
 
 async def gather(store: Store, clock: Clock, contact_id: str) -> shown.Export:
-    """All of it. Raises NotThere.
+    """A person, their events and their runs, each whole. Raises NotThere.
 
     The calls that events came in are left out: they may tell of other people, and events hold what was understood of them.
     """

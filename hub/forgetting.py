@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import zip_longest
@@ -14,17 +13,15 @@ from hub.clock import Clock
 from hub.connections import Connection, Connections
 from hub.connector import Forget
 from hub.errands import Errand, Errands, Missing
-from hub.errors import ConfigError, HubError, NotFound
-from hub.events import Identity
+from hub.errors import ConfigError, NotFound
+from hub.events import Identity, addresses
 from hub.ids import idempotency_key, reference
 from hub.pepper import Pepper
 from hub.store import contacts, erasures, work
 from hub.store.session import Store
-from hub.store.tombstones import CHANNELS, Key
+from hub.store.tombstones import Key
 from hub.store.work import Claim
 from hub.withdrawals import is_withdrawal
-
-_log = logging.getLogger(__name__)
 
 
 class Forgetting:
@@ -71,8 +68,7 @@ class Forgetting:
         """Somebody's identities, if they still withhold a consent: whoever has agreed anew meanwhile is not forgotten."""
         async with self._store.read() as c:
             keys = (await contacts.identities(c, [contact_id])).get(contact_id, [])
-            pairs = [(channel, value) for kind, value in keys for channel in CHANNELS.get(kind, ())]
-            ledger = await contacts.ledger(c, pairs)
+            ledger = await contacts.ledger(c, addresses(keys))
         return keys if any(is_withdrawal(rows[-1]) for rows in ledger.values()) else []
 
     async def _forget(
@@ -87,11 +83,6 @@ class Forgetting:
                 await forget(context, identity)
             except NotFound:
                 continue  # whom a vendor does not know it has forgotten
-            except HubError:
-                raise
-            except Exception as error:  # a plugin may raise anything; it is asked again like a vendor that fails
-                _log.exception("a connector could not forget", extra={"what": "forget_raised", "ref": connection.name})
-                raise HubError(f"the connector raised {type(error).__name__}; mend the plugin") from error
         async with self._store.write() as c:
             if await work.finish(c, claim):
                 name, _, owner = claim.ref.partition("|")

@@ -7,12 +7,11 @@ import logging
 from collections.abc import Callable
 
 from hub import shown
-from hub.clock import Clock, rfc3339
+from hub.clock import DAY_MS, Clock, rfc3339
 from hub.errors import ConfigError
 from hub.store import events, views
 from hub.store.session import Store
 
-_DAY_MS = 24 * 3_600_000
 _LOOK_EVERY_S = 0.2
 # Why an event cannot be routed again, by its stage.
 _NOT_NOW = {
@@ -40,7 +39,7 @@ async def replay(
         found = await views.show_event(c, event_id)
         came = await c.first("select received_at from event where id = :id", id=event_id)
         assert came is not None, "it was just shown"
-        if came["received_at"] <= now_ms - keep_runs_days * _DAY_MS:
+        if came["received_at"] <= now_ms - keep_runs_days * DAY_MS:
             raise ConfigError(
                 f"the event {event_id} came at {rfc3339(came['received_at'])}: runs are kept for {keep_runs_days} days "
                 "(HUB_KEEP_RUNS_DAYS), so nobody knows any more what it has started; it stays as it is"

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from hub.clock import Clock
+from hub.clock import DAY_MS, Clock
 from hub.library import Library
 from hub.program import Program
 from hub.settings import Settings
@@ -26,7 +26,6 @@ from hub.store.session import Row, Store
 from hub.store.work import Claim
 
 KIND, REF = "upkeep", "retention"
-_DAY_MS = 86_400_000
 _EVERY_MS, _AGAIN_MS = 3_600_000, 60_000
 # How long one turn may take, and how much longer than a step it rests after each, so that T1 finds the way free.
 _TURN_S, _REST = 10.0, 2.0
@@ -47,16 +46,16 @@ class _Rule:
 
 
 def _rules(settings: Settings) -> list[_Rule]:
-    events, runs = settings.keep_events_days * _DAY_MS, settings.keep_runs_days * _DAY_MS
+    events, runs = settings.keep_events_days * DAY_MS, settings.keep_runs_days * DAY_MS
     return [
         _Rule("deliveries", rows.DELIVERIES, events),
         _Rule("events", rows.EVENTS, events),
         _Rule("event keys", rows.EVENT_KEYS, events),
         _Rule("runs", rows.RUNS, runs),
         _Rule("verdicts", rows.VERDICTS, runs),
-        _Rule("messages", rows.MESSAGES, settings.keep_messages_days * _DAY_MS),
-        _Rule("refusals", rows.REFUSALS, settings.keep_refusals_days * _DAY_MS),
-        _Rule("delivery and fact ids", rows.DEDUPE, settings.keep_dedupe_days * _DAY_MS),
+        _Rule("messages", rows.MESSAGES, settings.keep_messages_days * DAY_MS),
+        _Rule("refusals", rows.REFUSALS, settings.keep_refusals_days * DAY_MS),
+        _Rule("delivery and fact ids", rows.DEDUPE, settings.keep_dedupe_days * DAY_MS),
     ]
 
 

@@ -24,7 +24,7 @@ from hub.metrics import Metrics
 from hub.plugins import Plugins
 from hub.store import recipes, subscriptions, work
 from hub.store.session import Store
-from hub.store.subscriptions import KIND, Held, Kept, Mended
+from hub.store.subscriptions import Held, Kept, Mended
 from hub.store.work import Claim
 
 EVERY_MS = 3_600_000
@@ -177,11 +177,6 @@ class Subscribing:
         self._plugins, self._clock, self._errands = plugins, clock, errands
         self._metrics, self._public = metrics, public
 
-    @property
-    def kinds(self) -> Collection[str]:
-        """The kinds of work that are done here."""
-        return (KIND,)
-
     async def handle(self, claim: Claim) -> None:
         """Look at one connection's subscriptions; afterwards the work is due again, finished, or parked."""
         await self._errands.do(claim, partial(self._begin, claim))
@@ -244,7 +239,7 @@ class Subscribing:
             # Remembered before it is mended, so that the polls are asked whatever happens in between.
             last.gap = True
             async with self._store.write() as c:
-                if not await subscriptions.note(c, claim, last):
+                if not await work.remember(c, claim, last.model_dump_json()):
                     return
         try:
             await round_.mend(plan)

@@ -115,11 +115,6 @@ class Traces:
         return set_span_in_context(NonRecordingSpan(above), Context())
 
 
-def trace_id_of(about: str) -> str:
-    """The id of an event's trace, or of that of a run no event started, as tracing tools write it."""
-    return f"{_number(about, 16):032x}"
-
-
 def _number(about: str, size: int) -> int:
     return int.from_bytes(blake2b(about.encode(), digest_size=size).digest(), "big")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -59,7 +59,6 @@ class Vitals:
         self._pulse: Pulse | None = None
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
-        self._asked: list[Callable[[], str | None]] = []
         metrics.watch("in_hand", "Pieces of work in hand.", lambda: pump.busy)
         metrics.watch("slots", "Pieces of work that may be in hand.", lambda: pump.slots)
         metrics.watch("pump_silent_seconds", "Since when the pump has not looked for work.", lambda: pump.silent_s)
@@ -97,12 +96,8 @@ class Vitals:
 
     async def worries(self) -> list[str]:
         """What makes this process slower than it could be, although it is ready."""
-        found = [await self._bell.trouble(), *(ask() for ask in self._asked)]
-        return [reason for reason in found if reason]
-
-    def worry(self, ask: Callable[[], str | None]) -> None:
-        """Add what makes this process ready but degraded: `ask` returns the reason, or None."""
-        self._asked.append(ask)
+        trouble = await self._bell.trouble()
+        return [] if trouble is None else [trouble]
 
     # -- signs of life ---------------------------------------------------------------------------------------------
 

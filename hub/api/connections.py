@@ -10,15 +10,13 @@ from pydantic import Field
 from hub import shown
 from hub.api.access import Reading, Writing
 from hub.api.given import Body, Listing, Name, Page
-from hub.clock import parse_since_ms, rfc3339
+from hub.clock import DAY_MS, parse_since_ms, rfc3339
 from hub.connections import App, Connection
 from hub.errors import ConfigError
 from hub.process import Hub
 from hub.store import views
 
 router = APIRouter(prefix="/api/v1", tags=["connections"])
-
-_DAY_MS = 24 * 3_600_000
 
 
 class NewConnection(Body):
@@ -67,7 +65,7 @@ async def view(hub: Hub, name: str) -> shown.Connection:
 
 async def views_of(hub: Hub) -> list[shown.Connection]:
     """Every connection by name, without their secrets."""
-    kept_ms = hub.clock.now_ms() - hub.settings.keep_events_days * _DAY_MS
+    kept_ms = hub.clock.now_ms() - hub.settings.keep_events_days * DAY_MS
     async with hub.store.read() as c:
         return await views.list_connections(c, hub.settings.address, kept_ms=kept_ms)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from hub.cli.entry import database_file
 from hub.cli.findings import Finding, State, found_by
-from hub.clock import Clock, format_duration, rfc3339
+from hub.clock import DAY_MS, Clock, format_duration, rfc3339
 from hub.connections import App, Connection, Connections
 from hub.errors import ConfigError, HubError
 from hub.library import Library
@@ -21,9 +21,8 @@ from hub.timetravel import HubTime
 from hub.vault import make_vault
 
 _SKEW_LIMIT_MS = 1_000
-_DAY_MS = 24 * 3_600_000
 # A connection that recipes listen to and nothing came from for so long is worth a look; a token that ends within it, too.
-_SILENT_MS = _ENDING_MS = 7 * _DAY_MS
+_SILENT_MS = _ENDING_MS = 7 * DAY_MS
 # Refusals of an hour that are so many, and so many times those of the hours before, are rising.
 _REFUSED_MOST, _REFUSED_TIMES = 10, 3
 

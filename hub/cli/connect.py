@@ -15,7 +15,6 @@ from hub.cli.fields import (
     Given,
     NewName,
     ask_secrets,
-    fields_of,
     remark_on_secrets,
     show_secrets,
     values_of,
@@ -76,8 +75,8 @@ def add_connection(
 
         found = hub.connections.connector(connector)
         remark_on_secrets(found, given)
-        meant = isinstance(kind_of(found, values, auth=auth, app=app is not None), OAuth2)
-        if browser or (meant and not sandbox and "access_token" not in values):
+        kind = kind_of(found, values, auth=auth, app=app is not None)
+        if browser or (isinstance(kind, OAuth2) and not sandbox and "access_token" not in values):
             if app is None:
                 raise typer.BadParameter(
                     f"an account of {connector} is authorised for an app of yours: register one with `hub apps add` and name "
@@ -89,7 +88,7 @@ def add_connection(
             )
             return await _in_browser(hub, begun, name, no_wait=no_wait, as_json=as_json)
         inherited = found.webhook.secrets if found.webhook and app else ()
-        wanted = [f for f in fields_of(found, auth, values) if f.name not in inherited]
+        wanted = [f for f in (*found.fields, *kind.fields) if f.name not in inherited]
         values.update(ask_secrets(wanted, values) if not sandbox else {})
         connection = await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app)
         return {**await view(hub, connection.name), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
@@ -112,14 +111,14 @@ def add_connection(
 @connections.command("list")
 def list_connections(as_json: AsJson = False) -> None:
     """Every connection: its account, mode, health and webhook address."""
-
+    from hub.clock import DAY_MS
     from hub.store import views
 
     settings = current_settings()
 
     async def look() -> list[shown.Connection]:
         async with open_existing_store() as store:
-            kept_ms = (await hub_clock(store)).now_ms() - settings.keep_events_days * 24 * 3_600_000
+            kept_ms = (await hub_clock(store)).now_ms() - settings.keep_events_days * DAY_MS
             async with store.read() as c:
                 return await views.list_connections(c, settings.address, kept_ms=kept_ms)
 
@@ -239,16 +238,18 @@ def reauthorise(
 
     async def replace(hub: Hub) -> dict[str, Json]:
         from hub.api.connections import view
+        from hub.connections import auth_of
         from hub.connector import OAuth2
 
         connection = await hub.connections.by_name(name)
         found = hub.connections.connector(connection.connector)
         remark_on_secrets(found, given)
-        if not values and any(kind.name == connection.auth and isinstance(kind, OAuth2) for kind in found.auth):
+        kind = auth_of(found, connection.auth)
+        if not values and isinstance(kind, OAuth2):
             begun = await hub.authorising.begin_again(name, scopes=scopes)
             return await _in_browser(hub, begun, name, no_wait=no_wait, as_json=as_json)
         if not values and not connection.sandbox:
-            values.update(ask_secrets(fields_of(found, connection.auth, values), values))
+            values.update(ask_secrets((*found.fields, *kind.fields), values))
             if not values:
                 raise typer.BadParameter("give the new credentials with --set or --secret-from-env")
         changed = await hub.connections.reauthorise(name, values)

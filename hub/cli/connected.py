@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import with_hub
+from hub.cli.fields import pair
 from hub.cli.output import AsJson, console, counted, note, print_json, say, show_list, show_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A connection.")]
 _LOOK_S = 0.5
 # So long nothing may be read before somebody is told that a hub has to run.
 _NOBODY_S = 5.0
-_DAY_MS = 24 * 3_600_000
 _BACKFILL = {
     "event": "event",
     "state": "state",
@@ -48,7 +48,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Change settings of a connection, such as the version of its vendor's API; its credentials stay."""
-    values = dict(_pair(one, "FIELD=VALUE") for one in given)
+    values = dict(pair(one, "FIELD=VALUE") for one in given)
 
     async def change(hub: Hub) -> shown.Connection:
         from hub.api.connections import view
@@ -61,13 +61,6 @@ def set_(
         print_json(changed)
         return
     say(f"{name} now has {', '.join(f'{field}={value}' for field, value in values.items())}")
-
-
-def _pair(text: str, form: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise typer.BadParameter(f"write {form}")
-    return name, value
 
 
 # -- choices -----------------------------------------------------------------------------------------------------------
@@ -96,7 +89,7 @@ def choices(
             rows, {"name": "choices", "fields": "taken by"}, as_json=False, empty=f"{name} has nothing to choose from"
         )
         return
-    given = dict(_pair(one, "--within FIELD=ID") for one in within or ())
+    given = dict(pair(one, "--within FIELD=ID") for one in within or ())
     found = with_hub(lambda hub: _choices(hub, name, what, search, given, limit))
     columns = {"id": "id", "label": "label"} | ({"hint": "hint"} if any(one["hint"] for one in found) else {})
     show_list(found[:limit], columns, as_json=as_json, empty=f"{name} has none of these {what}")
@@ -169,14 +162,14 @@ def _day(instant: str | None) -> str | None:
 
 
 def _since(hub: Hub, since: str) -> int:
-    from hub.clock import parse_since_ms
+    from hub.clock import DAY_MS, parse_since_ms
 
     try:
         since_ms = parse_since_ms(since, hub.clock.now_ms())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
     kept = hub.settings.keep_events_days
-    if since_ms < hub.clock.now_ms() - kept * _DAY_MS:
+    if since_ms < hub.clock.now_ms() - kept * DAY_MS:
         note(
             f"events are kept for {kept} days after they came (HUB_KEEP_EVENTS_DAYS): what is read now goes then, and is "
             "known no longer; people and what they agreed to stay"

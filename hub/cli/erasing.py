@@ -106,9 +106,8 @@ def list_erasures(limit: Limit = 50, before: Before = None, as_json: AsJson = Fa
 
         return [views.erasure_view(row) for row in await erasures.listed(c, before=before, most=limit)]
 
-    rows: Sequence[Mapping[str, Json]] = (found := read(find))
-    if not as_json:
-        rows = [{**row, "forgotten": _forgotten(row)} for row in found]
+    found = read(find)
+    rows: Sequence[Mapping[str, Json]] = found if as_json else [{**row, "forgotten": _forgotten(row)} for row in found]
     columns = {"id": "erasure", "state": "state", "forgotten": "forgotten by", "reason": "reason", "at": "at (UTC)"}
     show_list(rows, columns, as_json=as_json, empty="nobody was erased", limit=limit)
 

@@ -52,22 +52,18 @@ def values_of(given: Sequence[str] | None, from_env: Sequence[str] | None) -> di
     return values
 
 
-def _pairs(option: str, given: Sequence[str] | None) -> Iterable[tuple[str, str]]:
-    for one in given or ():
-        name, equals, value = one.partition("=")
-        if not name or not equals:
-            # What was typed may be a secret, so it is not repeated.
-            raise typer.BadParameter(
-                f"write {option} FIELD={'VAR' if option == '--secret-from-env' else 'VALUE'}", param_hint=option
-            )
-        yield name, value
+def pair(text: str, form: str, option: str | None = None) -> tuple[str, str]:
+    """A name and its value, either side of the `=`. Raises BadParameter with the form to write it in."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        # What was typed may be a secret, so it is not repeated.
+        raise typer.BadParameter(f"write {form}", param_hint=option)
+    return name, value
 
 
-def fields_of(connector: Connector, auth: str | None, given: Mapping[str, str]) -> list[Field]:
-    """The fields of the kind of authorisation that is meant: the one named, else that most of what is given belongs to."""
-    kinds = [kind for kind in connector.auth if auth in {None, kind.name}]
-    meant = max(kinds, key=lambda kind: len({f.name for f in kind.fields} & set(given)), default=None)
-    return [*connector.fields, *(meant.fields if meant else ())]
+def _pairs(option: str, given: Sequence[str] | None) -> list[tuple[str, str]]:
+    form = f"{option} FIELD={'VAR' if option == '--secret-from-env' else 'VALUE'}"
+    return [pair(one, form, option) for one in given or ()]
 
 
 def ask_secrets(fields: Iterable[Field], given: Mapping[str, str]) -> dict[str, str]:

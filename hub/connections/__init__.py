@@ -5,7 +5,7 @@ Beside them `authorising` is what a person does in the browser, and `tokens` wha
 
 from hub.connections.accounts import App, Connection
 from hub.connections.changing import Connections, Removed
-from hub.connections.fields import app_fields, kind_of
+from hub.connections.fields import app_fields, auth_of, kind_of
 from hub.connections.using import SecretHint
 
-__all__ = ["App", "Connection", "Connections", "Removed", "SecretHint", "app_fields", "kind_of"]
+__all__ = ["App", "Connection", "Connections", "Removed", "SecretHint", "app_fields", "auth_of", "kind_of"]

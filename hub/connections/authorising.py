@@ -19,6 +19,7 @@ from hub.catalogue import nearest
 from hub.clock import Clock
 from hub.connections.accounts import App, Connection
 from hub.connections.changing import Connections
+from hub.connections.fields import auth_of
 from hub.connector import CLIENT_FIELDS, Connector, OAuth2
 from hub.errors import ConfigError, ConnectionConfigError, HubError
 from hub.http import Transport
@@ -118,7 +119,7 @@ class Authorising:
         """The same account of a connection that is there, with its settings. Raises ConfigError with what to do."""
         connection = await self._book.by_name(name)
         connector = self._book.connector(connection.connector)
-        kind = next(a for a in connector.auth if a.name == connection.auth)
+        kind = auth_of(connector, connection.auth)
         if not isinstance(kind, OAuth2):
             raise ConnectionConfigError(
                 f"{name} is not authorised in the browser: give its credentials to `hub connections reauthorise {name}`"

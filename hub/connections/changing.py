@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from hub.catalogue import nearest
 from hub.connections.accounts import App, Connection
-from hub.connections.fields import app_values, check_pattern, parted, secret_names, values_of
+from hub.connections.fields import app_values, auth_of, check_pattern, parted, secret_names, values_of
 from hub.connections.using import Using
 from hub.connector import TOKEN_FIELDS, Auth, Connector, OAuth2, sandbox_secret
 from hub.errors import ConnectionConfigError, HubError, NoSuchApp
@@ -189,7 +189,7 @@ class Connections(Using):
         """
         connection = await self.by_name(name)
         connector = self.connector(connection.connector)
-        kind = next(a for a in connector.auth if a.name == connection.auth)
+        kind = auth_of(connector, connection.auth)
         fields = {f.name: f for f in (*connector.fields, *kind.fields)}
         secret = secret_names(connector, kind)
         for field_name in given:

@@ -16,13 +16,24 @@ def kind_of(connector: Connector, given: Mapping[str, str], *, auth: str | None,
 
     Raises ConnectionConfigError with the names there are.
     """
-    kinds = [a for a in connector.auth if auth in {None, a.name}]
-    if not kinds:
-        raise ConnectionConfigError(
-            f"{connector.name} has no auth {auth}; it has {', '.join(a.name for a in connector.auth)}"
-        )
+    if auth is not None:
+        return auth_of(connector, auth)
+
+    def fits(kind: Auth) -> tuple[int, bool]:
+        return len({f.name for f in kind.fields} & set(given)), app and isinstance(kind, OAuth2)
+
     # The kind whose own fields cover most of what was given is the one that was meant.
-    return max(kinds, key=lambda a: (len({f.name for f in a.fields} & set(given)), app and isinstance(a, OAuth2)))
+    return max(connector.auth, key=fits)
+
+
+def auth_of(connector: Connector, name: str) -> Auth:
+    """A connector's kind of auth of that name. Raises ConnectionConfigError with the names there are."""
+    for kind in connector.auth:
+        if kind.name == name:
+            return kind
+    raise ConnectionConfigError(
+        f"{connector.name} has no auth {name}; it has {', '.join(a.name for a in connector.auth)}"
+    )
 
 
 def values_of(

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from hub import seams
 from hub.clock import Clock
 from hub.connections.accounts import Connection
+from hub.connections.fields import auth_of
 from hub.connector import Auth, ClientCredentials, Connector, OAuth2
 from hub.errors import AuthExpired, ConnectionConfigError, ConnectorError, NoSuchConnection, NotSent, OutcomeUnknown
 from hub.http import Answer, Transport, error_for, sandbox_headers
@@ -65,7 +66,7 @@ class Tokens:
 
     async def authorised(self, connection: Connection, connector: Connector) -> tuple[Auth, dict[str, str]]:
         """The connection's fields with a token that is good for a while yet. Raises AuthExpired, NotSent, and others."""
-        kind = next(a for a in connector.auth if a.name == connection.auth)
+        kind = auth_of(connector, connection.auth)
         if not isinstance(kind, ClientCredentials | OAuth2):
             return kind, await self._book.fields(connection)
         async with self._locks.setdefault(connection.id, asyncio.Lock()):
@@ -77,7 +78,7 @@ class Tokens:
     async def ends_at_ms(self, connection: Connection) -> int | None:
         """When the token ends for good, in real time; None where it is renewed by itself, or has no end that is known."""
         connector = self._book.connector(connection.connector)
-        kind = next(a for a in connector.auth if a.name == connection.auth)
+        kind = auth_of(connector, connection.auth)
         expires = connection.token_expires_at_ms
         return None if expires is None or await self._is_renewable(connection, kind) else expires
 
@@ -96,7 +97,7 @@ class Tokens:
     async def renew_refused(self, connection: Connection) -> bool:
         """After a refused call: renew a token that can be renewed and is older than a minute; whether that was done."""
         connector = self._book.connector(connection.connector)
-        kind = next(a for a in connector.auth if a.name == connection.auth)
+        kind = auth_of(connector, connection.auth)
         if not isinstance(kind, ClientCredentials | OAuth2):
             return False
         async with self._locks.setdefault(connection.id, asyncio.Lock()):
@@ -207,7 +208,7 @@ class Tokens:
     async def revoke(self, connection: Connection) -> bool:
         """Ask the vendor to forget the tokens (RFC 7009); False where it has no address for that. Raises ConnectorError."""
         connector = self._book.connector(connection.connector)
-        kind = next(a for a in connector.auth if a.name == connection.auth)
+        kind = auth_of(connector, connection.auth)
         if not isinstance(kind, OAuth2) or kind.revoke_url is None:
             return False
         values = await self._book.client_fields(connection)

@@ -14,7 +14,7 @@ import aiohttp
 
 from hub.api.app import make_app
 from hub.api.serving import answering
-from hub.clock import Clock, to_datetime
+from hub.clock import DAY_MS, Clock, to_datetime
 from hub.demo import examples
 from hub.demo.day import PAGE, STARTS_AT_H, Moment
 from hub.errors import ConfigError
@@ -57,7 +57,6 @@ _CONNECTIONS = {
     ),
 }
 _LOCAL = "127.0.0.1"
-_DAY_MS = 24 * 3_600_000
 
 POLLED = ("hubspot.form_submitted", "facebook_ads.lead_submitted")
 """What vendors are asked for. The day has nothing for the other polls, and they would be made 5,000 times."""
@@ -257,4 +256,4 @@ async def _inbound(hub: Hub) -> dict[str, dict[str, Json]]:
 
 def _next_morning_ms(now_ms: int) -> int:
     midnight = to_datetime(now_ms).replace(hour=0, minute=0, second=0, microsecond=0)
-    return int(midnight.timestamp() * 1000) + _DAY_MS + STARTS_AT_H * 3_600_000
+    return int(midnight.timestamp() * 1000) + DAY_MS + STARTS_AT_H * 3_600_000

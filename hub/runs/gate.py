@@ -16,7 +16,7 @@ from hub.clock import rfc3339
 from hub.connector import Action, Message
 from hub.engine import ActionDone, Arrival
 from hub.errors import HookFailed
-from hub.events import ConsentState, e164
+from hub.events import CHANNELS, ConsentState, e164
 from hub.hookspecs import Veto
 from hub.ids import new_id
 from hub.purposes import LedgerEntry, LegalClass, Permission, Purpose, permits
@@ -33,7 +33,6 @@ _SPREAD_MS = 60_000
 # What a plugin says is kept to, within reason.
 _LONGEST_REASON = 500
 _LONGEST_DELAY_S = 30 * 24 * 3600.0
-_PHONE_CHANNELS = {"sms", "whatsapp", "voice"}
 
 _log = logging.getLogger(__name__)
 
@@ -254,6 +253,6 @@ def _is_veto(answer: object) -> bool:
 def address_of(message: Message[Any], input_: BaseModel) -> str:
     """The address as the consent ledger writes it."""
     given = str(message.to(input_))
-    if message.channel in _PHONE_CHANNELS:
+    if message.channel in CHANNELS["phone"]:
         return e164(given) or given
     return given.strip().lower()

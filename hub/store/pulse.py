@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from hub import shown
+from hub.clock import DAY_MS
 from hub.events import Json
 from hub.store.lanes import Lane
 from hub.store.processes import DEAD_AFTER_MS, Process
@@ -20,7 +21,6 @@ from hub.store.session import Connection
 from hub.store.work import NEVER_MS
 
 MOST = 10_000
-_DAY_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ async def read(c: Connection, *, now_ms: int, real_ms: int) -> Pulse:
         waiting=waiting,
         waiting_estimated=estimated,
         parked=await _parked(c),
-        unknown=await _count(c, "effect where state = 'unknown' and finished_at > :since", since=now_ms - _DAY_MS),
+        unknown=await _count(c, "effect where state = 'unknown' and finished_at > :since", since=now_ms - DAY_MS),
         breakers={row["connection"]: row["state"] for row in breakers},
         connections={row["name"]: row["health"] for row in connections},
         processes=await processes(c, real_ms),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic_core import from_json, to_json
 
-from hub.events import Json
+from hub.events import Json, addresses
 from hub.store import contacts
 from hub.store.events import StoredEvent, append_consents
 from hub.store.session import Change, Connection, Row
@@ -77,7 +77,7 @@ async def before(c: Connection, recipe: str, people: Sequence[str], at_ms: int) 
         {"id": "text"},
         wanted,
     )
-    stated = await contacts.ledger(c, [pair for row in identities for pair in _addresses(row)])
+    stated = await contacts.ledger(c, addresses((row["kind"], row["value"]) for row in identities))
     entries = await c.group(
         "select entry.scope as scope, entry.times as times from entry join {rows} "
         "on entry.recipe = r.recipe and entry.scope = r.id",
@@ -97,11 +97,6 @@ async def before(c: Connection, recipe: str, people: Sequence[str], at_ms: int) 
         ],
         {key: found for key, found in times.items() if found},
     )
-
-
-def _addresses(identity: Row) -> list[tuple[str, str]]:
-    channels = {"email": ("email",), "phone": ("sms", "whatsapp", "voice")}.get(identity["kind"], ())
-    return [(channel, identity["value"]) for channel in channels]
 
 
 async def answers(c: Connection, recipe: str, from_ms: int) -> list[Answer]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from hub.store import work
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Connection
-from hub.store.work import NEVER_MS, Claim
+from hub.store.work import NEVER_MS
 
 KIND = "subscriptions"
 _MOST_MENDED = 50
@@ -85,19 +85,6 @@ async def hasten(c: Connection, now_ms: int, connection: str | None = None) -> N
         now=now_ms,
         kind=KIND,
         **given,
-    )
-
-
-async def note(c: Connection, held: Claim, kept: Kept) -> bool:
-    """Remember something in the middle of it; False when the work is no longer ours."""
-    return bool(
-        await c.run(
-            "update work set data = :data where kind = :kind and ref = :ref and epoch = :epoch",
-            data=kept.model_dump_json(),
-            kind=held.kind,
-            ref=held.ref,
-            epoch=held.epoch,
-        )
     )
 
 

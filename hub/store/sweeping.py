@@ -167,6 +167,8 @@ async def _clean(c: Connection, table: Swept, rows: Sequence[Row], wanted: Seque
 
 
 def _cleaned(table: Swept, name: str, value: str | None, wanted: Sequence[str]) -> str | None:
-    if value is None or name in table.text:
-        return None if value is None else scrubbed(value, wanted)
+    if value is None:
+        return None
+    if name in table.text:
+        return scrubbed(value, wanted)
     return to_json(_without(from_json(value), wanted)).decode()

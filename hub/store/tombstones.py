@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hub.events import ConsentState
+from hub.events import CHANNELS, ConsentState, addresses
 from hub.ids import new_id
 from hub.store.session import Connection, Row
 
@@ -21,8 +21,6 @@ PERSONAL = re.compile(r"@|%40|\+\d{7}|%2B\d{7}")
 
 ERASURE = "erasure"
 """The reason of the statement that an erasure leaves in the ledger: a consent given before it does not count."""
-
-CHANNELS = {"email": ("email",), "phone": ("sms", "whatsapp", "voice")}
 
 
 # -- the pepper --------------------------------------------------------------------------------------------------------
@@ -100,10 +98,10 @@ async def hide(c: Connection, keys: Sequence[Key], event_id: str | None, at_ms: 
     hashed = _hash_of(c)
     known = await c.all("select distinct channel from purpose where channel is not null")
     every = sorted({row["channel"] for row in known} | {name for names in CHANNELS.values() for name in names})
-    addresses = {value for kind, value in keys if kind in CHANNELS}
+    values = {value for kind, value in keys if kind in CHANNELS}
     pairs = [
         {"address": address, "channel": channel, "hidden": HASHED + hashed("address", address)}
-        for address in sorted(addresses)
+        for address in sorted(values)
         for channel in every
     ]
     done = await c.group(
@@ -119,14 +117,13 @@ async def hide(c: Connection, keys: Sequence[Key], event_id: str | None, at_ms: 
             {
                 "id": new_id(),
                 "channel": channel,
-                "address": HASHED + hashed("address", value),
+                "address": HASHED + hashed("address", address),
                 "state": ConsentState.REVOKED.value,
                 "reason": ERASURE,
                 "event_id": event_id,
                 "at": at_ms,
             }
-            for kind, value in keys
-            for channel in CHANNELS.get(kind, ())
+            for channel, address in addresses(keys)
         ],
     )
     return len(done)

@@ -35,6 +35,7 @@ from hub.store.lanes import Lane
 from hub.store.notices import KIND as NOTICE
 from hub.store.runs import EffectRow, Lease
 from hub.store.session import Connection, Store
+from hub.store.subscriptions import KIND as SUBSCRIPTIONS
 from hub.store.work import Claim
 from hub.subscribing import Subscribing
 from hub.timetravel import HubTime
@@ -92,8 +93,8 @@ class Pump:
             NOTICE: notices.handle,
             ERASE: erasing.handle,
             FORGET: forgetting.handle,
+            SUBSCRIPTIONS: subscribing.handle,
             **dict.fromkeys(sources.kinds, sources.handle),
-            **dict.fromkeys(subscribing.kinds, subscribing.handle),
         }
         self._slots, self._lease_s, self._limits, self._ring = slots, lease_s, limits, ring
         self._metrics = metrics

@@ -127,6 +127,21 @@ async def test_client_credentials_that_are_refused_say_so(
             await it.hub.connections.test("acme")
 
 
+async def test_a_connection_whose_kind_of_auth_is_gone_says_so_and_can_be_removed(
+    running: Callable[..., Any], sqlite_url: str, token_server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await _exchanging(it)
+        # When a newer release of the plugin has another way to authorise
+        monkeypatch.setattr(acme, "auth", acme.auth[:-1])
+
+        # Then its calls say what is the matter, and nobody has to keep it
+        with pytest.raises(ConnectionConfigError, match="acme has no auth client_credentials; it has "):
+            await it.hub.connections.test("acme")
+        removed = await it.hub.connections.remove("acme")
+    assert "has no auth client_credentials" in removed.problem
+
+
 async def test_new_credentials_must_be_of_the_same_account_and_wake_what_waited(
     running: Callable[..., Any], sqlite_url: str
 ) -> None:

@@ -89,14 +89,6 @@ async def test_with_redis_a_hub_is_ready(web: Callable[..., Any], sqlite_url: st
         assert (await _get(w, "/health/ready"))[1]["status"] == "ok"
 
 
-async def test_others_may_say_what_degrades_it(web: Callable[..., Any], sqlite_url: str) -> None:
-    async with web(sqlite_url, work=False) as w:
-        w.it.hub.vitals.worry(lambda: None)
-        w.it.hub.vitals.worry(lambda: "the disk is slow")
-        status, said = await _get(w, "/health/ready")
-        assert (status, said["status"], said["reasons"]) == (200, "degraded", ["the disk is slow"])
-
-
 async def test_an_old_schema_is_not_ready(web: Callable[..., Any], database_url: str) -> None:
     async with web(database_url, work=False) as w:
         async with w.it.hub.store.write() as c:

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from hub import shown
 from hub.clock import rfc3339
 from hub.errors import NotThere
-from hub.events import e164
+from hub.events import addresses, e164
 from hub.store import contacts, erasures, merges
 from hub.store.session import Connection, Row
 from hub.store.views.events import EVENTS, event_view, verdict_view
@@ -165,9 +165,7 @@ def _person(known: Mapping[str, Any]) -> shown.Person:
 
 
 async def _consent_view(c: Connection, keys: Iterable[tuple[str, str]]) -> list[shown.Consent]:
-    channels = {"email": ("email",), "phone": ("sms", "whatsapp", "voice")}
-    addresses = [(channel, value) for kind, value in keys for channel in channels.get(kind, ())]
-    ledger = await contacts.ledger(c, addresses)
+    ledger = await contacts.ledger(c, addresses(keys))
     return [
         {
             "channel": channel,
