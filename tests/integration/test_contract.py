@@ -77,7 +77,7 @@ class TestParcel(Contract):
 def test_a_connector_that_keeps_it_is_asked_everything() -> None:
     asked = {name for name in dir(Contract) if name.startswith("test_")}
     assert asked == {name for name in dir(TestParcel) if name.startswith("test_") and getattr(TestParcel, name)}
-    assert len(asked) == 32
+    assert len(asked) == 33
 
 
 def test_what_a_connector_does_not_have_is_not_asked() -> None:
@@ -587,6 +587,7 @@ def test_a_poll_whose_facts_differ_doubles_them() -> None:
 # -- the past ----------------------------------------------------------------------------------------------------------
 
 BROKEN_OFF = "test_a_past_that_breaks_off_is_gone_on_with_and_nothing_lost_or_doubled"
+PAGE_BY_PAGE = "test_a_past_that_is_read_page_by_page_comes_to_its_end"
 THROTTLED = "test_a_past_that_is_throttled_is_read_to_its_end"
 BEGINNING = "test_a_past_begins_where_it_is_asked_to"
 
@@ -617,6 +618,13 @@ def _keeping() -> Any:
             yield page
 
     return fetch
+
+
+async def _half(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[parcel.Sent]]:
+    """One that cannot be gone on with."""
+    if cursor is None:
+        async for page in parcel.past(ctx, None, since_ms):
+            yield page
 
 
 async def _gives_up(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[parcel.Sent]]:
@@ -658,6 +666,8 @@ async def _everything(ctx: ActionContext, cursor: str | None, since_ms: int) -> 
         (_endless, BROKEN_OFF, "the past of parcel.sent does not end"),
         (_from_the_start, BROKEN_OFF, "the past of parcel.sent begins anew when it breaks off"),
         (_keeping(), BROKEN_OFF, "makes 1 events of 2 facts when it breaks off: let it keep nothing but"),
+        (_from_the_start, PAGE_BY_PAGE, "does not get on when it is cut off after each page: let the cursor"),
+        (_half, PAGE_BY_PAGE, "tells 1 of 2 facts when it is cut off after each page: let it keep nothing but"),
         (_gives_up, THROTTLED, "makes 0 events of 2 facts when it is throttled: let it .* leave errors to the hub"),
         (_sulking(), THROTTLED, r"is not read to its end when it is throttled: it is waiting \(no\)"),
         (_from_memory, THROTTLED, "the past of parcel.sent made no call that could be throttled"),

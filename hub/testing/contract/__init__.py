@@ -142,6 +142,9 @@ class Contract:
     def test_a_past_that_breaks_off_is_gone_on_with_and_nothing_lost_or_doubled(self, history: str) -> None:
         asyncio.run(past.prove_breaking_off(self, history))
 
+    def test_a_past_that_is_read_page_by_page_comes_to_its_end(self, history: str) -> None:
+        asyncio.run(past.prove_page_by_page(self, history))
+
     def test_a_past_that_is_throttled_is_read_to_its_end(self, history: str) -> None:
         asyncio.run(past.prove_throttled(self, history))
 

@@ -101,6 +101,28 @@ async def prove_breaking_off(suite: Contract, name: str) -> None:
     )
 
 
+async def prove_page_by_page(suite: Contract, name: str) -> None:
+    """A past of which one page is read at a time, as where each uses up the budget, comes to its end and tells all."""
+    async with _past(suite, name) as it:
+        facts, most = await it.events(), 3 * len(await it.pages()) + 10
+        ctx = await it.hub.connections.context(await it.hub.connections.by_name(it.connector.name))
+        found, cursor = set[str](), None
+        for _ in range(most):
+            page = await anext(it.history.fetch(ctx, cursor, 0), None)
+            if page is None:
+                break
+            found |= {it.trigger.event(item, 0).fact_id for item in page.items}
+            cursor = page.cursor
+    assert page is None, (
+        f"the past of {it.trigger.type} does not get on when it is cut off after each page: let the cursor of a page lead "
+        "beyond it, and tell no page that leads nowhere"
+    )
+    assert found == facts.keys(), (
+        f"the past of {it.trigger.type} tells {len(found)} of {len(facts)} facts when it is cut off after each page: let it "
+        "keep nothing but the cursor"
+    )
+
+
 async def prove_throttled(suite: Contract, name: str) -> None:
     """A past whose vendor asks for fewer calls is read to its end once it takes them again."""
     async with _past(suite, name) as it:

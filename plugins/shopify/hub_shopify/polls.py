@@ -187,7 +187,7 @@ def _begun(cursor: str | None, since_ms: int) -> tuple[str, str | None]:
 
 def _reached(begun: str, page: Listed[OrderNode] | Listed[CustomerNode]) -> str:
     """The cursor after a page of what is searched from a time on."""
-    at = rfc3339(page.nodes[-1].created_at.astimezone(UTC)) if page.nodes else begun
+    at = rfc3339(page.nodes[-1].created_at.astimezone(UTC))
     return f"{begun}|{page.page_info.end_cursor or ''}" if at == begun else at
 
 
@@ -196,7 +196,8 @@ async def past_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> 
     """Orders that were placed, from the oldest on."""
     begun, after = _begun(cursor, since_ms)
     async for page in _orders(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
-        yield Page([nodes.order(node) for node in page.nodes], _reached(begun, page))
+        if page.nodes:
+            yield Page([nodes.order(node) for node in page.nodes], _reached(begun, page))
 
 
 @shopify.history("order_paid")
@@ -204,7 +205,8 @@ async def past_payments(ctx: ActionContext, cursor: str | None, since_ms: int) -
     """Orders that are paid in full, by the time they were placed."""
     begun, after = _begun(cursor, since_ms)
     async for page in _orders(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
-        yield Page([nodes.order(node) for node in page.nodes if node.fully_paid], _reached(begun, page))
+        if page.nodes:
+            yield Page([nodes.order(node) for node in page.nodes if node.fully_paid], _reached(begun, page))
 
 
 @shopify.history("customer_created")
@@ -212,4 +214,5 @@ async def past_customers(ctx: ActionContext, cursor: str | None, since_ms: int) 
     """Customers, from the oldest on."""
     begun, after = _begun(cursor, since_ms)
     async for page in _customers(ctx, f"customer_date:>='{begun}'", "CREATED_AT", after):
-        yield Page([nodes.customer(node) for node in page.nodes], _reached(begun, page))
+        if page.nodes:
+            yield Page([nodes.customer(node) for node in page.nodes], _reached(begun, page))

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from hub import ActionContext, ConsentSignal, ConsentState, Effect, NotFound, Rejected, SkipStep
+from hub.testing.contract.stage import hub_of
 from hub_shopify import shopify
 from hub_shopify.actions.consent import ConsentInput, set_email_consent, set_sms_consent
 from hub_shopify.actions.customers import CustomerInput, TagInput, tag_customer, untag_customer, upsert_customer
@@ -557,6 +558,23 @@ async def test_what_goes_with_an_order_is_asked_by_its_lines(ctx: ActionContext)
     assert [one.title for one in (await recommend(ctx, lines)).products] == ["Wool hat"]
     # what lies in the basket is not recommended
     assert (await recommend(ctx, [*lines, {"product_id": HAT}])).products == []
+
+
+async def test_a_recipe_hands_the_lines_of_an_order_on_and_names_what_goes_with_them(shop: str) -> None:
+    recipe = """
+recipe: pairs-well
+on: {event: shopify.order_created}
+steps:
+  - {do: shopify.find_product_recommendations, with: {products: "{{ trigger.line_items }}"}, as: found}
+  - {do: shopify.add_order_note, with: {order_id: "{{ trigger.order_id }}", note: "with a {{ steps.found.products[0].title }}"}}
+"""
+    async with hub_of(shopify, {"shop": shop}, work=True, answers=True) as (hub, sandbox):
+        assert isinstance(sandbox, ShopifySandbox)
+        await hub.library.apply(recipe, publish=True)
+        address = hub.connections.inbound_url(await hub.connections.by_name("shopify"))
+        assert await sandbox.order(address, shop, id=70, customer={"id": 7}, topics=["orders/create"]) == 200
+        await hub.time.advance(hub.clock.now_ms() + 60_000, ring=hub.ring)
+        assert sandbox.shop(shop).orders["70"]["note"] == "with a Wool hat"
 
 
 async def test_a_shop_that_recommends_nothing_says_so(ctx: ActionContext) -> None:

@@ -111,4 +111,4 @@ def _pretend_recommendations(input: RecommendationsInput, now_ms: int) -> FoundR
 
 @find_product_recommendations.describe
 def _describe_recommendations(input: RecommendationsInput) -> str:
-    return f"look up what goes with {len(input.products)} products"
+    return f"look up what goes with {len(input.products)} product{'' if len(input.products) == 1 else 's'}"
