@@ -201,7 +201,11 @@ class Choosing:
                 errors.append(
                     RecipeError(
                         f"{one.connection} could not be asked which of its {one.chosen.choices} {one.text} is ({error}); "
-                        "try again, or write an id that was published before",
+                        + (
+                            f"give it new credentials by `hub connections reauthorise {one.connection}`"
+                            if isinstance(error, AuthExpired)
+                            else "try again, or write an id that was published before"
+                        ),
                         path="/".join(map(str, place)),
                     )
                 )

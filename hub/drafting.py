@@ -166,7 +166,7 @@ async def written(draft: Draft, plugins: Plugins, purposes: Mapping[str, Purpose
     at_ms = parse_time_ms(_START)
     data = sample(trigger, at_ms)
     consent = list(_consent(draft, catalogue))
-    event = trigger.event(trigger.payload.model_validate(data), at_ms)
+    event = trigger.event(trigger.recall(data), at_ms)
     played = [Played(at_ms, event, consent=consent)]
     [*ways] = (await simulate(recipe, played, plugins, purposes=purposes)).paths
     if not ways:

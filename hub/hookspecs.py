@@ -19,14 +19,20 @@ hookimpl = pluggy.HookimplMarker("hub")
 
 
 class RegisterConnector(Protocol):
+    """What `hub_register_connectors` is given: call it for each connector."""
+
     def __call__(self, connector: Connector) -> None: ...
 
 
 class RegisterTrigger(Protocol):
+    """What `hub_register_triggers` is given: call it for each trigger."""
+
     def __call__(self, trigger: Trigger[Any], *, connector: str) -> None: ...
 
 
 class RegisterAction(Protocol):
+    """What `hub_register_actions` is given: call it for each action."""
+
     def __call__(self, action: Action[Any, Any], *, connector: str) -> None: ...
 
 

@@ -251,6 +251,10 @@ class ConnectionHttp:
         except LeaseOver as error:
             raise self._named(error) from error.__cause__
         except ConnectorError as error:
+            if self.sandbox and isinstance(error, NotSent):
+                found = error.__cause__
+                error = NotSent(f"no sandbox answers at {URL(address).authority}: start `hub up` or `hub sandbox`")
+                error.__cause__ = found
             self.noted(None, error, began)
             raise self._named(error) from error.__cause__
         problem = self.connector.classify(answer) if self.connector.classify else None

@@ -13,7 +13,7 @@ from hub.catalogue import Catalogue, nearest
 from hub.choosing import Choosing, Pinned
 from hub.clock import Clock, rfc3339
 from hub.connections import Connections
-from hub.documents import text_of
+from hub.documents import read, text_of
 from hub.engine import Program
 from hub.engine import compile as compile_program
 from hub.errors import ConfigError, NewerRelease, NotThere, RecipeError, RecipeErrors
@@ -198,7 +198,7 @@ class Library:
         """Save a recipe as draft, and publish it if asked. Raises RecipeErrors; then nothing is changed."""
         recipe = await self.check(source, file=file)
         if publish:
-            return await self._publish(recipe)
+            return await self._publish(recipe, file)
         async with self._store.write() as c:
             await rows.save_draft(c, recipe.name, source, self._clock.now_ms())
         row = await self._row(recipe.name)
@@ -212,7 +212,7 @@ class Library:
                 await rows.set_state(c, name, "published", self._clock.now_ms())
                 await subscriptions.hasten(c, self._clock.now_ms())
             return Change(name, "published", row["version"], unchanged=row["state"] == "published")
-        return await self._publish(await self.check(row["draft"], file=name))
+        return await self._publish(await self.check(row["draft"], file=name), name)
 
     async def pause(self, name: str) -> Change:
         """No new runs; those inside go on."""
@@ -225,19 +225,22 @@ class Library:
             await subscriptions.hasten(c, self._clock.now_ms())
         return Change(name, "paused", row["version"], unchanged=row["state"] == "paused")
 
-    async def bound(self, recipe: Recipe) -> tuple[Mapping[str, Json], Sequence[Pinned]]:
+    async def bound(self, recipe: Recipe, *, file: str | None = None) -> tuple[Mapping[str, Json], Sequence[Pinned]]:
         """A recipe's definition as it would be published: a connection for everything, an id for every choice.
 
         Raises RecipeErrors.
         """
         names = await self._connections.names()
-        bound = bind(recipe.definition, self._catalogue, names, pretended=self._pretended)
-        if self.choosing is None:
-            return bound, ()
-        return await self.choosing.pin(bound, await self.published_definition(recipe.name))
+        try:
+            bound = bind(recipe.definition, self._catalogue, names, pretended=self._pretended)
+            if self.choosing is None:
+                return bound, ()
+            return await self.choosing.pin(bound, await self.published_definition(recipe.name))
+        except RecipeErrors as error:
+            raise _located(error, recipe.source, file) from error
 
-    async def _publish(self, recipe: Recipe) -> Change:
-        bound, _ = await self.bound(recipe)
+    async def _publish(self, recipe: Recipe, file: str | None) -> Change:
+        bound, _ = await self.bound(recipe, file=file)
         current = await self.published_definition(recipe.name)
         async with self._store.write() as c:
             row = await c.first("select * from recipe where name = :name", name=recipe.name)
@@ -359,6 +362,14 @@ def recipe_files(paths: Iterable[Path]) -> list[Path]:
             sorted(p for p in path.glob("*.yaml") if not p.name.endswith(".test.yaml")) if path.is_dir() else [path]
         )
     return sorted(found, key=lambda p: (p.name != PURPOSES_FILE, str(p)))
+
+
+def _located(error: RecipeErrors, source: str, file: str | None) -> RecipeErrors:
+    """Errors that know a place in a recipe, with the lines of its text."""
+    document = read(source, file=file)
+    for one in error.errors:
+        document.report(one.reason, tuple(int(part) if part.isdecimal() else part for part in one.path.split("/")))
+    return RecipeErrors(document.errors)
 
 
 def load_files(paths: Iterable[Path], catalogue: Catalogue) -> tuple[dict[str, Purpose] | None, dict[str, Recipe]]:

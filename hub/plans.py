@@ -150,10 +150,9 @@ class Planner:
         except RecipeErrors as error:
             return RecipePlan(file, file, State.REFUSED, errors=error.errors)
         try:
-            bound, choices = await self._library.bound(recipe)
+            bound, choices = await self._library.bound(recipe, file=file)
         except RecipeErrors as error:
-            errors = [RecipeError(e.reason, file=file, line=e.line, path=e.path) for e in error.errors]
-            return RecipePlan(recipe.name, file, State.REFUSED, errors=errors)
+            return RecipePlan(recipe.name, file, State.REFUSED, errors=error.errors)
         return await self._bound(recipe, bound, choices, file)
 
     async def _bound(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -229,9 +231,17 @@ def _import(entry: EntryPoint, problems: dict[str, PluginError]) -> object | Non
         return entry.load()  # type: ignore[no-any-return]  # entry points are untyped
     except Exception as error:  # a plugin's import may raise anything; it is reported by name
         problems[entry.name] = PluginError(
-            entry.name, f"it fails to import ({type(error).__name__}: {error}); mend it or uninstall {_dist(entry)}"
+            entry.name,
+            f"it fails to import ({type(error).__name__}: {error}{_where(error, entry)}); mend it or uninstall {_dist(entry)}",
         )
         return None
+
+
+def _where(error: Exception, entry: EntryPoint) -> str:
+    """The line of the plugin's own that an import ended at."""
+    package = entry.module.partition(".")[0]
+    own = [frame for frame in extract_tb(error.__traceback__) if package in Path(frame.filename).with_suffix("").parts]
+    return f", at {own[-1].filename}:{own[-1].lineno}" if own else ""
 
 
 def _dist(entry: EntryPoint) -> str:

@@ -143,7 +143,7 @@ class Previewer:
         assert trigger is not None, "a checked recipe's triggers are there"
         now_ms = self._clock.now_ms()
         person = {name: facts[name] for name in ("email", "phone", "first_name", "last_name", "language")}
-        payload = trigger.payload.model_validate(sample(trigger, now_ms, person))
+        payload = trigger.recall(sample(trigger, now_ms, person))
         made = StoredEvent("preview", trigger.type, "", now_ms, now_ms, payload.model_dump(mode="json"), None)
         return event_scope(made, start["from"][0])
 

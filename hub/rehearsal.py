@@ -186,7 +186,7 @@ async def _filled(hub: Hub, given: GivenEvent) -> Json:
 
 def _payload(trigger: Trigger[Any], given: GivenEvent, data: Json) -> BaseModel:
     try:
-        payload: BaseModel = trigger.payload.model_validate(data)
+        payload: BaseModel = trigger.recall(data)
         return payload
     except ValidationError as error:
         wrong = "; ".join(

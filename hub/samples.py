@@ -31,12 +31,12 @@ def sample(trigger: Trigger[Any], at_ms: int, person: Mapping[str, Json] = PERSO
 
     Fields that may be empty are filled where their name says with what. Raises ConfigError when none can be made.
     """
-    schema = trigger.payload.model_json_schema(mode="validation")
+    schema = trigger.payload.model_json_schema(by_alias=False, mode="validation")
     made: dict[str, Json] = _Maker(schema.get("$defs", {}), at_ms, person).of("", schema, _DEPTH)
     required = schema.get("required", [])
     while True:
         try:
-            trigger.payload.model_validate(made)
+            trigger.recall(made)
             return made
         except ValidationError as error:
             wrong = {str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]} & made.keys()

@@ -107,7 +107,7 @@ class Sources:
             source = await events.get(c, from_json(claim.data or "{}")["event_id"])
         if source is None:
             raise Unconnected("its event was removed")
-        payload = trigger.payload.model_validate(source.data)
+        payload = trigger.recall(source.data)
         if trigger.confirm_ and not self._rehearsal and not await self._confirmed(trigger, connection, payload):
             async with self._store.write() as c:
                 await work.finish(c, claim)
@@ -137,7 +137,7 @@ class Sources:
                 await self._set_aside(claim, waiting)
                 return
             assert trigger.enrich_ is not None, "only triggers with an enrichment have such work"
-            payloads = [trigger.payload.model_validate(e.data) for e in waiting]
+            payloads = [trigger.recall(e.data) for e in waiting]
             filled = await trigger.enrich_(await self._connections.context(connection), payloads)
             if len(filled) != len(waiting):
                 raise ConfigError(

@@ -49,7 +49,7 @@ class Withdrawals:
         if trigger is None or trigger.consent is None:
             return []
         try:
-            signals = tuple(trigger.consent(trigger.payload.model_validate(event.data)))
+            signals = tuple(trigger.consent(trigger.recall(event.data)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # What an earlier version of the plugin stored. The ledger has what it said; only its vendors are not told.
             facts = {"event_id": event.id, "error": type(error).__name__}

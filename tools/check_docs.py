@@ -280,10 +280,16 @@ def unknown_settings(page: Page) -> Iterator[Problem]:
 
 
 def missing_files(page: Page) -> Iterator[Problem]:
-    """Files of the repository, and tests, that are named and not there. A vendor's own field may be named like a test."""
+    """Files of the repository, and tests, that are named and not there. A vendor's own field may be named like a test.
+
+    A page that shows a whole file names it behind the fence (`python hub_acme/triggers.py`), and may speak of it.
+    """
+    shown = {block.info.partition(" ")[2] for block in page.blocks}
     for number, text in page.prose:
         for found in _CODE.finditer(text):
             name = found[1]
+            if name in shown:
+                continue
             if _PATH.fullmatch(name) and not (ROOT / name).exists() and not (page.path.parent / name).exists():
                 yield page.path, number, f"there is no file {name}"
             if _TEST.fullmatch(name) and name not in _tests() | _fields():

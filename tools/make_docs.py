@@ -102,15 +102,47 @@ def _sentences(text: str | None) -> list[str]:
 _REFERENCE_HEAD = """
 # Reference for connector authors
 
-Every name that a plugin may import from `hub`, and from `hub.testing` for its tests.
+Every name that a plugin may import from `hub`, and from `hub.testing` for its tests; between them, what it is handed and need not import.
 [connectors.md](connectors.md) shows how they go together.
 Types as `Callable[[P], str]` mean: a function that takes your payload model and returns text; `P` is a trigger's payload, `I` and `O` an action's input and output.
 """
+_FUNCTIONS_HEAD = """
+## Functions you write
+
+What each of them is given, and gives back.
+One that gives back an `Awaitable` is an async function; the others do no I/O and read no clock.
+
+| function | signature |
+|---|---|
+"""
+_FUNCTIONS = {
+    "hub.connector": {
+        "Classify": "`classify` of a connector",
+        "ReadThrottle": "`throttle` of a connector",
+        "Forget": "`@connector.forget`",
+    },
+    "hub.connector.auth": {"Headers": "`headers` of an auth", "Params": "`params` of an auth"},
+    "hub.connector.triggers": {
+        "Parse": "`@connector.trigger`",
+        "Enrich": "`@trigger.enrich`",
+        "Confirm": "`@trigger.confirm`",
+    },
+    "hub.connector.actions": {
+        "Run": "`@connector.action`",
+        "RunBatch": "`@connector.batch_action`",
+        "Lookup": "`@action.lookup`",
+        "Simulate": "`@action.simulate`",
+        "Describe": "`@action.describe`",
+    },
+    "hub.connector.choices": {"ReadChoices": "`@connector.choose`"},
+}
+_HANDED = {"hub.connector": ("Http", "Response", "Trigger", "Action", "Poll", "History")}
 _FOR_TESTS = {
     "hub.testing.contract": ("Contract", "Call", "prove_effect_class"),
-    "hub.testing.sandbox": ("Sandbox",),
+    "hub.testing.sandbox": ("Sandbox", "Received", "SandboxServer"),
     "hub.testing.oauth": ("OAuthServer",),
     "hub.testing.context": ("sandbox_context",),
+    "hub.clock": ("Clock",),
 }
 
 
@@ -121,16 +153,35 @@ def _reference() -> Iterator[str]:
     yield _REFERENCE_HEAD
     yield "## hub"
     for name in hub.__all__:
-        yield from _described(name, getattr(hub, name))
+        if name not in _HANDED["hub.connector"]:
+            yield from _described(name, getattr(hub, name))
+    yield _FUNCTIONS_HEAD.rstrip()
+    for module, functions in _FUNCTIONS.items():
+        yield from (f"| {use} | `{_alias(module, name)}` |" for name, use in functions.items())
+    yield "| `whoami` of a connector | `Callable[[ActionContext], Awaitable[Account]]` |"
+    pages = "`Callable[[ActionContext, str \\| None, int], AsyncIterator[Page[P]]]`"
+    yield f"| `@connector.poll`, `@connector.history` | {pages}: context, cursor, `since_ms` |"
+    yield "\n## What you are handed"
+    for module, names in _HANDED.items():
+        for name in names:
+            yield from _described(name, getattr(import_module(module), name))
     for module, names in _FOR_TESTS.items():
         yield f"\n## {module}"
         for name in names:
             yield from _described(name, getattr(import_module(module), name))
 
 
+def _alias(module: str, name: str) -> str:
+    """What a type alias of a module stands for, as it is written there."""
+    tree = ast.parse(inspect.getsource(import_module(module)))
+    assigned = (node for node in tree.body if isinstance(node, ast.Assign))
+    found = next(node for node in assigned if ast.unparse(node.targets[0]) == name)
+    return ast.unparse(found.value).replace("|", "\\|")
+
+
 def _described(name: str, what: Any) -> Iterator[str]:
     """A class with its fields and methods, or a function; aliases and instances say nothing of themselves."""
-    if not (inspect.isclass(what) or inspect.isfunction(what)):
+    if not (inspect.isclass(what) or inspect.isfunction(what)) or not what.__module__.startswith("hub."):
         return
     source = ast.parse(inspect.getsource(sys.modules[what.__module__]))
     node = next(n for n in source.body if isinstance(n, _DEFINED) and n.name == what.__name__)
@@ -151,6 +202,12 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
         if isinstance(member, ast.AnnAssign | ast.Assign) and not ast.unparse(member).startswith("_"):
             told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and str(after.value.value)
             fields.append(ast.unparse(member) + (f"  # {' '.join(told.split())}" if told else ""))
+        if isinstance(member, ast.FunctionDef) and any(ast.unparse(d) == "property" for d in member.decorator_list):
+            told = ast.get_docstring(member)
+            fields.append(
+                f"{member.name}: {ast.unparse(member.returns or ast.Constant(None))}{(told and f'  # {told}') or ''}"
+            )
+            continue
         if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and (
             member.name == "__init__" or (not member.name.startswith(("_", "test_")) and ast.get_docstring(member))
         ):

@@ -91,9 +91,11 @@ def add_connection(
         wanted = [f for f in (*found.fields, *kind.fields) if f.name not in inherited]
         values.update(ask_secrets(wanted, values) if not sandbox else {})
         connection = await hub.connections.add(connector, name, values, sandbox=sandbox, auth=auth, app=app)
-        return {**await view(hub, connection.name), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
+        shown = {**await view(hub, connection.name), "ways_in": _ways_in(hub, found, sandbox=sandbox)}
+        return {**shown, "testable": found.whoami is not None}
 
     added = with_hub(add)
+    testable = added.pop("testable", False)
     if as_json:
         print_json(added)
         return
@@ -105,7 +107,8 @@ def add_connection(
     if added["ways_in"]:
         say("that is an address of this machine alone, since HUB_PUBLIC_URL is not set; events can come in so:")
         show_table(added["ways_in"], {"name": "way", "how": "how"})
-    say(f"check it with `hub connections test {name}`")
+    if testable:
+        say(f"check it with `hub connections test {name}`")
 
 
 @connections.command("list")

@@ -15,7 +15,7 @@ from hub.connections.finding import Finding
 from hub.connections.tokens import Tokens
 from hub.connector import Account, ActionContext, Auth, Connector
 from hub.deadline import Deadline
-from hub.errors import ConnectionConfigError, NoSuchConnection
+from hub.errors import AuthExpired, ConnectionConfigError, NoSuchConnection
 from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport
 from hub.store import connections as rows
@@ -234,6 +234,16 @@ class Using(Finding):
 
     # -- how it went -----------------------------------------------------------------------------------------------
 
+    async def _renew(self, connection: Connection, refused: AuthExpired) -> None:
+        """Renew a token that the vendor refused. Raises AuthExpired, by the connection's name, where that is in vain."""
+        try:
+            renewed = await self.tokens.renew_refused(connection)
+        except AuthExpired as again:
+            renewed, refused = False, again
+        if not renewed:
+            await self.unhealthy(connection, str(refused))
+            raise _refused(connection.name, refused) from refused
+
     async def test(self, name: str) -> Account:
         """Ask the vendor whose account this is. Raises ConnectorError."""
         connection = await self.by_name(name)
@@ -242,7 +252,11 @@ class Using(Finding):
             raise ConnectionConfigError(
                 f"{connector.name} has no way to test a connection; `hub connections list` shows what its calls say"
             )
-        account = await connector.whoami(await self.context(connection))
+        try:
+            account = await connector.whoami(await self.context(connection))
+        except AuthExpired as error:
+            await self._renew(connection, error)
+            account = await connector.whoami(await self.context(self.current(connection)))
         async with self._store.write() as c:
             await rows.set_health(c, connection.id, "ok", None)
             await work.unpark(c, f"connection:{name}", self._clock.now_ms())
@@ -268,3 +282,14 @@ class Using(Finding):
 
 def _hint(name: str, secret: str) -> SecretHint:
     return SecretHint(name, bool(secret), secret[-_SHOWN:] if len(secret) >= _HINTED_FROM else None)
+
+
+def _refused(name: str, error: AuthExpired) -> AuthExpired:
+    """What is told of credentials that the vendor took back, by the connection's name."""
+    why = f"the vendor no longer takes the credentials of {name}" if str(error) == str(AuthExpired()) else str(error)
+    return AuthExpired(
+        f"{why}; give new ones by `hub connections reauthorise {name}`",
+        connector=error.connector,
+        connection_id=error.connection_id,
+        status=error.status,
+    )

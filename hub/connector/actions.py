@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
+from inspect import signature
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from hub.connector.calls import ActionContext
-from hub.errors import ConnectorError
+from hub.errors import ConnectorError, PermanentError, PluginError
 
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  (input and output read best as I and O)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741
@@ -53,6 +54,8 @@ class Batch(Generic[I]):
 Run = Callable[[ActionContext, I], Awaitable[O]]
 RunBatch = Callable[[ActionContext, Sequence[I]], Awaitable[Sequence[O | ConnectorError]]]
 Lookup = Callable[[ActionContext, I], Awaitable[O | None]]
+Simulate = Callable[[I, int], O]
+Describe = Callable[[I], str]
 
 
 @dataclass(kw_only=True)
@@ -80,8 +83,8 @@ class Action(Generic[I, O]):
     units: Mapping[str, Callable[[I], int]] = field(default_factory=dict)
     """What one call spends, in units that spending caps may count: `segments`, or minor units of a currency (`EUR`)."""
     timeout_s: float = 20.0
-    simulate_: Callable[[I, int], O] | None = None
-    describe_: Callable[[I], str] | None = None
+    simulate_: Simulate[I, O] | None = None
+    describe_: Describe[I] | None = None
     lookup_: Lookup[I, O] | None = None
     run_batch: RunBatch[I, O] | None = None
 
@@ -96,19 +99,34 @@ class Action(Generic[I, O]):
         return f"{self.connector}.{self.batch.together}" if self.batch and self.batch.together else self.type
 
     def lookup(self, function: Lookup[I, O]) -> Lookup[I, O]:
-        """Decorator: how to find out, after a lost answer, whether the effect happened."""
+        """Decorator: how to find out, after a lost answer, whether the effect happened.
+
+        Gets the context and the input; returns the output of the call that was made, or None when certainly none was.
+        """
+        self._takes(function, "ctx, input", "look-up")
         self.lookup_ = function
         return function
 
-    def simulate(self, function: Callable[[I, int], O]) -> Callable[[I, int], O]:
-        """Decorator: the output that a rehearsal pretends, from the input and hub time; deterministic, no I/O."""
+    def simulate(self, function: Simulate[I, O]) -> Simulate[I, O]:
+        """Decorator: the output that a rehearsal pretends, from the input and hub time (ms); deterministic, no I/O."""
+        self._takes(function, "input, now_ms", "simulation")
         self.simulate_ = function
         return function
 
-    def describe(self, function: Callable[[I], str]) -> Callable[[I], str]:
-        """Decorator: the dry-run text, one line."""
+    def describe(self, function: Describe[I]) -> Describe[I]:
+        """Decorator: the dry-run text, one line, from the input."""
+        self._takes(function, "input", "description")
         self.describe_ = function
         return function
+
+    def _takes(self, function: Callable[..., object], arguments: str, what: str) -> None:
+        """Raise PluginError, as the plugin is imported, for a function that cannot be called as it will be."""
+        try:
+            signature(function).bind(*arguments.split(", "))
+        except TypeError:
+            raise PluginError(
+                self.connector, f"the {what} of {self.name} ({_named(function)}) is called with ({arguments})"
+            ) from None
 
     def spends(self, unit: str, input: I) -> int:
         """What one call spends of a unit: `calls` and `messages` go without saying, others as declared, else 0."""
@@ -119,9 +137,27 @@ class Action(Generic[I, O]):
         return self.units[unit](input) if unit in self.units else 0
 
     def rehearse(self, input: I, now_ms: int) -> O:
-        """What a rehearsal takes as this action's output: `simulate`'s, else the output model's own defaults."""
-        return self.simulate_(input, now_ms) if self.simulate_ else self.output.model_construct()
+        """What a rehearsal takes as this action's output: `simulate`'s, else the output model's own defaults.
+
+        Raises PermanentError when the simulation raises: a rehearsal tells it as a call that failed.
+        """
+        if self.simulate_ is None:
+            return self.output.model_construct()
+        made: O = self._made("simulation", self.simulate_, input, now_ms)
+        return made
 
     def dry_run(self, input: I) -> str:
-        """One line for people: what would be done."""
-        return self.describe_(input) if self.describe_ else f"{self.title}"
+        """One line for people: what would be done. Raises PermanentError when the description raises."""
+        return str(self._made("description", self.describe_, input)) if self.describe_ else f"{self.title}"
+
+    def _made(self, what: str, function: Callable[..., Any], *given: object) -> Any:  # Any: what the function makes
+        try:
+            return function(*given)
+        except Exception as error:  # a plugin may raise anything
+            raise PermanentError(
+                f"the {what} of {self.type} ({_named(function)}) raised {type(error).__name__}; mend the plugin"
+            ) from error
+
+
+def _named(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", type(function).__name__)

@@ -16,7 +16,10 @@ class Response(Protocol):
     @property
     def status(self) -> int: ...
     @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> Mapping[str, str]:
+        """Found in any case: `answer.headers.get("Retry-After")`."""
+        ...
+
     @property
     def body(self) -> bytes: ...
     def json(self) -> Json:
@@ -39,8 +42,9 @@ class Http(Protocol):
     ) -> Response:
         """One call. `path` is appended to the connector's base URL, or is a whole URL on one of its hosts.
 
+        `params` go into the query string, `json` or `form` are the body, `headers` go beside those of the auth.
         Raises NotSent, RateLimited, VendorUnavailable, OutcomeUnknown, AuthExpired, Rejected or NotFound: the shared
-        status table, after the connector's own `classify` had its say. Returns only answers below 400.
+        status table, after the connector's own `classify` had its say. Returns only answers below 300.
         """
         ...
 

@@ -106,6 +106,13 @@ class Trigger(Generic[P]):
             cause=self.cause(payload) if self.cause else None,
         )
 
+    def recall(self, data: Mapping[str, Json]) -> P:
+        """The payload of an event's data, whose keys are names of fields. Raises pydantic's ValidationError.
+
+        An alias is what the vendor calls a field in its own calls, and counts as well.
+        """
+        return self.payload.model_validate(data, by_alias=True, by_name=True)
+
     def confirm(self, function: Confirm[P]) -> Confirm[P]:
         """Decorator: ask the vendor, just before a derived event is made, whether it is still true. False drops it."""
         self.confirm_ = function

@@ -82,8 +82,9 @@ class _Binding:
         if len(candidates) == 1 or (candidates and self.pretended):
             return min(candidates)
         if candidates:
+            key = what if len(set(candidates.values())) > 1 else candidates[min(candidates)]
             self._report(
-                f"{what} could use {names}; add a line such as connections: {{{what}: {min(candidates)}}}", place
+                f"{what} could use {names}; add a line such as connections: {{{key}: {min(candidates)}}}", place
             )
         else:
             lacks, every = self._lacks(what), " or ".join(connectors)

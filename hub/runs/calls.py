@@ -309,13 +309,7 @@ class Calls:
     ) -> Arrival:
         """Make the call whose intent is committed, and say what came of it."""
         if self._tools.rehearsal:
-            return self._done(
-                hand,
-                effect,
-                action.rehearse(input_, self._tools.clock.now_ms()),
-                action.dry_run(input_),
-                message=action.message is not None,
-            )
+            return self._pretended(hand, effect, action, input_)
         try:
             context = await self._tools.connections.context(
                 connection,
@@ -368,6 +362,15 @@ class Calls:
             reason = f"the connector raised {type(error).__name__}"
             return await self._lost(hand, effect, action, connection, error, reason)
         return self._done(hand, effect, output, "", message=action.message is not None)
+
+    def _pretended(self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel) -> ActionDone:
+        """What a rehearsal takes for the call."""
+        message = action.message is not None
+        try:
+            output, told = action.rehearse(input_, self._tools.clock.now_ms()), action.dry_run(input_)
+        except PermanentError as error:
+            return self._failed(hand, effect, say(error), message=message)
+        return self._done(hand, effect, output, told, message=message)
 
     def _done(
         self, hand: Hand, effect: EffectRow, output: BaseModel, reason: str, *, message: bool = True
@@ -447,7 +450,12 @@ class Calls:
             await self._writer.give_back(hand, delay_s=0.05, reason=f"{connection.name} was connected again")
         lane, on = self._lane(hand, effect, connection), f"connection:{connection.name}"
         try:
-            await self._writer.park(hand, on, f"{connection.name} needs re-authorisation", lane)
+            await self._writer.park(
+                hand,
+                on,
+                f"{connection.name} needs re-authorisation: `hub connections reauthorise {connection.name}`",
+                lane,
+            )
         finally:
             # Whoever connected it again in between found nobody parked yet.
             await self._tools.connections.unpark_if_healthy(connection)

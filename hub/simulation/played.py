@@ -166,7 +166,7 @@ def _played(value: Json, catalogue: Catalogue) -> Played:
 def event_of(trigger: Trigger[Any], data: Mapping[str, Json], at_ms: int) -> Event:
     """The event of a payload's fields. Raises _Wrong with the fields that do not fit."""
     try:
-        return trigger.event(trigger.payload.model_validate(data), at_ms)
+        return trigger.event(trigger.recall(data), at_ms)
     except ValidationError as error:
         raise _Wrong([f"data.{one}" for one in _described(error)]) from None
     except PayloadError as error:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 
 from hub.clock import Clock
-from hub.connector import ActionContext, Connector, sandbox_secret
+from hub.connector import ActionContext, Connector, StaticToken, sandbox_secret
 from hub.events import Json
 from hub.http import ConnectionHttp, Transport
 
@@ -36,12 +36,13 @@ async def sandbox_context(
 ) -> AsyncIterator[ActionContext]:
     """An ActionContext whose calls go to the sandbox server at `sandbox_url` with the generated credentials.
 
-    `token` is the `access_token` where the connector's auth is exchanged for one.
+    `token` is the `access_token` where the connector's auth is exchanged for one; without it the one that a sandbox
+    derives, `sandbox.secret(account, "access_token")`.
     """
     clock = clock or Clock()
     fields = sandbox_fields(connector, settings)
-    if token is not None:
-        fields["access_token"] = token
+    if token is not None or not isinstance(connector.auth[0], StaticToken):
+        fields["access_token"] = token or sandbox_secret(connector.name, connector.account(fields), "access_token")
     secret_names = {f.name for f in (*connector.fields, *connector.auth[0].fields) if f.secret}
     transport = Transport(sandbox_url=sandbox_url)
     try:

@@ -40,6 +40,8 @@ class Received:
 class Sandbox(ABC):
     """One vendor's stand-in. Subclasses add their routes and call `record` for every effect they carry out.
 
+    `clock` is hub time (`self.clock.now_ms()`), `log` what `record` noted, oldest first.
+
     Faults, for tests and the demo (also `POST /{connector}/_sandbox/faults` with these names):
     `throttle_until_ms` (hub time): answer as the vendor does when called too often; `drop_answers`: carry out the next
     n requests and then cut the connection; `drop_requests`: cut the connection of the next n without doing anything;
@@ -215,7 +217,10 @@ def _cut(request: web.Request, response: web.StreamResponse) -> web.StreamRespon
 
 
 class SandboxServer:
-    """All sandboxes on one local port: each vendor under `/{connector}/`, with the vendor's own paths below it."""
+    """All sandboxes on one local port: each vendor under `/{connector}/`, with the vendor's own paths below it.
+
+    Use it as `async with SandboxServer({"acme": sandbox}) as server`; `server.url` is where it listens.
+    """
 
     def __init__(self, sandboxes: Mapping[str, Sandbox], *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.sandboxes = dict(sandboxes)

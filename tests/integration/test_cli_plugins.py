@@ -48,10 +48,10 @@ def test_every_kind_of_new_package_is_formatted_and_passes_ruff(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("auth", "webhook", "poll", "asked"),
     [
-        ("token", "hmac", "--poll", 19),
-        ("client_credentials", "none", "--poll", 14),
-        ("oauth2", "hmac", "--no-poll", 18),
-        ("token", "none", "--no-poll", 9),
+        ("token", "hmac", "--poll", 20),
+        ("client_credentials", "none", "--poll", 15),
+        ("oauth2", "hmac", "--no-poll", 19),
+        ("token", "none", "--no-poll", 10),
     ],
 )
 def test_a_new_package_passes_its_contract_at_once(

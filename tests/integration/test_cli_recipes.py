@@ -161,6 +161,19 @@ def test_if_one_recipe_is_wrong_none_is_saved(connected: Cli, folder: Path) -> N
     assert connected.json("recipes", "list") == []
 
 
+def test_a_connection_that_is_not_there_is_told_with_file_and_line(connected: Cli, folder: Path) -> None:
+    wrong = folder / "wrong.yaml"
+    wrong.write_text(
+        "recipe: wrong\non: {event: shopify.order_paid, from: shp}\nconnections: {shopify: sopify}\nsteps:\n  - wait: 1h\n"
+        "  - do: shopify.tag_customer\n    with: {customer_id: '1', tags: [x]}\n"
+    )
+    for command in (("apply", str(wrong), "--publish"), ("plan", str(wrong))):
+        result = connected("recipes", *command)
+        assert result.exit_code == 1
+        assert f"{wrong}:2: shopify.order_paid has no connection shp" in result.stderr
+        assert f"{wrong}:6: shopify.tag_customer has no connection sopify; did you mean shopify?" in result.stderr
+
+
 def test_a_misspelt_recipe_is_answered_with_what_is_near(connected: Cli, folder: Path) -> None:
     connected("recipes", "apply", str(folder))
     for command in ("publish", "pause", "show"):

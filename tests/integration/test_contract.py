@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -77,7 +78,7 @@ class TestParcel(Contract):
 def test_a_connector_that_keeps_it_is_asked_everything() -> None:
     asked = {name for name in dir(Contract) if name.startswith("test_")}
     assert asked == {name for name in dir(TestParcel) if name.startswith("test_") and getattr(TestParcel, name)}
-    assert len(asked) == 33
+    assert len(asked) == 34
 
 
 def test_what_a_connector_does_not_have_is_not_asked() -> None:
@@ -389,6 +390,22 @@ async def _answers_otherwise(ctx: ActionContext, input: Label) -> Any:
 )
 def test_an_action_that_the_sandbox_cannot_do_is_found(run: Any, said: str) -> None:
     _refused(said, _acting(run).test_an_action_runs_against_the_sandbox, "label")
+
+
+@pytest.mark.parametrize(
+    ("simulate", "said"),
+    [
+        (lambda label, now_ms: {"to": label.to}, "the simulation of parcel.label returns dict, not its Label"),
+        (
+            lambda label, now_ms: Label(to=os.urandom(8).hex()),
+            "the simulation of parcel.label is not the same each time",
+        ),
+    ],
+)
+def test_an_action_that_cannot_be_rehearsed_is_found(simulate: Any, said: str) -> None:
+    suite = _acting()
+    suite.connector.actions["label"].simulate(simulate)
+    _refused(said, suite.test_an_action_can_be_rehearsed, "label")
 
 
 def test_a_sandbox_that_lets_everybody_in_is_found() -> None:
@@ -987,6 +1004,16 @@ async def test_faults_break_what_changes_something_and_not_the_question_before_i
         with pytest.raises(OutcomeUnknown):
             await connector.actions["label"].run(ctx, Label(to="Jane"))
     assert [entry.data["to"] for entry in sandbox.log] == ["somebody", "Jane"]
+
+
+async def test_the_context_of_a_token_that_is_exchanged_has_the_one_that_the_sandbox_derives() -> None:
+    sandbox = club_plugin.ClubSandbox(Clock())
+    async with (
+        SandboxServer({"club": sandbox}) as server,
+        sandbox_context(club_plugin.club, server.url, {}) as ctx,
+    ):
+        await club_plugin.greet.run(ctx, club_plugin.Greeting(who="Jane"))
+    assert [entry.operation for entry in sandbox.log] == ["greet"]
 
 
 @pytest.mark.parametrize("lost", ["answer", "request"])

@@ -27,6 +27,7 @@ from hub.errors import (
     VendorUnavailable,
 )
 from hub.http import Answer, Transport, error_for, retry_after
+from hub.testing.context import sandbox_context
 from tests.acme import acme
 from tests.conftest import free_port
 
@@ -200,6 +201,13 @@ async def test_sandbox_mode_leads_to_the_sandbox_and_nowhere_else() -> None:
         assert led.address("https://api.acme.example/x", acme, sandbox=False) == URL("https://api.acme.example/x")
     finally:
         await led.close()
+
+
+async def test_a_sandbox_that_is_not_there_is_told_with_what_starts_it() -> None:
+    port = free_port()
+    async with sandbox_context(acme, f"http://127.0.0.1:{port}", {"account": "main"}) as ctx:
+        with pytest.raises(NotSent, match=f"no sandbox answers at 127.0.0.1:{port}: start `hub up` or `hub sandbox`"):
+            await ctx.http.request("GET", "/x")
 
 
 @pytest.mark.parametrize(

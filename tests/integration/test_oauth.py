@@ -387,8 +387,9 @@ async def test_what_is_learnt_of_the_account_is_kept_with_its_settings(
 async def test_the_account_must_be_the_same_when_it_is_authorised_again(place: Place) -> None:
     await place.connected()
     place.vendor.oauth.forget("main")
-    with pytest.raises(AuthExpired):
+    with pytest.raises(AuthExpired, match="`hub connections reauthorise club`"):
         await place.hub.connections.test("club")
+    assert (await place.hub.connections.by_name("club")).health == "needs re-authorisation"
     status, begun = await place.call("POST", "/api/v1/connections/club/authorise", {})
     assert status == 201
     async with browser() as person:

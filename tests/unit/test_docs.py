@@ -21,12 +21,14 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+import hub
 from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.cli import app
 from hub.clock import Clock
 from hub.connector import InboundRequest
 from hub.errors import SignatureError, StaleError
+from hub.http import Answer
 from hub.playing import rehearsal_settings
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, sandboxes, working
@@ -76,7 +78,7 @@ def test_the_tutorial_s_package_installs_and_its_own_tests_pass(tutorial: Path, 
     done = _run_there(command, tutorial, environment)
 
     # then the contract was asked, and the test of its own
-    assert "18 passed" in done.stdout
+    assert "19 passed" in done.stdout
 
 
 def test_what_the_tutorial_says_to_type_tries_its_action(tutorial: Path, tmp_path: Path) -> None:
@@ -225,6 +227,30 @@ def test_the_webhook_that_is_shown_recognises_its_vendor_and_nobody_else() -> No
             call(wrong)
     with pytest.raises(StaleError):
         call(good, now_s=1301)
+
+
+def test_each_declaration_that_is_shown_can_be_added_to_the_tutorial_s_connector(postbird: ModuleType) -> None:
+    # given the connector, and every name that an author may import
+    names = {name: getattr(hub, name) for name in hub.__all__} | vars(postbird)
+    for module in ("collections.abc", "contextlib", "datetime", "typing", "pydantic"):
+        names |= vars(importlib.import_module(module)) | {"Field": hub.Field}
+    shown = [b.text for b in check_docs.read(TUTORIAL).blocks if b.info == "python"]
+
+    # when
+    for text in shown:
+        exec(text, names)
+
+    # then
+    made = postbird.postbird
+    assert (list(made.polls), list(made.histories), list(made.choices)) == (
+        ["member_joined"],
+        ["member_joined"],
+        ["lists"],
+    )
+    note, input_ = made.actions["add_note"], names["Note"](email="jane@example.com", text="called")
+    assert (note.lookup_, note.rehearse(input_, 0).note_id) == (names["find_note"], "n-rehearsed")
+    archived = Answer(409, {}, b'{"error": "archived"}')
+    assert (names["classify"](archived).code, names["classify"](Answer(200, {}, b"{}"))) == ("archived", None)
 
 
 def test_what_the_documentation_says_is_true() -> None:

@@ -7,17 +7,19 @@ import logging
 import threading
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pluggy
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from hub import Account, Connector, Delivery, OAuth2, RegisterAction, RegisterConnector, hookimpl
+from hub import Account, ActionContext, Connector, Delivery, OAuth2, RegisterAction, RegisterConnector, hookimpl
 from hub.connector import Action, Trigger
-from hub.errors import ConfigError
+from hub.errors import ConfigError, PermanentError, PluginError
 from hub.logs import Sparing
 from hub.plugins import load_plugins
+from hub.samples import sample
 from tests import acme as acme_plugin
 
 
@@ -108,6 +110,87 @@ def test_a_plugin_that_does_not_import_is_named_and_may_be_quarantined(monkeypat
     with pytest.raises(ConfigError, match="plugin broken: it fails to import"):
         load_plugins()
     assert "fails to import" in load_plugins(quarantine=True, extra=[acme_plugin]).catalogue.unusable["broken"]
+
+
+def test_a_plugin_that_ends_while_it_is_imported_is_named_with_the_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from importlib.metadata import EntryPoint
+
+    # given
+    (tmp_path / "hub_broken").mkdir()
+    (tmp_path / "hub_broken" / "__init__.py").write_text("from hub_broken import triggers\n")
+    (tmp_path / "hub_broken" / "triggers.py").write_text("\nnothing_of_this_name\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    broken = EntryPoint(name="broken", value="hub_broken", group="hub")
+    monkeypatch.setattr("hub.plugins.entry_points", lambda group: [broken])
+
+    # when, then
+    with pytest.raises(ConfigError, match=r"NameError: .*, at .*triggers\.py:2\); mend it or uninstall hub_broken"):
+        load_plugins()
+
+
+@pytest.mark.parametrize(
+    ("kind", "called"), [("simulate", "input, now_ms"), ("lookup", "ctx, input"), ("describe", "input")]
+)
+def test_a_function_that_cannot_be_called_as_it_will_be_is_refused_at_once(kind: str, called: str) -> None:
+    # given
+    one = connector("post")
+
+    @one.action("send", input=Empty, output=Empty)
+    async def send(ctx: ActionContext, input: Empty) -> Empty:
+        return input
+
+    # when, then
+    with pytest.raises(PluginError, match=rf"of send \(odd\) is called with \({called}\)"):
+
+        @getattr(send, kind)
+        def odd(*, somehow: int) -> None: ...
+
+
+def test_a_simulation_or_description_that_raises_is_a_call_that_failed() -> None:
+    one = connector("post")
+
+    @one.action("send", input=Empty, output=Empty)
+    async def send(ctx: ActionContext, input: Empty) -> Empty:
+        return input
+
+    @send.simulate
+    def pretend(input: Empty, now_ms: int) -> Empty:
+        raise KeyError("id")
+
+    with pytest.raises(PermanentError, match=r"the simulation of post\.send \(pretend\) raised KeyError"):
+        send.rehearse(Empty(), 0)
+
+    @send.describe
+    def tell(input: Empty) -> str:
+        raise KeyError("id")
+
+    with pytest.raises(PermanentError, match=r"the description of post\.send \(tell\) raised KeyError"):
+        send.dry_run(Empty())
+
+
+class Renamed(BaseModel):
+    """A payload whose vendor calls a field otherwise."""
+
+    ticket_id: str = Field(validation_alias="id")
+
+
+def test_the_data_of_an_event_is_known_by_the_names_of_fields() -> None:
+    # given
+    one = connector("post")
+
+    @one.trigger("opened", payload=Renamed, fact=lambda opened: opened.ticket_id)
+    def opened(delivery: Delivery) -> list[Renamed]:
+        return [Renamed.model_validate(delivery.json())]
+
+    # when
+    data = sample(opened, 0)
+
+    # then
+    assert data == {"ticket_id": "ticket-id-1"}
+    assert opened.event(opened.recall(data), 0).data == data
+    assert opened.recall({"id": "t-1"}).ticket_id == "t-1"
 
 
 def test_an_action_for_somebody_else_s_connector() -> None:

@@ -44,7 +44,7 @@ def test_several_without_a_line_are_refused_with_their_names() -> None:
     assert "steps/0: sms.send could use mail, main; add a line such as connections: {sms.send: mail}" in message
     message = refused(text_of("- {do: acme.tag}"), {"acme": ["a", "b"]})
     assert "on/0: acme.order_paid could use a, b" in message
-    assert "steps/0: acme.tag could use a, b" in message
+    assert "steps/0: acme.tag could use a, b; add a line such as connections: {acme: a}" in message
 
 
 @pytest.mark.parametrize("line", ["{sms.send: mail, acme: main}", "{post: mail}"])

@@ -170,6 +170,9 @@ class Contract:
     def test_an_action_runs_against_the_sandbox(self, action: str) -> None:
         asyncio.run(calls.prove_run(self, action))
 
+    def test_an_action_can_be_rehearsed(self, action: str) -> None:
+        calls.prove_rehearsal(self, action)
+
     def test_the_sandbox_refuses_wrong_credentials(self, action: str) -> None:
         asyncio.run(calls.prove_credentials(self, action))
 

@@ -43,6 +43,7 @@ EXPECTED: Mapping[int, type[HubError]] = {
 """What a status means where a contract's `errors` say nothing else; a class stands for those below it, too."""
 
 _MOST_PAGES = 1000
+_REHEARSED_AT_MS = 1_767_603_600_000
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.\w+|\+\d{7,15}")
 
 
@@ -124,6 +125,18 @@ async def prove_run(suite: Contract, action: str) -> None:
             ) from error
     output = suite.connector.actions[action].output
     assert isinstance(answer, output), f"{caller.name} returns {type(answer).__name__}, not its {output.__name__}"
+
+
+def prove_rehearsal(suite: Contract, action: str) -> None:
+    """What a recipe's tests pretend for an action is its output, the same each time."""
+    declared, input_ = suite.connector.actions[action], _checked(suite, action)
+    pretended, again = (declared.rehearse(input_, _REHEARSED_AT_MS) for _ in range(2))
+    assert isinstance(pretended, declared.output), (
+        f"the simulation of {declared.type} returns {type(pretended).__name__}, not its {declared.output.__name__}"
+    )
+    assert pretended == again, (
+        f"the simulation of {declared.type} is not the same each time: make it of its input alone"
+    )
 
 
 async def prove_credentials(suite: Contract, action: str) -> None:
