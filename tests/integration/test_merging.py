@@ -563,7 +563,9 @@ steps:
         await merge(it)
         # then its outcome is known, and what follows is the kept one's
         it.sandbox.answer_after_s = 0
-        await asyncio.sleep(2.5)
+        async with asyncio.timeout(20):
+            while (await it.runs())[0]["status"] != "waiting":  # noqa: ASYNC110  (what is waited for rings no bell)
+                await asyncio.sleep(0.05)
         await it.deliver("clicked", {"id": "k", "email": OTHER})
         await it.rest()
         [run] = await it.runs()
