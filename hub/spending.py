@@ -99,6 +99,13 @@ class Spending:
                 text = "a spending cap is reached" if word == "reached" else "a spending cap is nearly used up"
                 _log.warning(text, extra={"what": f"cap_{word}", "cap": charge.cap.subject, "most": charge.cap.most})
 
+    async def look_back(self, reached: Charge) -> None:
+        """After a run was parked on a cap: it goes on if that was changed or removed before anybody could find it parked."""
+        await self.known.refresh()
+        if reached.cap not in await self.known.current():
+            async with self._store.write() as c:
+                await rows.release(c, reached.cap, self._clock.now_ms())
+
     def _charge(self, cap: Cap, amount: int) -> Charge:
         begin, end = window(cap.per, to_datetime(self._clock.now_ms()).astimezone(self._zone))
         return Charge(cap, amount, to_ms(begin), to_ms(end))

@@ -380,7 +380,11 @@ class _Round:
         return made
 
     async def _made(self, made: Subscription) -> None:
-        """It counts as done once its secret is kept. Raises ConfigError when nobody told it."""
+        """It counts as done once its secret is kept. Raises ConfigError when nobody told it, Unconnected when it is in vain."""
+        if await self._connections.is_leaving(self._about.connection):
+            # Who removes the connection asked for what there is before this was there.
+            await self._kept.delete(self._context, made)
+            raise Unconnected(f"the connection {self._about.connection.name} was removed meanwhile")
         if not self._is_told(made):
             raise ConfigError(f"the vendor tells no secret of {made.topic}; mend the plugin's `create`")
         self._there[made.id] = made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -14,7 +15,7 @@ from hub.store.work import NEVER_MS
 
 _KEY = "clock_offset_ms"
 _LOOK_S = 0.005
-_SKEW_EVERY_S = 30.0
+SKEW_EVERY_S = 30.0
 # A clock that went so much faster or slower than time passed was set by somebody.
 _SET_S = 0.5
 # The longest that work may take to come to rest between two jumps, in real seconds.
@@ -23,6 +24,10 @@ _REST_LIMIT_S = 60.0
 _BLINK_MS = 10_000
 # A look at the database's clock that took no longer is good enough; else the best of a few counts.
 _QUICK_S, _LOOKS = 0.02, 5
+# So much is no look wrong by: the clock was set, or the database is another machine's now.
+_JUMP_MS = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 class HubTime:
@@ -37,16 +42,41 @@ class HubTime:
         self._store, self.clock, self._development, self._held = store, clock, development, held
         self._skew_read = float("-inf")
         self._pace = 0.0
+        self._ahead_ms: float | None = None
+        self._jumped_at, self._jump_ms = float("-inf"), 0
 
     async def sync(self) -> None:
         """Read the offset (development mode) and, now and then, the database's clock."""
-        if self._store.dialect == "postgresql" and self._is_skew_due():
+        if self._store.dialect != "postgresql":
+            self._note_jump()
+        elif self._is_skew_due():
             self._skew_read, self._pace = time.monotonic(), time.time() - time.monotonic()
-            self.clock.skew_ms = await self._skew_ms()
+            try:
+                self.clock.skew_ms = await self._skew_ms()
+            except BaseException:
+                # Asked again when the database is back, which may have another clock then.
+                self._skew_read = float("-inf")
+                raise
+            self._note_jump()
         if self._development:
             async with self._store.read() as c:
                 row = await c.first("select value from meta where key = :key", key=_KEY)
             self.clock.offset_ms = int(row["value"]) if row else 0
+
+    def _note_jump(self) -> None:
+        """Whether the clock that hub time follows went on otherwise than time did since it was looked at last."""
+        ahead_ms = (time.time() - time.monotonic()) * 1000 + self.clock.skew_ms
+        before_ms, self._ahead_ms = self._ahead_ms, ahead_ms
+        if before_ms is not None and abs(ahead_ms - before_ms) > _JUMP_MS:
+            self._jumped_at, self._jump_ms = time.monotonic(), int(ahead_ms - before_ms)
+            facts = {"what": "clock_jumped", "by_ms": self._jump_ms}
+            _log.warning(
+                "the clock that hub time follows was set; nothing is begun until all have noticed", extra=facts
+            )
+
+    def jump_ms(self, within_s: float) -> int:
+        """By how much the clock that hub time follows was set in the last seconds; 0 when it was not."""
+        return self._jump_ms if time.monotonic() - self._jumped_at < within_s else 0
 
     async def _skew_ms(self) -> int:
         """How far the database's clock is ahead, by the quickest of a few looks: the slower, the less it says."""
@@ -65,7 +95,7 @@ class HubTime:
     def _is_skew_due(self) -> bool:
         """Whether the skew was read long ago, or this machine's clock was set since."""
         was_set = abs(time.time() - time.monotonic() - self._pace) > _SET_S
-        return was_set or time.monotonic() - self._skew_read > _SKEW_EVERY_S
+        return was_set or time.monotonic() - self._skew_read > SKEW_EVERY_S
 
     async def advance(
         self, to_ms: int, *, ring: Callable[[], None], settle: Callable[[], Awaitable[object]] | None = None

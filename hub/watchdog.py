@@ -38,6 +38,8 @@ _KINDS = (
     "waiter_of_finished_run",
     "event_missed",
     "effect_without_outcome",
+    "cap_miscounted",
+    "spend_unsettled",
     "work_stuck",
 )
 

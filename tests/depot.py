@@ -217,7 +217,16 @@ class DepotSandbox(Sandbox):
             web.get("/past/{kind}", self.get_past),
             web.get("/{kind:shelves|lanes|spots}", self.get_choices),
             web.post("/{what:put|move}", self.post_thing),
+            web.post("/_sandbox/past", self.put_past),
+            web.get("/_sandbox/asked", self.show_asked),
         ]
+
+    async def put_past(self, request: web.Request) -> web.Response:
+        self.past |= await request.json()
+        return web.json_response({})
+
+    async def show_asked(self, request: web.Request) -> web.Response:
+        return web.json_response(self.asked)
 
     def _refuse(self, request: web.Request) -> web.Response | None:
         if request.headers.get("Authorization") != f"Bearer {self.secret('main', 'token')}":

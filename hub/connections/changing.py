@@ -299,7 +299,7 @@ class Connections(Using):
     async def _unsubscribe(self, connection: Connection) -> int:
         """Delete a connection's subscriptions at the vendor; returns how many there were. Raises ConnectorError, TimeoutError."""
         kept = self.connector(connection.connector).subscriptions
-        if kept is None or (kept.shared and self.siblings(connection)):
+        if kept is None or not self._subscribes_alone(connection):
             return 0
         # Nobody is to make them anew meanwhile.
         async with self._store.write() as c:
@@ -312,6 +312,18 @@ class Connections(Using):
                     await kept.delete(context, one)
                     count += 1
         return count
+
+    async def is_leaving(self, connection: Connection) -> bool:
+        """Whether somebody removes a connection, or has, and with it its subscriptions: what is made now would outlive it."""
+        if not self._subscribes_alone(connection):
+            return False
+        async with self._store.read() as c:
+            return not await subscriptions.are_looked_after(c, connection.id)
+
+    def _subscribes_alone(self, connection: Connection) -> bool:
+        """Whether a connection has subscriptions that are nobody else's."""
+        kept = self.connector(connection.connector).subscriptions
+        return kept is not None and not (kept.shared and self.siblings(connection))
 
     # -- apps ------------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,7 @@ class Gate:
                 intent=effect if effect.state == "planned" and effect.batch is None else None,
             )
             await self._writer.commit(hand, change)
+            await self._tools.spending.look_back(charge)
             raise LetGo from None
         if caps:
             await self._tools.spending.warn()

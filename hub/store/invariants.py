@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from hub.clock import format_duration
 from hub.events import Json
-from hub.store import events, pulse, runs, work
+from hub.store import events, pulse, runs, spending, work
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Connection, Row
 
@@ -84,6 +84,7 @@ async def findings(
         # In the midst of work a waiter may be seconds old; where everything is at rest every one counts.
         *await _of_waiters(c, part, now_ms - lease_ms if sweep else now_ms + 1),
         await _of_effects(c, part),
+        *await _of_spending(c),
     ]
     return [finding for finding in found if finding.refs]
 
@@ -397,3 +398,23 @@ async def _of_effects(c: Connection, part: Sweep) -> Finding:
         "runs are finished, and what became of one of their effects is not recorded",
         "hub runs show ID, then ask the vendor; please report it",
     )
+
+
+# -- what is spent -----------------------------------------------------------------------------------------------------
+
+
+async def _of_spending(c: Connection) -> list[Finding]:
+    return [
+        Finding(
+            "cap_miscounted",
+            _refs(await spending.miscounted(c, _NAMED)),
+            "more was spent than caps allow, or less is counted than calls have taken",
+            "hub caps list, then ask the vendor; please report it",
+        ),
+        Finding(
+            "spend_unsettled",
+            _refs(await spending.unsettled(c, _NAMED)),
+            "what became of calls of runs is recorded, and what they took of a cap is not settled",
+            "hub caps list; please report it",
+        ),
+    ]

@@ -12,6 +12,8 @@ from hub.store.session import Connection, Row
 
 _PARKED = "cap:"
 _SPREAD_MS = 5_000
+# Longer than any process goes by a cap as it was (`hub.fresh`).
+_KNOWN_WITHIN_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -200,4 +202,29 @@ async def warn_once(c: Connection, charge: Charge, word: str) -> bool:
             subject=f"{charge.cap.subject}:{word}",
             period=charge.period_ms,
         )
+    )
+
+
+async def miscounted(c: Connection, most: int) -> Sequence[Row]:
+    """Caps (`ref`) of which more was used in a period than they allow, or less than calls under way have taken.
+
+    Whoever lowers a cap finds what was used before it: only periods are looked at that began afterwards.
+    """
+    return await c.all(
+        "select distinct cap.id as ref from cap join usage "
+        "on usage.subject = cap.kind || ':' || cap.target || :spend || cap.per || ':' || cap.unit "
+        "where (usage.used > cap.most and usage.period > cap.at + :known) or usage.used < coalesce((select sum(spend.amount) "
+        "from spend where spend.subject = usage.subject and spend.period = usage.period), 0) limit :most",
+        spend=":spend:",
+        known=_KNOWN_WITHIN_MS,
+        most=most,
+    )
+
+
+async def unsettled(c: Connection, most: int) -> Sequence[Row]:
+    """Runs (`ref`) with an effect whose outcome is known, and for which is still kept what its call had taken."""
+    return await c.all(
+        "select distinct effect.run_id as ref from spend join effect on effect.key = spend.effect_key "
+        "where effect.outcome is not null limit :most",
+        most=most,
     )

@@ -77,6 +77,17 @@ async def ensure(c: Connection, connection: str, now_ms: int) -> None:
     await work.add_if_absent(c, KIND, connection, str(Lane(connection=connection, rank=Rank.BULK)), now_ms)
 
 
+async def are_looked_after(c: Connection, connection_id: str) -> bool:
+    """Whether a connection is there, and its subscriptions are looked at: not so from when it is being removed."""
+    row = await c.first(
+        "select 1 as one from connection join work on work.kind = :kind and work.ref = connection.name "
+        "where connection.id = :id",
+        kind=KIND,
+        id=connection_id,
+    )
+    return row is not None
+
+
 async def hasten(c: Connection, now_ms: int, connection: str | None = None) -> None:
     """Look at those of one connection, or of all, at once. Who is at it sees by itself what has changed meanwhile."""
     of, given = ("and ref = :ref", {"ref": connection}) if connection is not None else ("", {})

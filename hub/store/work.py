@@ -119,6 +119,15 @@ async def renew(
     return {(row["kind"], row["ref"]) for row in rows}
 
 
+async def shorten(c: Connection, *, until_ms: int) -> int:
+    """End leases that last longer than any does, from before the clock was set back; returns how many."""
+    return await c.run(
+        "update work set due_at = :until where owner is not null and due_at > :until and due_at < :never",
+        until=until_ms,
+        never=NEVER_MS - 1,
+    )
+
+
 async def end_stuck(c: Connection, after_s: float) -> int:
     """End sessions of hub processes that stopped in the middle of a statement, and with them their locks; returns how many.
 

@@ -38,7 +38,7 @@ from hub.store.session import Connection, Store
 from hub.store.subscriptions import KIND as SUBSCRIPTIONS
 from hub.store.work import Claim
 from hub.subscribing import Subscribing
-from hub.timetravel import HubTime
+from hub.timetravel import SKEW_EVERY_S, HubTime
 from hub.worker.shares import most_of_one, share_out
 
 # The longest that the work of one instant may take in a rehearsal, in real seconds.
@@ -111,6 +111,8 @@ class Pump:
         self._calm = True
         self._stopping = False
         self._lanes: tuple[float, dict[str, int]] = (float("-inf"), {})
+        # By when every process has noticed that the clock was set; on SQLite there is no other.
+        self._notice_s = SKEW_EVERY_S if store.dialect == "postgresql" else 0.0
 
     @property
     def busy(self) -> int:
@@ -212,6 +214,8 @@ class Pump:
     async def _claiming(self) -> None:
         async def look() -> float | None:
             await self._time.sync()
+            if self._jump_ms():
+                return None
             most = min(self._slots - len(self._tasks), _CLAIM_MOST)
             if most <= 0:
                 return None
@@ -285,7 +289,9 @@ class Pump:
 
     def _terms(self) -> dict[str, Any]:
         return {
-            "now_ms": self._time.clock.now_ms(),
+            # By a clock that was just set others' leases look as if they had ended, or ours to them: then nothing is due. Asked
+            # here as well, since it may have been noticed after the look began.
+            "now_ms": 0 if self._jump_ms() else self._time.clock.now_ms(),
             "lease_ms": int(self._lease_s * 1000),
             "owner": self._owner,
         }
@@ -328,7 +334,12 @@ class Pump:
         return None if due_ms is None else max(0.0, (due_ms - self._time.clock.now_ms()) / 1000)
 
     def _lease_end_ms(self) -> int:
-        return self._time.clock.now_ms() + int(self._lease_s * 1000)
+        """Also by the clock that others may still go by, when it was set back."""
+        return self._time.clock.now_ms() + int(self._lease_s * 1000) + max(0, -self._jump_ms())
+
+    def _jump_ms(self) -> int:
+        """By how much the clock was set, until every process has noticed and renewed what it holds; else 0."""
+        return self._time.jump_ms(self._notice_s + self._lease_s / 2)
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
@@ -423,12 +434,17 @@ class Pump:
                     self._deadlines[key].lost()
 
     async def _freeing(self) -> None:
-        """What a process holds locked that stands still for longer than its lease is let go of."""
+        """What a process holds locked that stands still for longer than its lease is let go of, and what a clock that was
+        set back would hold for hours.
+        """
         while True:
             await asyncio.sleep(self._lease_s)
             try:
                 async with self._store.write() as c:
                     ended = await work.end_stuck(c, self._lease_s)
+                    if not self._jump_ms() and self._time.jump_ms(self._notice_s + 3 * self._lease_s) < 0:
+                        # Whoever lives has renewed what it holds by now.
+                        await work.shorten(c, until_ms=self._lease_end_ms())
             except StoreUnavailable:
                 continue  # it is looked at again after a lease
             except Exception:  # a server may refuse it; work goes on without

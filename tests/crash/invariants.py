@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from hub.process import open_store
 from hub.settings import load_settings
+from hub.store import spending
 from hub.store.invariants import findings
 from hub.store.session import Connection, Store
 from hub.store.work import NEVER_MS
@@ -105,8 +106,29 @@ async def violations(
             *await _of_merged(c, crowd),
             *await _of_effects(c, log, crowd),
             *await _of_the_queue(c),
+            *await of_spending(c),
             *(f"{f.message}: {f.refs}" for f in await findings(c, lease_ms=int(LEASE_S * 1000))),
         ]
+
+
+async def of_spending(c: Connection) -> list[str]:
+    """At rest: no cap was exceeded, nothing is taken by calls that are over, and every text that was sent is counted once."""
+    found = [
+        f"{row['effect_key']} is over and still takes of {row['subject']}" for row in await c.all("select * from spend")
+    ]
+    for cap in await spending.everything(c):
+        periods = await c.all("select period, used from usage where subject = :subject", subject=cap.subject)
+        found += [f"{cap.about} and {row['used']} in {row['period']}" for row in periods if row["used"] > cap.most]
+        if cap.unit == "messages":
+            whose = "run.recipe" if cap.kind == "recipe" else "effect.connection"
+            sent = await c.all(
+                "select effect.key from effect join run on run.id = effect.run_id where effect.action = 'acme.send_text' "
+                f"and effect.state in ('done', 'unknown') and {whose} = :target",
+                target=cap.target,
+            )
+            if (used := sum(row["used"] for row in periods)) != len(sent):
+                found.append(f"{cap.about}: {used} are counted and {len(sent)} were sent")
+    return found
 
 
 async def _untold(store: Store, told: Collection[str], crowd: Sequence[Person]) -> list[str]:

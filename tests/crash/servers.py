@@ -31,6 +31,7 @@ class OwnPostgres:
         self._server = new_postgres(self._folder)
         self.url: str = self._server.get_uri()
         self.socket = f"{make_url(self.url).query['host']}/.s.PGSQL.5432"
+        self._full: list[Path] = []
 
     def stop_at_once(self) -> None:
         """What `pg_ctl stop -m immediate` does: no goodbye, no checkpoint."""
@@ -42,28 +43,64 @@ class OwnPostgres:
         """Start again, recovering from the log."""
         self._server.ensure_postgres_running()
 
-    def say(self, statement: str) -> None:
-        """One statement on the server's own database."""
+    def say(self, statement: str) -> list[Any]:
+        """One statement on the server's own database; returns the first column."""
 
-        async def run() -> None:
+        async def run() -> list[Any]:
             connection = await asyncpg.connect(self.url)
             try:
-                await connection.execute(statement)
+                return [row[0] for row in await connection.fetch(statement)]
             finally:
                 await connection.close()
 
-        asyncio.run(run())
+        return asyncio.run(run())
 
     def read_only(self, on: bool) -> None:
         """Refuse or take writes, in every session from its next transaction on."""
         self.say(f"alter system set default_transaction_read_only = {'on' if on else 'off'}")
         self.say("select pg_reload_conf()")
 
+    def fill(self, tables: str = "%") -> None:
+        """No table of these that is empty gets its first page: its file is the system's device that is always full.
+
+        The server asks the kernel for room and gets ENOSPC, so that it says 53100 as for a disk; what has pages with room in
+        them goes on being written. Only the files' names change, so this needs no rights that the server's own user lacks.
+        """
+        wanted = f"relname like '{tables}' and relkind = 'r' and relnamespace = 'public'::regnamespace"
+        found = self.say(
+            f"select pg_relation_filepath(oid) from pg_class where pg_relation_size(oid) = 0 and ({wanted} "
+            f"or oid in (select reltoastrelid from pg_class where {wanted}))"
+        )
+        for file in [Path(self._folder, path) for path in found]:
+            file.rename(_aside(file))
+            file.symlink_to("/dev/full")
+            self._full.append(file)
+        self.reset()
+
+    def make_room(self) -> None:
+        """Every table may grow again."""
+        for file in self._full:
+            file.unlink()
+            _aside(file).rename(file)
+        self._full.clear()
+        self.reset()
+
+    def reset(self) -> None:
+        """End every session, and with it what it has open."""
+        self.say(
+            "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' "
+            "and pid <> pg_backend_pid()"
+        )
+
     def close(self) -> None:
         """Stop and remove it."""
         self.start()
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.aside")
 
 
 class OwnRedis:

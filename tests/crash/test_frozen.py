@@ -50,7 +50,7 @@ async def test_a_frozen_worker_wakes_up_and_touches_nothing_of_what_others_took(
 
 
 @pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("point", ["C12", "C14"])
+@pytest.mark.parametrize("point", ["C11", "C12", "C14", "C15", "C17"])
 async def test_a_frozen_hub_wakes_up_among_leases_of_its_own_that_have_ended(
     stage: Stage, session: aiohttp.ClientSession, take: Callable[[int], int], point: str
 ) -> None:

@@ -436,9 +436,7 @@ async def test_an_old_withdrawal_says_nothing_against_a_newer_consent(erasing: S
         assert it.more["guestbook"].log == []
 
 
-async def test_a_vendor_that_fails_is_told_again_and_one_that_refuses_the_credentials_waits(
-    erasing: Start, database_url: str
-) -> None:
+async def test_a_vendor_that_fails_is_told_again(erasing: Start, database_url: str) -> None:
     async with erasing(database_url) as it:
         sandbox = it.more["guestbook"]
         await tell(it, "signed", {"id": "1", "guest": GUEST, "email": EMAIL})
@@ -454,6 +452,49 @@ async def test_a_vendor_that_fails_is_told_again_and_one_that_refuses_the_creden
         await it.advance(3_600_000)
         assert (await record(it, done["id"]))["forgot"] == 1
         assert [entry.data["email"] for entry in sandbox.log] == [EMAIL]
+
+
+@pytest.mark.parametrize("why", ["erased", "withdrew"])
+async def test_a_vendor_that_refuses_the_credentials_is_told_when_it_is_authorised_again(
+    erasing: Start, database_url: str, why: str
+) -> None:
+    async with erasing(database_url) as it:
+        sandbox, guest = it.more["guestbook"], {"guest": GUEST, "email": EMAIL}
+        await tell(it, "signed", {"id": "1", **guest, "letters": "granted", "at": "2026-02-01T10:00:00Z"})
+        await it.rest()
+        # given a vendor that does not know our token any more
+        sandbox.known = False
+        if why == "erased":
+            done = await it.hub.erasing.erase(await person(it), reason="they asked", who="tester")
+            it.hub.ring()
+            await until_done(it, done["id"])
+        else:
+            await tell(it, "signed", {"id": "2", **guest, "letters": "revoked", "at": "2026-02-02T10:00:00Z"})
+        await it.advance(DAY)
+        # then it waits for a new authorisation, however long that takes, and everybody is told
+        connection = await it.hub.connections.by_name("guestbook")
+        assert connection.health == "needs re-authorisation"
+        assert (await _to_tell(it), sandbox.log) == ([("connection:guestbook", 0)], [])
+        if why == "erased":
+            assert (await record(it, done["id"]))["forgot"] == 0
+            assert await left_in(it.hub.store) == []
+        # and when it is authorised again, it is told, once
+        sandbox.known = True
+        connector = it.hub.connections.connector("guestbook")
+        fields = await it.hub.connections.fields(connection)
+        await it.hub.connections.replace(connection, connector, connector.auth[0], connection.account, fields)
+        await it.advance(5_000)
+        assert [entry.data["email"] for entry in sandbox.log] == [EMAIL]
+        assert await _to_tell(it) == []
+        if why == "erased":
+            assert (await record(it, done["id"]))["forgot"] == 1
+
+
+async def _to_tell(it: Running) -> list[tuple[str, int]]:
+    """What vendors are still to be told: what each waits for, and how often it was tried."""
+    async with it.hub.store.read() as c:
+        rows = await c.all("select parked_on, attempts from work where kind = 'forget'")
+    return [(row["parked_on"], row["attempts"]) for row in rows]
 
 
 async def record(it: Running, id_: str) -> Any:

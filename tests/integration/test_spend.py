@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -18,9 +19,11 @@ from hub.errors import ConfigError
 from hub.ids import new_id
 from hub.spending import window
 from hub.store import spending as rows
+from hub.store.invariants import findings
 from hub.store.session import Store
 from hub.store.spending import Cap, Charge
 from tests.acme import acme
+from tests.crash.invariants import of_spending
 
 DAY = parse_duration_ms("1d")
 
@@ -116,6 +119,26 @@ async def test_a_raised_cap_and_a_removed_one_let_runs_go_on_at_once(
         assert len(it.sandbox.texts) == 5
 
 
+@pytest.mark.parametrize("removed", [False, True], ids=["raised", "removed"])
+async def test_a_process_that_does_not_know_it_yet_parks_nothing_on_a_cap_that_was_changed(
+    running: Callable[..., Any], database_url: str, removed: bool
+) -> None:
+    async with running(database_url) as it:
+        await _until_morning(it)
+        await it.publish(TEXT)
+        cap = await _cap(it, 1)
+        await _sign_up(it, range(5))
+        assert len(it.sandbox.texts) == 1
+        # when runs go on before the process has read caps again
+        before = it.hub.spending.known._known
+        await (it.hub.spending.remove(cap.id) if removed else _cap(it, 5))
+        it.hub.spending.known._known, it.hub.spending.known._asked_at = before, time.monotonic()
+        it.hub.ring()
+        await it.advance(10_000)
+        # then none of them is left to wait for the next day
+        assert len(it.sandbox.texts) == 5
+
+
 async def test_what_certainly_was_not_made_is_given_back(running: Callable[..., Any], database_url: str) -> None:
     async with running(database_url) as it:
         await _until_morning(it)
@@ -171,6 +194,38 @@ async def test_every_cap_on_a_call_counts_and_none_is_charged_when_one_refuses(
         await _cap(it, 2, kind="recipe", target="text", unit="messages")
         await _sign_up(it, range(4))
         assert {c["kind"]: c["used"] for c in await it.hub.spending.shown()} == {"connection": 2, "recipe": 2}
+
+
+@pytest.mark.parametrize(
+    ("planted", "found", "said"),
+    [
+        ("update cap set most = 2, at = 0", ["cap_miscounted"], "2 messages per day on the connection acme and 3 in"),
+        ("update usage set used = used - 4 where used > 0", ["cap_miscounted"], "-1 are counted and 3 were sent"),
+        ("update usage set used = used + 1 where used > 0", [], "4 are counted and 3 were sent"),
+        ("update effect set state = 'failed'", [], "3 are counted and 0 were sent"),
+        (
+            "insert into spend (effect_key, subject, token, period, amount) "
+            "select effect.key, usage.subject, effect.token, usage.period, 1 from effect, usage where usage.used > 0",
+            ["spend_unsettled"],
+            "is over and still takes of connection:acme:spend:day:messages",
+        ),
+    ],
+)
+async def test_what_is_miscounted_is_found(
+    running: Callable[..., Any], database_url: str, planted: str, found: list[str], said: str
+) -> None:
+    async with running(database_url) as it:
+        await _until_morning(it)
+        await it.publish(TEXT)
+        await _cap(it, 5, unit="messages")
+        await _sign_up(it, range(3))
+        async with it.hub.store.write() as c:
+            assert (await findings(c), await of_spending(c)) == ([], [])
+            # when the tables say what cannot be
+            await c.run(planted)
+            assert [finding.kind for finding in await findings(c)] == found
+            [line, *_] = await of_spending(c)
+            assert said in line
 
 
 async def test_a_unit_is_what_the_action_declares(running: Callable[..., Any], sqlite_url: str) -> None:

@@ -38,6 +38,8 @@ from hub.store.pools import PostgresPool
 from hub.store.session import Store
 from hub.vault import Vault, generate_key
 from tests.acme import signed
+from tests.conftest import migrated
+from tests.crash.servers import OwnPostgres
 from tests.proxy import Proxy
 
 BACK_S = 20.0
@@ -393,6 +395,42 @@ async def test_a_full_database_keeps_deliveries_in_the_spool_and_its_runs_go_on_
             assert time.monotonic() < until, await it.runs()
             await asyncio.sleep(0.1)
         assert len(await _events(it)) == len(await it.runs()) == 30
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    server = OwnPostgres()
+    yield server
+    server.close()
+
+
+async def test_a_full_disk_under_postgresql_loses_nothing_and_everything_goes_on_when_there_is_room(
+    taking: Callable[..., Any], own_postgres: OwnPostgres
+) -> None:
+    await migrated(own_postgres.url)
+    async with taking(own_postgres.url, work=True, lease_s=1) as it:
+        await it.publish(NOTE)
+        # when no table can grow, what comes is kept in the spool, and turned away when that is full as well
+        await asyncio.to_thread(own_postgres.fill)
+        assert {await _sign_up(it, n) for n in range(20)} == {200}
+        assert it.hub.ingest.spool.depth.records == 20
+        it.hub.ingest.spool._most_bytes = 1
+        with pytest.raises(StoreUnavailable):
+            await _sign_up(it, 99)
+        assert await _events(it) == []
+        # and when there is room for what comes, and none for what is done about it, nothing is called
+        await asyncio.to_thread(own_postgres.make_room)
+        await asyncio.to_thread(own_postgres.fill, "effect")
+        await _replayed(it)
+        await asyncio.sleep(3)  # three leases
+        assert it.sandbox.log == []
+        # then, when there is room, everything is done, once
+        await asyncio.to_thread(own_postgres.make_room)
+        await _until(lambda: len(it.sandbox.log) >= 20, "nothing was called")
+        await it.rest()
+        assert {run["status"] for run in await it.runs()} == {"done"}
+        assert sorted(entry.data["key"] for entry in it.sandbox.log) == sorted(f"s-{n}" for n in range(20))
+        assert len(await _events(it)) == 20
 
 
 def _large(n: int) -> dict[str, Any]:

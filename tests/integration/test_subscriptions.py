@@ -528,6 +528,37 @@ async def test_a_connection_that_is_removed_ends_its_subscriptions_first(place: 
             await it.shown()
 
 
+@pytest.mark.parametrize("kind", [Plain, Hooks, Shared])
+@pytest.mark.parametrize("renewing", [False, True], ids=["made", "renewed"])
+async def test_what_is_made_while_the_connection_is_removed_does_not_stay(
+    place: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: type[Hooks], renewing: bool
+) -> None:
+    kept, removed = kind(), list[Any]()
+    create = kept.create
+
+    async with place(kept, work=False) as it:
+
+        async def late(ctx: Any, topic: str, address: str) -> Subscription:
+            # The vendor makes it when whoever removes the connection has asked for what there is.
+            if not removed:
+                removed.append(await it.hub.connections.remove("main"))
+            return await create(ctx, topic, address)
+
+        foreign = it.herald.plant("sold/all", ELSEWHERE)
+        it.herald.life_ms = 9 * HOUR
+        if not renewing:
+            monkeypatch.setattr(kept, "create", late)
+        async with working(it.hub):
+            await it.rest()
+            monkeypatch.setattr(kept, "create", late)
+            await it.advance(7 * HOUR)
+        # then nothing is left at the vendor but what is not ours, and nobody looks at it any more
+        assert [one.problem for one in removed] == [None]
+        assert list(it.herald.hooks.values()) == [foreign]
+        async with it.hub.store.read() as c:
+            assert await c.all("select * from work where kind = 'subscriptions'") == []
+
+
 async def test_a_connection_is_removed_also_while_its_vendor_is_away(lite: Callable[..., Any]) -> None:
     async with lite() as it:
         it.herald.fail_next = 100
