@@ -165,6 +165,21 @@ class Move(BaseModel):
     lane: Annotated[str, Chosen("lanes")] = "main"
 
 
+class Parcel(BaseModel):
+    """A part of what is packed, from a shelf or a spot."""
+
+    shelf: Annotated[str, Chosen("shelves")] | None = None
+    spot: Annotated[str, Chosen("spots", within=("lane",))] | None = None
+    lane: Annotated[str, Chosen("lanes")] = "main"
+
+
+class Pack(BaseModel):
+    """What to pack together."""
+
+    what: str
+    parcels: list[Parcel]
+
+
 class Done(BaseModel):
     """It was done."""
 
@@ -180,6 +195,13 @@ async def put(ctx: ActionContext, input: Put) -> Done:
 async def move(ctx: ActionContext, input: Move) -> Done:
     """Move something to a spot in a lane."""
     await ctx.http.request("POST", "/move", json=input.model_dump())
+    return Done()
+
+
+@depot.action("pack", input=Pack, output=Done, effect=Effect.IDEMPOTENT)
+async def pack(ctx: ActionContext, input: Pack) -> Done:
+    """Pack things together."""
+    await ctx.http.request("POST", "/pack", json=input.model_dump())
     return Done()
 
 

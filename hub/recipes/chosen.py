@@ -37,9 +37,30 @@ class Written:
 
 
 def chosen_fields(model: type[BaseModel]) -> dict[str, Chosen]:
-    """The fields of an action's input that hold choices, by the names that recipes write."""
-    found = ((field.alias or name, _annotated(field)) for name, field in model.model_fields.items())
-    return {name: chosen for name, chosen in found if chosen is not None}
+    """The fields of an action's input that hold choices, by the names that recipes write: `list_id`, `lines.variant_id`."""
+    return {".".join(path): chosen for path, chosen, _ in _fields(model)}
+
+
+def _fields(
+    model: type[BaseModel], outer: tuple[type[BaseModel], ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Chosen, type[BaseModel]]]:
+    """Each field that holds choices: where it stands in the input, also within models and lists of them, and its model."""
+    for name, field in model.model_fields.items():
+        here = (field.alias or name,)
+        if (chosen := _annotated(field)) is not None:
+            yield here, chosen, model
+        for part in _models(field.annotation):
+            # One that holds itself is looked at once.
+            if part not in (*outer, model):
+                yield from ((here + path, found, of) for path, found, of in _fields(part, (*outer, model)))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a type is made of: of `Model`, `list[Model]` and `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _annotated(field: FieldInfo) -> Chosen | None:
@@ -58,24 +79,37 @@ def written(definition: Mapping[str, Json], catalogue: Catalogue) -> list[Writte
     found: list[Written] = []
     for one in every_step(definition):
         action = catalogue.action(str(one.raw.get("action"))) if kind_of(one.raw) is Do else None
-        fields = chosen_fields(action.input) if action else {}
+        if action is None:
+            continue
         given: Mapping[str, Json] = one.raw.get("with") or {}
-        for name, chosen in sorted(fields.items(), key=lambda pair: len(pair[1].within)):
-            assert action is not None, "only an action has fields"
-            for place, text in _texts(given.get(name), (*one.place, "with", name)):
-                found.append(
-                    Written(
-                        step=str(one.raw["id"]),
-                        place=place,
-                        connector=action.connector,
-                        connection=str(one.raw["connection"]),
-                        field=name,
-                        chosen=chosen,
-                        text=text,
-                        within=_values(given, chosen, action.input),
+        for path, chosen, model in sorted(_fields(action.input), key=lambda field: len(field[1].within)):
+            for holder, place in _holders(given, path[:-1], (*one.place, "with")):
+                for spot, text in _texts(holder.get(path[-1]), (*place, path[-1])):
+                    found.append(
+                        Written(
+                            step=str(one.raw["id"]),
+                            place=spot,
+                            connector=action.connector,
+                            connection=str(one.raw["connection"]),
+                            field=".".join(path),
+                            chosen=chosen,
+                            text=text,
+                            within=_values(holder, chosen, model),
+                        )
                     )
-                )
     return found
+
+
+def _holders(value: Json, path: tuple[str, ...], place: Path) -> Iterator[tuple[Mapping[str, Json], Path]]:
+    """What is written for the model at a path: one mapping, or each of a list."""
+    if isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _holders(one, path, (*place, index))
+    elif isinstance(value, Mapping):
+        if path:
+            yield from _holders(value.get(path[0]), path[1:], (*place, path[0]))
+        else:
+            yield value, place
 
 
 def _texts(value: Json, place: Path) -> Iterator[tuple[Path, str]]:

@@ -71,9 +71,9 @@ async def test_choices_come_page_by_page_and_are_kept_for_a_while(
         # and what there is can be asked, with the fields that take it
         _, offered = await it.call("GET", "/connections/depot/choices")
         assert offered == {
-            "shelves": ["depot.put.shelf", "depot.put.also"],
-            "lanes": ["depot.move.lane"],
-            "spots": ["depot.move.spot"],
+            "shelves": ["depot.put.shelf", "depot.put.also", "depot.pack.parcels.shelf"],
+            "lanes": ["depot.move.lane", "depot.pack.parcels.lane"],
+            "spots": ["depot.move.spot", "depot.pack.parcels.spot"],
         }
 
 
@@ -182,6 +182,28 @@ async def test_what_depends_on_another_choice_is_found_within_it(
         plan = await _planned(it, MOVE.format(given='spot: First, lane: "{{ trigger.id }}"'))
         assert [(pin.id, pin.unchecked is not None) for pin in plan.choices] == [("First", True)]
         assert any("move takes First for an id of its spots unchecked" in warning for warning in plan.warnings)
+
+
+PACK = """
+recipe: keep
+on: {{event: depot.ordered}}
+steps:
+  - {{do: depot.pack, id: pack, with: {{what: "{{{{ trigger.id }}}}", parcels: {parcels}}}}}
+"""
+
+
+async def test_a_label_in_a_list_of_models_is_found_each_within_its_own(
+    warehouse: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with warehouse(sqlite_url) as it:
+        parcels = '[{shelf: toys}, {spot: first, lane: Second lane}, {spot: First}, {shelf: "{{ trigger.id }}"}]'
+        await it.hub.library.apply(PACK.format(parcels=parcels), publish=True)
+        pinned = [{"shelf": "s-4"}, {"spot": "l-2-1", "lane": "l-2"}, {"spot": "main-1"}, {"shelf": "{{ trigger.id }}"}]
+        assert (await _with(it))["parcels"] == pinned
+        # what is wrong is said where it stands
+        with pytest.raises(RecipeErrors, match=r"no Tois among its shelves") as refused:
+            await it.hub.library.apply(PACK.format(parcels="[{shelf: toys}, {shelf: Tois}]"), publish=True)
+        assert refused.value.errors[0].path.endswith("with/parcels/1/shelf")
 
 
 @pytest.mark.parametrize(

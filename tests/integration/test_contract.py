@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hub import (
     ActionContext,
@@ -831,6 +831,23 @@ async def _of_a_region(ctx: ActionContext, query: ChoiceQuery) -> ChoicePage:
 class Regional(Label):
     region: str
     depot: Annotated[str, Chosen("depots", within=("region",))] | None = None
+
+
+class Numbered(Label):
+    depot: Annotated[str, Chosen("depots"), Field(pattern="^d-[0-9]+$")] | None = None
+
+
+class Chained(Label):
+    routes: list[parcel.Routed] = []
+
+
+def test_a_field_that_takes_no_label_is_found_and_one_in_a_list_of_models_is_asked() -> None:
+    strict, nested = parcel.make(), parcel.make()
+    for connector, input_ in ((strict, Numbered), (nested, Chained)):
+        connector.choose("depots")(parcel.depots)
+        parcel.add_action(connector, input=input_)
+    _refused("label.depot takes no label of parcel's depots", getattr(parcel.suite(strict), BY_LABEL), "depots")
+    getattr(parcel.suite(nested), BY_LABEL)("depots")
 
 
 @pytest.mark.parametrize("test", [TO_THE_END, BY_LABEL, THOUGH_IT_ENDS, DISCREET])

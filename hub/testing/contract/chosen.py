@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pydantic import ValidationError
+
 from hub.connector import Auth, Choice, ChoicePage, ChoiceQuery
 from hub.errors import AuthExpired, HubError, RecipeErrors
 from hub.events import Json
@@ -82,12 +84,36 @@ class _Choosing:
             cursors.append(page.cursor)
         raise AssertionError(f"{self.name} do not end: give no cursor with the last page, and no cursor twice")
 
+    def given(self, field: str, text: str) -> dict[str, Json]:
+        """An input with a text in a field, `lines.variant_id` too, and beside it what that depends on."""
+        *outer, last = field.split(".")
+        given: dict[str, Json] = {**self.within(), last: text}
+        for part in reversed(outer):
+            given = {part: given}
+        return given
+
+    def refused(self, text: str) -> list[str]:
+        """The fields whose action lets no recipe write a text for them; one that takes several takes each as a list has it."""
+        found = []
+        for name, field in self.taken_by():
+            try:
+                self.suite.connector.actions[name].input.model_validate(self.given(field, text))
+            except ValidationError as error:
+                told = [one for one in error.errors() if one["type"] != "list_type"]
+                found += [f"{name}.{field}" for one in told if ".".join(map(str, one["loc"])) == field]
+        return found
+
     async def pinned(self, text: str) -> str | None:
         """The id that publishing a recipe would write for a text, having asked; None where it is refused."""
         connector, (name, field) = self.suite.connector.name, self.taken_by()[0]
         type_ = f"{connector}.{name}"
-        given: dict[str, Json] = {**self.within(), field: text}
-        step = {"id": "chosen", "do": type_, "action": type_, "connection": connector, "with": given}
+        step = {
+            "id": "chosen",
+            "do": type_,
+            "action": type_,
+            "connection": connector,
+            "with": self.given(field, text),
+        }
         try:
             _, found = await self.hub.choosing.pin({"steps": [step]}, None)
         except RecipeErrors as refused:
@@ -122,6 +148,11 @@ async def prove_labels(suite: Contract, choices: str) -> None:
         # Of several that are called alike, none is meant by the label alone.
         one = next((one for one in found if labels.count(one.label.strip().casefold()) == 1), found[0])
         if it.taken_by():
+            strict = it.refused(one.label)
+            assert not strict, (
+                f"{strict[0]} takes no label of {it.name}, such as {one.label}: let it be text without a pattern, and look at "
+                "the id where it is used"
+            )
             pinned = await it.pinned(one.label)
             assert pinned == one.id or labels.count(one.label.strip().casefold()) > 1, (
                 f"a recipe that writes {one.label} for one of {it.name} gets {pinned}, and not {one.id}: let labels stay"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ CALLS_PER_HOUR = 300
 # Above this share of Meta's count nothing more is called than trickles in, for at 100 everybody waits for an hour.
 _PAUSE_AT_PERCENT = 95.0
 _MOST_PAGES = 200
+_ID = re.compile(r"[0-9]{1,20}")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -132,6 +134,15 @@ def _validated(answer: type[M], body: Json, response: Response) -> M:
         fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors(include_input=False))
         # Without its cause, which repeats the answer: a lead's is a person's.
         raise OutcomeUnknown(f"Meta's answer cannot be read at {fields}", status=response.status) from None
+
+
+def node(id_: str) -> str:
+    """An id as it stands in a path. Raises Rejected for what is none: it may come out of an event."""
+    if _ID.fullmatch(id_):
+        return id_
+    raise Rejected(
+        "the id of a thing at Meta is digits alone; write the id, or the label of one of the connection's choices"
+    )
 
 
 def ad_account(ctx: ActionContext) -> str:

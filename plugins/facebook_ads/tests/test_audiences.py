@@ -116,6 +116,13 @@ async def test_a_campaign_that_is_not_there_is_not_found(ctx: Any) -> None:
         await pause_campaign.run(ctx, Campaign(campaign_id="404"))
 
 
+@pytest.mark.parametrize("wrong", ["Winter", "1111/adsets", "me", ""])
+async def test_what_is_no_id_goes_into_no_path(ctx: Any, wrong: str) -> None:
+    """A label is text until its id is published, and an id may come out of an event."""
+    with pytest.raises(Rejected, match="digits alone"):
+        await pause_campaign.run(ctx, Campaign(campaign_id=wrong))
+
+
 async def test_a_budget_is_set_a_day_or_in_all_of_a_campaign_or_ad_set(ctx: Any, business: Business) -> None:
     await set_budget.run(ctx, Budget(campaign_id="1111", daily="50.00 EUR"))
     await set_budget.run(ctx, Budget(ad_set_id="1112", lifetime="900.50 EUR"))
@@ -139,7 +146,6 @@ async def test_another_currency_than_the_account_s_changes_nothing(ctx: Any, bus
         {"campaign_id": "1", "daily": "0.00 EUR"},
         {"campaign_id": "1", "daily": "-1.00 EUR"},
         {"campaign_id": "1", "daily": "50.50 HUF"},
-        {"campaign_id": "act_1", "daily": "50.00 EUR"},
     ],
 )
 def test_a_budget_is_one_amount_for_one_thing(fields: dict[str, str]) -> None:

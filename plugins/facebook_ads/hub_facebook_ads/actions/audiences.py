@@ -38,7 +38,7 @@ class Lookalike(_Input):
     """An audience of people who are like those in another; Meta takes hours to build it, and wants about 100 as a start."""
 
     name: _Name
-    origin_audience_id: Annotated[str, Chosen("audiences"), Field(pattern=r"^[0-9]{1,20}$")]
+    origin_audience_id: Annotated[str, Chosen("audiences")]
     country: str = Field(pattern=r"^[A-Z]{2}$", description="Where they live: US")
     ratio: float = Field(
         0.01, ge=0.01, le=0.2, description="How many of the country: 0.01 is the most alike one percent"

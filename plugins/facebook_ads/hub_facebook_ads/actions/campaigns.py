@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hub import ActionContext, Chosen, Effect, Money, Rejected
-from hub_facebook_ads.client import Done, Node, ad_account, call
+from hub_facebook_ads.client import Done, Node, ad_account, call, node
 from hub_facebook_ads.connector import facebook_ads
 from hub_facebook_ads.money import minor_units
 
-_CampaignId = Annotated[str, Chosen("campaigns"), Field(pattern=r"^[0-9]{1,20}$")]
+_CampaignId = Annotated[str, Chosen("campaigns")]
 
 
 def _money(value: Any) -> Any:  # the input of a validator may be anything
@@ -43,7 +43,7 @@ class Budget(_Input):
     """What a campaign, or an ad set whose campaign has no budget of its own, may spend: a day or in all."""
 
     campaign_id: _CampaignId | None = None
-    ad_set_id: Annotated[str, Chosen("ad_sets"), Field(pattern=r"^[0-9]{1,20}$")] | None = None
+    ad_set_id: Annotated[str, Chosen("ad_sets")] | None = None
     daily: Annotated[Money, BeforeValidator(_money)] | None = Field(None, description="A day: 50.00 EUR")
     lifetime: Annotated[Money, BeforeValidator(_money)] | None = Field(None, description="In all: 900.00 EUR")
 
@@ -86,7 +86,7 @@ class _Currency(Node):
 )
 async def pause_campaign(ctx: ActionContext, input: Campaign) -> CampaignStatus:
     """Stop a campaign from being shown until it is resumed."""
-    await call(ctx, "POST", f"/{input.campaign_id}", Done, form={"status": "PAUSED"})
+    await call(ctx, "POST", f"/{node(input.campaign_id)}", Done, form={"status": "PAUSED"})
     return CampaignStatus(campaign_id=input.campaign_id, status="PAUSED")
 
 
@@ -95,7 +95,7 @@ async def pause_campaign(ctx: ActionContext, input: Campaign) -> CampaignStatus:
 )
 async def resume_campaign(ctx: ActionContext, input: Campaign) -> CampaignStatus:
     """Let a paused campaign be shown again; from now on it spends."""
-    await call(ctx, "POST", f"/{input.campaign_id}", Done, form={"status": "ACTIVE"})
+    await call(ctx, "POST", f"/{node(input.campaign_id)}", Done, form={"status": "ACTIVE"})
     return CampaignStatus(campaign_id=input.campaign_id, status="ACTIVE")
 
 
@@ -108,7 +108,7 @@ async def set_budget(ctx: ActionContext, input: Budget) -> BudgetSet:
         # Meta would take the bare number for its own.
         raise Rejected(f"the ad account counts in {currency}: write the budget in {currency}")
     name = "daily_budget" if input.daily else "lifetime_budget"
-    await call(ctx, "POST", f"/{input.object_id}", Done, form={name: str(minor_units(input.amount))})
+    await call(ctx, "POST", f"/{node(input.object_id)}", Done, form={name: str(minor_units(input.amount))})
     return BudgetSet(object_id=input.object_id, amount=input.amount)
 
 

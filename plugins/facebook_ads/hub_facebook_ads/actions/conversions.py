@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hub import ActionContext, Batch, Chosen, ConnectorError, Effect, Json, Money, OutcomeUnknown, Rejected
-from hub_facebook_ads.client import call
+from hub_facebook_ads.client import call, node
 from hub_facebook_ads.connector import facebook_ads
 from hub_facebook_ads.matching import Identifiers, hashed, normalised
 from hub_facebook_ads.money import amount
@@ -51,7 +51,7 @@ class Content(BaseModel):
 class ConversionEvent(Identifiers):
     """What a person did. `event_id` names it, so that it counts once however often it is told: an order's id."""
 
-    pixel_id: Annotated[str, Chosen("pixels"), Field(pattern=r"^[0-9]{1,20}$", description="The pixel or data set")]
+    pixel_id: Annotated[str, Chosen("pixels"), Field(description="The pixel or data set")]
     event_name: str = Field(min_length=1, max_length=100, description="Purchase, Lead, or a name of your own")
     event_id: str = Field(
         min_length=1, max_length=200, description="The same as the browser's eventID, if that tells it"
@@ -119,7 +119,7 @@ async def send_conversion_event(
             "an answer was lost two days ago, and Meta would count a repeat a second time: look in the Events Manager"
         )
         return [OutcomeUnknown(lost) for _ in events]
-    sending = _Sending(ctx, events[0].pixel_id, [_body(event) for event in events])
+    sending = _Sending(ctx, node(events[0].pixel_id), [_body(event) for event in events])
     sending.outcomes |= {at: no for at, event in enumerate(events) if (no := _unfit(ctx, event, sending.bodies[at]))}
     await sending.send([at for at in range(len(events)) if at not in sending.outcomes])
     return [sending.outcomes.get(at) or _told(event) for at, event in enumerate(events)]

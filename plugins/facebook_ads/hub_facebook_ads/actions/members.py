@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from hub import ActionContext, AuthExpired, Batch, Chosen, ConnectorError, Effect, PermanentError, Rejected
+from hub_facebook_ads.client import node
 from hub_facebook_ads.connector import facebook_ads
 from hub_facebook_ads.matching import Identifiers, cells, identifies
 from hub_facebook_ads.upload import MOST_ROWS, Uploaded, upload
@@ -20,7 +21,7 @@ _TIMEOUT_S = 40.0
 class Member(Identifiers):
     """A person, and the audience they are to be in."""
 
-    audience_id: Annotated[str, Chosen("audiences"), Field(pattern=r"^[0-9]{1,20}$", description="The audience")]
+    audience_id: Annotated[str, Chosen("audiences")]
     limited_data_use: bool = Field(False, description="California and the like: Meta may use it in a limited way only")
 
 
@@ -122,7 +123,7 @@ async def _uploaded(
     audience_id = members[places[0]].audience_id
     limited = [members[at].limited_data_use for at in places]
     try:
-        answer = await upload(ctx, method, f"/{audience_id}/users", [rows[at] for at in places], limited=limited)
+        answer = await upload(ctx, method, f"/{node(audience_id)}/users", [rows[at] for at in places], limited=limited)
     except AuthExpired:
         raise  # it waits for a new token, with everybody
     except PermanentError as refused:
