@@ -38,7 +38,7 @@ _LIST, _FORM, _PORTAL, _MAIL_ACCOUNT = "a6b5da1054", "f0000000-0000-4000-8000-00
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """A connection of the demo: its name, its settings, and the kind of credentials where there are several."""
 
     name: str
@@ -46,16 +46,17 @@ class _Wanted:
     auth: str | None = None
 
 
-_CONNECTIONS = {
-    "shopify": _Wanted("shop", {"shop": SHOP}),
-    "twilio": _Wanted("sms", {"account_sid": _ACCOUNT, "from_number": _SENDER}),
-    "hubspot": _Wanted("crm", {"portal_id": _PORTAL, "watched_forms": _FORM}, "token"),
-    "mailchimp": _Wanted("news", {"account": _MAIL_ACCOUNT, "lists": _LIST}, "api_key"),
-    "mandrill": _Wanted("mail", {"account": _MAIL_ACCOUNT, "from_email": "hello@shop.example.com"}),
-    "facebook_ads": _Wanted(
+CONNECTIONS = {
+    "shopify": Wanted("shop", {"shop": SHOP}),
+    "twilio": Wanted("sms", {"account_sid": _ACCOUNT, "from_number": _SENDER}),
+    "hubspot": Wanted("crm", {"portal_id": _PORTAL, "watched_forms": _FORM}, "token"),
+    "mailchimp": Wanted("news", {"account": _MAIL_ACCOUNT, "lists": _LIST}, "api_key"),
+    "mandrill": Wanted("mail", {"account": _MAIL_ACCOUNT, "from_email": "hello@shop.example.com"}),
+    "facebook_ads": Wanted(
         "ads", {"ad_account_id": _AD_ACCOUNT, "page_id": PAGE, "consent_checkboxes": _BOXES}, "system_user"
     ),
 }
+"""The demo's connections, by connector."""
 _LOCAL = "127.0.0.1"
 
 POLLED = ("hubspot.form_submitted", "facebook_ads.lead_submitted")
@@ -125,32 +126,7 @@ class Stage:
     @property
     def connectors(self) -> Collection[str]:
         """The connectors of the day."""
-        return _CONNECTIONS
-
-    async def furnish(self) -> None:
-        """Make the audiences at Meta, and register the hub at those vendors that call where they were told to."""
-        business = {"ad_account": _AD_ACCOUNT, "page": PAGE, "audiences": list(_AUDIENCES)}
-        await self.happen(Moment(0, "facebook_ads", "business", "an ad account is opened", business, answered=None))
-        mailer, marketer = self.sandbox("mandrill"), self.sandbox("mailchimp")
-        events = ["send", "open", "click", "hard_bounce", "soft_bounce", "spam", "unsub", "reject"]
-        cast("_Mailer", mailer).webhooks[_MAIL_ACCOUNT] = {
-            1: {
-                "id": 1,
-                "url": self._inbound["mandrill"]["address"],
-                "description": "Tetik Hub",
-                "events": events,
-                "auth_key": mailer.secret(_MAIL_ACCOUNT, "webhook_keys"),
-            }
-        }
-        kinds = ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign")
-        cast("_Marketer", marketer).accounts[_MAIL_ACCOUNT].lists[_LIST].webhooks["1"] = {
-            "id": "1",
-            "list_id": _LIST,
-            "url": self._inbound["mailchimp"]["address"],
-            "events": dict.fromkeys(kinds, True),
-            "sources": {"user": True, "admin": True, "api": False},
-            "secret": marketer.secret(_MAIL_ACCOUNT, "signing_secrets"),
-        }
+        return CONNECTIONS
 
     async def ask_no_more(self) -> None:
         """From now on vendors are asked for nothing."""
@@ -172,11 +148,46 @@ class Stage:
             await sandbox.settle()
 
 
+OPENING = Moment(
+    0,
+    "facebook_ads",
+    "business",
+    "an ad account is opened",
+    {"ad_account": _AD_ACCOUNT, "page": PAGE, "audiences": list(_AUDIENCES)},
+    answered=None,
+)
+"""What is there at Meta before the day begins."""
+
+
+def register(stands: Mapping[str, Sandbox], inbound: Mapping[str, Mapping[str, Json]]) -> None:
+    """Register the hub at those vendors that call where they were told to, in the stand-ins of connectors."""
+    mailer, marketer = stands["mandrill"], stands["mailchimp"]
+    events = ["send", "open", "click", "hard_bounce", "soft_bounce", "spam", "unsub", "reject"]
+    cast("_Mailer", mailer).webhooks[_MAIL_ACCOUNT] = {
+        1: {
+            "id": 1,
+            "url": inbound["mandrill"]["address"],
+            "description": "Tetik Hub",
+            "events": events,
+            "auth_key": mailer.secret(_MAIL_ACCOUNT, "webhook_keys"),
+        }
+    }
+    kinds = ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign")
+    cast("_Marketer", marketer).accounts[_MAIL_ACCOUNT].lists[_LIST].webhooks["1"] = {
+        "id": "1",
+        "list_id": _LIST,
+        "url": inbound["mailchimp"]["address"],
+        "events": dict.fromkeys(kinds, True),
+        "sources": {"user": True, "admin": True, "api": False},
+        "secret": marketer.secret(_MAIL_ACCOUNT, "signing_secrets"),
+    }
+
+
 @asynccontextmanager
 async def open_stage() -> AsyncIterator[Stage]:
     """Everything that the day needs, from nothing; nothing is left behind. Raises ConfigError without the plugins."""
     plugins, clock = load_plugins(), Clock()
-    if missing := _CONNECTIONS.keys() - plugins.catalogue.connectors.keys():
+    if missing := CONNECTIONS.keys() - plugins.catalogue.connectors.keys():
         wanted = " ".join(f"tetik-hub-{name}" for name in sorted(missing))
         raise ConfigError(f"the demo needs the connectors {', '.join(sorted(missing))}: run `pip install {wanted}`")
     async with AsyncExitStack() as stack:
@@ -186,12 +197,14 @@ async def open_stage() -> AsyncIterator[Stage]:
         port = listener.getsockname()[1]
         hub = await stack.enter_async_context(_hub(Path(folder), port, server.url, plugins, clock))
         # The night before has nothing to do, so that nobody needs to work yet.
-        start_ms = _next_morning_ms(clock.now_ms())
+        start_ms = next_morning_ms(clock.now_ms())
         await hub.time.advance(start_ms, ring=hub.ring)
         await _connect(hub)
         calls = await stack.enter_async_context(aiohttp.ClientSession())
-        stage = Stage(hub, server, start_ms, calls, await _inbound(hub))
-        await stage.furnish()
+        addresses = {c.connector: hub.connections.inbound_url(c) for c in await hub.connections.all()}
+        stage = Stage(hub, server, start_ms, calls, inbound_of(addresses))
+        await stage.happen(OPENING)
+        register(server.sandboxes, inbound_of(addresses))
         await _publish(hub)
         await stack.enter_async_context(receiving(hub))
         await stack.enter_async_context(answering(make_app(hub), listener))
@@ -220,7 +233,7 @@ async def _hub(folder: Path, port: int, sandbox_url: str, plugins: Plugins, cloc
 
 async def _connect(hub: Hub) -> None:
     """Connect everything, and leave out the polls that the day has nothing for."""
-    for connector, wanted in _CONNECTIONS.items():
+    for connector, wanted in CONNECTIONS.items():
         await hub.connections.add(connector, wanted.name, wanted.fields, sandbox=True, auth=wanted.auth)
     await _ask_no_more(hub, but=POLLED)
 
@@ -242,9 +255,8 @@ async def _publish(hub: Hub) -> None:
         await hub.library.apply(path.read_text(encoding="utf-8"), file=str(path), publish=True)
 
 
-async def _inbound(hub: Hub) -> dict[str, dict[str, Json]]:
-    """What a sandbox must be told to reach the hub, by connector."""
-    addresses = {c.connector: hub.connections.inbound_url(c) for c in await hub.connections.all()}
+def inbound_of(addresses: Mapping[str, str]) -> dict[str, dict[str, Json]]:
+    """What a sandbox must be told to reach the hub, by connector, from the connections' webhook addresses."""
     return {
         "shopify": {"address": addresses["shopify"], "shop": SHOP},
         "twilio": {"address": addresses["twilio"], "account": _ACCOUNT, "to_number": _SENDER},
@@ -254,6 +266,7 @@ async def _inbound(hub: Hub) -> dict[str, dict[str, Json]]:
     }
 
 
-def _next_morning_ms(now_ms: int) -> int:
+def next_morning_ms(now_ms: int) -> int:
+    """Hub time at which the next day of the demo begins."""
     midnight = to_datetime(now_ms).replace(hour=0, minute=0, second=0, microsecond=0)
     return int(midnight.timestamp() * 1000) + DAY_MS + STARTS_AT_H * 3_600_000

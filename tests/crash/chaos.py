@@ -216,8 +216,8 @@ async def kill_embedded(stage: Stage, seed: int, times: int) -> Report:
         return await _play(stage, session, faults, kill, seed, sum(f.lasts_s for f in faults))
 
 
-async def kill_at_the_demo(world: World, seed: int, times: int) -> Report:
-    """The demo's day, and one of the processes killed at so many of its moments."""
+async def kill_at_the_demo(world: World, seed: int, times: int, *, most: int | None = None) -> Report:
+    """The demo's day, or its first moments, and one of the processes killed at so many of them."""
     stage, report = world.stage, Report()
     assert isinstance(stage, DemoStage), "the demo's day is played on the demo's stage"
     whole, ending = asyncio.Lock(), set[asyncio.Task[None]]()
@@ -237,7 +237,7 @@ async def kill_at_the_demo(world: World, seed: int, times: int) -> Report:
 
     async with aiohttp.ClientSession() as session:
         it = Day(stage, session)
-        moments = await it.begin()
+        moments = (await it.begin())[:most]
         due = {kill.moment: kill for kill in schedule(seed, times, len(moments))}
         for n, moment in enumerate(moments):
             if n in due:
@@ -247,14 +247,16 @@ async def kill_at_the_demo(world: World, seed: int, times: int) -> Report:
             if n % 25 == 0:
                 print(f"moment {n} of {len(moments)}, {sum(report.faults.values())} killed", flush=True)
         await asyncio.gather(*ending)
-        await it.over()
+        over_ms = await it.over() if most is None else await it.now_ms()
         async with open_store(load_settings(database_url=stage.looked_at), pool=2) as store:
             try:
-                await invariants.until_rest(store, [], RESTS_WITHIN_S)
+                await invariants.until_rest(store, [], RESTS_WITHIN_S, over_ms=over_ms)
             except AssertionError as error:
                 report.violations.append(str(error))
             report.effects, wrong = await demo_load.tally(stage, session, store)
-            report.violations += wrong + await demo_load.violations(stage, session, store, it.played)
+            report.violations += wrong + await demo_load.violations(
+                stage, session, store, it.played, whole=most is None
+            )
             async with store.read() as c:
                 report.violations += [f"{f.message}: {f.refs}" for f in await findings(c)]
                 [counted] = await c.all("select count(*) as n from run")

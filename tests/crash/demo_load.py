@@ -11,8 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,16 +19,18 @@ import aiohttp
 from pydantic_core import from_json
 
 from hub.clock import Clock, parse_time_ms
+from hub.connector import Effect
 from hub.demo import day, examples, people
 from hub.demo.day import Moment
 from hub.demo.people import Part
-from hub.demo.stage import _ACCOUNT, _CONNECTIONS, _SENDER, SHOP, _next_morning_ms
-from hub.events import Json
+from hub.demo.proofs import PROOFS, done_at
+from hub.demo.stage import CONNECTIONS, OPENING, POLLED, inbound_of, next_morning_ms, register
 from hub.library import recipe_files
 from hub.plugins import load_plugins
 from hub.process import open_store, sandboxes
 from hub.settings import load_settings
 from hub.store.session import Store
+from hub.testing.sandbox import Received
 from hub.timetravel import HubTime
 from tests import acme as acme_plugin
 from tests.acceptance.processes import Api
@@ -40,11 +41,9 @@ _PATIENCE_S = 120.0
 _AGAIN_S = 0.1
 # After the day: what a kill has put off comes to its end.
 _AFTERWARDS_S = 6 * day.H
-_VENDORS = ("shopify", "twilio")
 PROCESSES = {"door": "api", "at_work": "worker", "spare": "worker"}
 """Who may be killed: the stage's name and the command."""
 
-_REPEATABLE = {"tag_customer"}
 _REMINDED = {
     Part.LEAVES,
     Part.LEAVES_IN_A_CROWD,
@@ -98,8 +97,9 @@ class DemoStage(Stage):
         plugins = load_plugins(extra=[acme_plugin])
         async with (
             open_store(settings, pool=1) as store,
-            sandboxes(plugins, clock, host="127.0.0.1", port=self.vendor_port),
+            sandboxes(plugins, clock, host="127.0.0.1", port=self.vendor_port) as server,
         ):
+            self.stands = server.sandboxes
             time_ = HubTime(store, clock, development=True)
             while not self._over.is_set():
                 await time_.sync()
@@ -111,13 +111,13 @@ class DemoStage(Stage):
         super().close()
 
     async def furnish(self, api: Api) -> None:
-        self.inbound: dict[str, dict[str, Json]] = {}
-        for connector, (name, fields) in _CONNECTIONS.items():
-            new = {"connector": connector, "name": name, "sandbox": True, "fields": fields}
-            made = await api.call("POST", "/api/v1/connections", new)
-            self.inbound[connector] = {"address": made["webhook_url"]}
-        self.inbound["shopify"] |= {"shop": SHOP}
-        self.inbound["twilio"] |= {"account": _ACCOUNT, "to_number": _SENDER}
+        addresses = {}
+        for connector, wanted in CONNECTIONS.items():
+            new = {"connector": connector, "name": wanted.name, "sandbox": True, "fields": wanted.fields}
+            new |= {"auth": wanted.auth} if wanted.auth else {}
+            addresses[connector] = (await api.call("POST", "/api/v1/connections", new))["webhook_url"]
+        self.inbound = inbound_of(addresses)
+        register(self.stands, self.inbound)
         purposes, *recipes = recipe_files([examples.folder()])
         await api.call("POST", "/api/v1/purposes", {"source": purposes.read_text(encoding="utf-8")})
         for path in recipes:
@@ -139,25 +139,38 @@ class Day:
     def __init__(self, stage: DemoStage, session: aiohttp.ClientSession) -> None:
         self._stage, self._session, self._api = stage, session, stage.api(session)
         self.played = Played()
+        self._asking = True
+
+    def _store(self) -> AbstractAsyncContextManager[Store]:
+        return open_store(load_settings(database_url=self._stage.looked_at), pool=2)
 
     async def begin(self) -> list[Moment]:
         """Let it be the next morning; returns everything that happens from then on, delivery by delivery."""
-        async with open_store(load_settings(database_url=self._stage.looked_at), pool=2) as store, store.write() as c:
-            # A poll every five minutes is a stop every five minutes for a clock that jumps.
-            await c.run("delete from work where kind = 'poll'")
-        self._start_ms = _next_morning_ms(await self._now_ms())
+        async with self._store() as store, store.write() as c:
+            # As in the demo: each poll of each five minutes is a stop for a clock that jumps.
+            polls = await c.all("select ref from work where kind = 'poll'")
+            for ref in (row["ref"] for row in polls if row["ref"].partition("|")[2] not in POLLED):
+                await c.run("delete from work where kind = 'poll' and ref = :ref", ref=ref)
+        self._start_ms = next_morning_ms(await self.now_ms())
         await self.until(0)
+        await self.happen(OPENING)
         planned = day.plan(people.everybody(), self._start_ms)
         return [one for n, moment in enumerate(planned) for one in _deliveries(n, moment)]
 
     async def until(self, at_s: int) -> None:
-        """Let hub time pass until so many seconds after the day's start."""
-        while (left_ms := self._start_ms + at_s * 1000 - await self._now_ms()) > 0:
+        """Let hub time pass until so many seconds after the day's start; in time vendors are asked for nothing any more."""
+        if self._asking and at_s >= day.ASKED_UNTIL_S:
+            self._asking = False
+            await self.until(day.ASKED_UNTIL_S)
+            async with self._store() as store, store.write() as c:
+                await c.run("delete from work where kind = 'poll'")
+        while (left_ms := self._start_ms + at_s * 1000 - await self.now_ms()) > 0:
             await self._ask("POST", "/api/v1/clock/advance", {"by": f"{left_ms}ms"})
 
-    async def over(self) -> None:
-        """Let everything come to its end."""
+    async def over(self) -> int:
+        """Let everything come to its end, but for who stays in an audience for weeks; returns hub time then (ms)."""
         await self.until(day.LASTS_S + _AFTERWARDS_S)
+        return self._start_ms + (day.LASTS_S + _AFTERWARDS_S) * 1000
 
     async def happen(self, moment: Moment) -> None:
         """Have a sandbox do what a moment says, again and again until the hub answers as it should."""
@@ -167,6 +180,7 @@ class Day:
         while True:
             async with self._session.post(url, json=sent) as response:
                 said = await response.json()
+            assert "error" not in said, f"{moment.story}: {said}"
             if moment.answered is None:
                 return
             if said["status"] == moment.answered:
@@ -177,7 +191,8 @@ class Day:
             self.played.acked |= {str(moment.fields["webhook_id"])} if "webhook_id" in moment.fields else set()
             self.played.texts |= {said["sid"]} if "sid" in said else set()
 
-    async def _now_ms(self) -> int:
+    async def now_ms(self) -> int:
+        """Hub time."""
         return parse_time_ms((await self._ask("GET", "/api/v1/clock"))["now"])
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -207,50 +222,65 @@ def _deliveries(n: int, moment: Moment) -> list[Moment]:
 
 
 async def tally(stage: Stage, session: aiohttp.ClientSession, store: Store) -> tuple[dict[str, Tally], list[str]]:
-    """The effects by action, by the hub's word and by the sandboxes' own, and every effect on which they differ."""
-    logged, recorded, done, unknown = Counter[_What](), Counter[_What](), Counter[_What](), Counter[str]()
-    for vendor in _VENDORS:
+    """The effects by action, by the hub's word and by the sandboxes' own, and every effect on which they differ.
+
+    What may be repeated, as its effect class says, may stand in a log twice. Nobody knows the vendor's name of an effect whose
+    answer was lost for good: there may be as many of those in the log as are *unknown*.
+    """
+    catalogue = load_plugins().catalogue
+    logged, recorded, unknown, strange = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for vendor in CONNECTIONS:
         async with session.get(f"{stage.vendor_url.removesuffix('/acme')}/{vendor}/_sandbox/log") as answer:
-            logged.update(_said(entry) for entry in await answer.json())
+            logged.update(done_at(vendor, [Received(**entry) for entry in await answer.json()]))
     async with store.read() as c:
         rows = await c.all("select action, request, response, state from effect where state in ('done', 'unknown')")
     for row in rows:
-        what = _asked(row)
-        recorded[what] += 1
-        done[what] += row["state"] == "done"
-        unknown[what[0]] += row["state"] == "unknown"
-    found: dict[str, Tally] = {}
+        unknown[row["action"]] += row["state"] == "unknown"
+        if row["response"]:
+            input_ = from_json(row["request"])["input"]
+            named = PROOFS[row["action"]].of_effect(input_, from_json(row["response"]))
+            recorded.update([f"{row['action']} {named}"] if named is not None else [])
+    found = {row["action"]: Tally(unknown=unknown[row["action"]]) for row in rows}
     wrong = []
     for what in sorted({*logged, *recorded}):
-        row_ = found.setdefault(what[0], Tally())
-        twice = 0 if what[0] in _REPEATABLE else max(0, logged[what] - 1)
-        missing = max(0, min(1, done[what]) - logged[what])
+        name = what.partition(" ")[0]
+        action, row_ = catalogue.action(name), found.setdefault(name, Tally())
+        repeatable = action is not None and action.effect is Effect.IDEMPOTENT
+        twice = 0 if repeatable else max(0, logged[what] - 1)
+        missing = min(1, recorded[what]) if not logged[what] else 0
         row_.recorded += recorded[what]
         row_.happened += logged[what] > 0
         row_.calls += logged[what]
         row_.doubled += twice
         row_.lost += missing
+        strange[name] += logged[what] > 0 and not recorded[what]
         wrong += [f"{what}: {logged[what]} times"] if twice else []
         wrong += [f"{what}: recorded as done, the vendor knows nothing of it"] if missing else []
-        wrong += [f"{what}: done at the vendor, not recorded"] if logged[what] and not recorded[what] else []
-    for action, n in unknown.items():
-        found[action].unknown = n
+        if strange[name] > unknown[name]:
+            wrong.append(f"{what}: done at the vendor, not recorded")
     return found, wrong
 
 
-async def violations(stage: Stage, session: aiohttp.ClientSession, store: Store, played: Played) -> list[str]:
-    """What was acknowledged and is not stored, who was not reminded and should have been, who was and should not."""
+async def violations(
+    stage: Stage, session: aiohttp.ClientSession, store: Store, played: Played, *, whole: bool
+) -> list[str]:
+    """What was acknowledged and is not stored; after the whole day also who was not reminded and should have been, or was."""
     async with store.read() as c:
         stored = {row["id"].removeprefix("delivery:") for row in await c.all("select id from dedupe")}
         texts = [row["data"] for row in await c.all("select data from event where type = 'twilio.sms_received'")]
         odd = await c.all("select id, note from event where stage not in ('routed', 'unconnected')")
-        live = await c.all("select id, status, reason from run where finished_at is null")
+        # Who is in an audience for two weeks still waits.
+        live = await c.all(
+            "select id, status, reason from run where finished_at is null and status not in ('sleeping', 'waiting')"
+        )
         failed = await c.all("select id, reason from run where status = 'failed'")
     found = [f"{id_} was acknowledged and is not stored" for id_ in sorted(played.acked - stored)]
     found += [f"the text {sid} was acknowledged and is not stored" for sid in played.texts if sid not in str(texts)]
     found += [f"event {row['id']} is not routed: {row['note']}" for row in odd]
-    found += [f"run {row['id']} has not ended: {row['status']} ({row['reason']})" for row in live]
+    found += [f"run {row['id']} does not go on: {row['status']} ({row['reason']})" for row in live]
     found += [f"run {row['id']} failed: {row['reason']}" for row in failed]
+    if not whole:
+        return found
     async with session.get(f"{stage.vendor_url.removesuffix('/acme')}/twilio/_sandbox/log") as answer:
         reminded = Counter(
             e["data"]["to"] for e in await answer.json() if "your cart is still here" in e["data"]["body"]
@@ -260,30 +290,3 @@ async def violations(stage: Stage, session: aiohttp.ClientSession, store: Store,
         if reminded[person.phone] != wanted and person.part not in _EITHER_WAY:
             found.append(f"{person.name} ({person.part}) was reminded {reminded[person.phone]} times, not {wanted}")
     return found
-
-
-_What = tuple[str, str]
-
-
-def _said(entry: Mapping[str, Any]) -> _What:
-    """An effect in a sandbox's words."""
-    data = entry["data"]
-    match entry["operation"]:
-        case "send_sms":
-            return "send_sms", f"{data['to']} {data['body']}"
-        case "tag_customer":
-            return "tag_customer", f"{data['customer_id']} {data['tags']}"
-        case operation:
-            return operation, str(data["code"])
-
-
-def _asked(row: Mapping[str, Any]) -> _What:
-    """An effect as the hub recorded it, in the same words."""
-    input_, response = from_json(row["request"])["input"], from_json(row["response"] or "{}")
-    match row["action"].partition(".")[2]:
-        case "send_sms":
-            return "send_sms", f"{input_['to']} {input_['body']}"
-        case "tag_customer":
-            return "tag_customer", f"{input_['customer_id']} {input_['tags']}"
-        case action:
-            return action, str(response.get("code"))

@@ -67,18 +67,23 @@ async def check_left(stage: Stage, log: Sequence[Mapping[str, Any]], left: Seque
     assert not found, "\n".join(found)
 
 
-async def until_rest(store: Store, crowd: Sequence[Person], limit_s: float = RESTS_WITHIN_S) -> None:
-    """Wait until nothing is unrouted, due or in hand and everybody's run has ended."""
+async def until_rest(
+    store: Store, crowd: Sequence[Person], limit_s: float = RESTS_WITHIN_S, *, over_ms: int = NEVER_MS
+) -> None:
+    """Wait until nothing is unrouted, due or in hand and everybody's run has ended; what is due after `over_ms` may wait."""
     end = time.monotonic() + limit_s
-    while left := await _left(store, crowd):
+    while left := await _left(store, crowd, over_ms):
         assert time.monotonic() < end, f"not at rest after {limit_s} s: {left}"
         await asyncio.sleep(0.1)
 
 
-async def _left(store: Store, crowd: Sequence[Person]) -> list[Any]:
+async def _left(store: Store, crowd: Sequence[Person], over_ms: int) -> list[Any]:
     async with store.read() as c:
         unrouted = await c.all("select id, stage from event where stage <> 'routed' limit 5")
-        work = await c.all("select * from work where kind in ('run', 'batch', 'notice') limit 5")
+        work = await c.all(
+            "select * from work where kind in ('run', 'batch', 'notice') and (due_at <= :over or owner is not null) limit 5",
+            over=over_ms,
+        )
         started = await _runs(c, crowd)
     missing = [p.id for p in crowd if p.id not in started]
     return [*unrouted, *work, *missing[:5]]

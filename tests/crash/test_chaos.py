@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.chaos import crowd, kill_embedded, plan, show, wreak
-from tests.crash.demo_load import PROCESSES, schedule
+from tests.crash.chaos import crowd, kill_at_the_demo, kill_embedded, plan, show, wreak
+from tests.crash.demo_load import PROCESSES, DemoStage, schedule
 from tests.crash.world import opened_embedded, opened_world
 
 SEED = 20261122
 # A few of the twenty that `make chaos KILLS=20 EMBEDDED=1` does in a minute.
 KILLS = 6
+# The first hours of the day that `make chaos KILLS=20` plays in four minutes.
+MOMENTS = 75
 
 
 def test_the_schedule_is_a_function_of_its_seed() -> None:
@@ -39,3 +41,12 @@ def test_an_embedded_hub_killed_again_and_again_loses_and_doubles_nothing(tmp_pa
     show(report)
     assert report.violations == []
     assert report.faults["hub killed"] == KILLS
+
+
+def test_processes_killed_in_the_demo_s_first_hours_lose_and_double_nothing(tmp_path: Path) -> None:
+    with opened_world(tmp_path, DemoStage) as world:
+        report = asyncio.run(kill_at_the_demo(world, SEED, 3, most=MOMENTS))
+    show(report)
+    assert report.violations == []
+    assert sum(report.faults.values()) == 3
+    assert sum(tally.happened for tally in report.effects.values()) > 0
