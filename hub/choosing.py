@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hub.catalogue import Catalogue, nearest
 from hub.connections import Connection, Connections
@@ -26,8 +27,11 @@ from hub.errors import (
     VendorUnavailable,
 )
 from hub.events import Json
-from hub.limits import Limits
 from hub.recipes.chosen import Written, chosen_fields, written
+
+if TYPE_CHECKING:
+    # Commands that only read recipes start without Redis's client.
+    from hub.limits import Limits
 
 # Somebody who makes a list at the vendor and comes back finds it; a vendor is not asked again for every field.
 _KEEP_S, _KEEP_MOST = 300.0, 500
