@@ -35,6 +35,7 @@ _OPERATIONS = {
         "POST /crm/v3/objects/deals",
         "PATCH /crm/v3/objects/deals/{dealId}",
         "POST /crm/v3/objects/deals/batch/read",
+        "POST /crm/v3/objects/deals/search",
     ],
     "crm.tickets": [
         "POST /crm/v3/objects/tickets",

@@ -31,6 +31,8 @@ from hub_hubspot.paths import path
 
 READ_AT_ONCE = 100
 """Most records that one call reads or writes."""
+WITH_HISTORY_AT_ONCE = 50
+"""Most records that one call reads with the past of a property. (public connectors, read 2026-11-22)"""
 _ASSOCIATIONS_AT_ONCE = 1000
 _MAX_PAGES = 10
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_.-]{1,80}")
@@ -68,10 +70,11 @@ class PagedAnswer(Answer):
 
 
 class PastValue(Answer):
-    """A value that a property had, and since when."""
+    """A value that a property had, since when, and who set it: `CRM_UI`, `INTEGRATION`, …"""
 
     value: str
     timestamp: datetime
+    source_type: str | None = None
 
 
 class Record(Answer):
@@ -172,15 +175,24 @@ async def get_contact(ctx: ActionContext, contact: str, properties: Iterable[str
 
 
 async def read_records(
-    ctx: ActionContext, kind: str, ids: Iterable[str], properties: Sequence[str], *, by: str | None = None
+    ctx: ActionContext,
+    kind: str,
+    ids: Iterable[str],
+    properties: Sequence[str],
+    *,
+    by: str | None = None,
+    history: Sequence[str] = (),
 ) -> list[Record]:
-    """The records with these ids (or these values of the unique property `by`); those that are not there are left out."""
+    """The records with these ids (or these values of the unique property `by`); those that are not there are left out.
+
+    With the past of the properties that `history` names.
+    """
     found: list[Record] = []
-    for some in chunks(dict.fromkeys(ids), READ_AT_ONCE):
+    for some in chunks(dict.fromkeys(ids), WITH_HISTORY_AT_ONCE if history else READ_AT_ONCE):
         asked: dict[str, Json] = {
             "inputs": [{"id": one} for one in some],
             "properties": list(properties),
-            "propertiesWithHistory": [],
+            "propertiesWithHistory": list(history),
         }
         if by:
             asked["idProperty"] = by

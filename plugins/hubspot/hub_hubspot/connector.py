@@ -25,6 +25,7 @@ MARKETING_EMAIL, TRANSACTIONAL_EMAIL = "marketing-email", "transactional-email"
 CUSTOM_EVENTS = "analytics.behavioral_events.send"
 
 _IDS = r"[0-9]+( *, *[0-9]+)*"
+_CHANGED = r"(deal\.dealstage|(ticket|contact)\.[a-z0-9_]+)"
 
 
 def _bearer(fields: Mapping[str, str]) -> Mapping[str, str]:
@@ -116,6 +117,14 @@ hubspot = Connector(
             pattern=r"[a-z0-9_]+( *, *[a-z0-9_]+)*",
             required=False,
             help="Internal names, separated by commas, that events shall carry beside the usual ones: company, city.",
+        ),
+        Field(
+            name="missed_changes",
+            title="Missed changes to look for",
+            pattern=rf"{_CHANGED}( *, *{_CHANGED})*",
+            required=False,
+            help="What is read from HubSpot's history every 15 minutes: deal.dealstage, ticket.PROPERTY, contact.PROPERTY, "
+            "separated by commas.",
         ),
         Field(
             name="watched_lists",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from hub import ActionContext, Page, Rejected
-from hub_hubspot.client import Record, RecordPage, paged, search
+from hub_hubspot.client import (
+    WITH_HISTORY_AT_ONCE,
+    PastValue,
+    Record,
+    RecordPage,
+    chunks,
+    paged,
+    read_records,
+    search,
+)
 from hub_hubspot.paths import path
 
 # A search misses what was written lately, and orders it loosely: each poll looks again at the last two hours.
@@ -41,6 +50,28 @@ async def found_since(
         if newest_ms == floor_ms:
             raise Rejected(f"more than {_PAGE * _PAGES:,} {kind} have the same {moment}: a search cannot tell them all")
         floor_ms = newest_ms
+
+
+async def changed_since(
+    ctx: ActionContext, kind: str, moment: str, changed: Sequence[str], properties: Sequence[str], since_ms: int
+) -> AsyncIterator[list[Record]]:
+    """Lists of the records that were modified since, with the past of the properties `changed`: at most 50 in each.
+
+    `moment` is the date property of the last modification. Without a property to look at nothing is asked.
+    """
+    if not changed:
+        return
+    async for found in found_since(ctx, kind, moment, (), since_ms):
+        for some in chunks((record.id for record in found), WITH_HISTORY_AT_ONCE):
+            yield await read_records(ctx, kind, some, properties, history=changed)
+
+
+def values_since(record: Record, since_ms: int) -> Iterator[tuple[str, PastValue]]:
+    """Each property whose past was read, with each value that it got at an instant or later."""
+    for name, values in record.properties_with_history.items():
+        for past in values:
+            if past.timestamp.timestamp() * 1000 >= since_ms:
+                yield name, past
 
 
 async def past_records(

@@ -22,11 +22,12 @@ from hub_hubspot.webhook import SIGNATURE_V3, TIMESTAMP, sign_v3
 PORTAL = "62515"
 FORM = "f0000000-0000-4000-8000-000000000000"
 BOB = "10001"
+CHANGES = "deal.dealstage, ticket.hs_pipeline_stage, contact.city"
 
 
 class TestHubspot(Contract):
     connector = hubspot
-    settings = {"portal_id": PORTAL, "watched_lists": "31"}
+    settings = {"portal_id": PORTAL, "watched_lists": "31", "missed_changes": CHANGES}
     inputs = {
         "upsert_contact": {"email": "ada@example.test", "first_name": "Ada"},
         "update_contact": {"contact": BOB, "properties": {"city": "Izmir"}},

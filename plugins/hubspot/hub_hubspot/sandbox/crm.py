@@ -22,7 +22,7 @@ _TYPES = {
     228: ("notes", "tickets"),
     230: ("tasks", "tickets"),
 }
-_MOST = 100
+_MOST, _MOST_WITH_HISTORY = 100, 50
 _WINDOW = 10_000
 _STATIC = {"MANUAL", "SNAPSHOT"}
 _SEARCHED: dict[str, Callable[[str, Fields], bool]] = {
@@ -71,7 +71,7 @@ def show(asked: Asked) -> Served:
 
 def every(asked: Asked) -> Served:
     kind, history = _kind(asked), _names(asked.query.get("propertiesWithHistory"))
-    most = 50 if history else _MOST
+    most = _MOST_WITH_HISTORY if history else _MOST
     if int(asked.query.get("limit") or 10) > most:
         raise Refusal(400, "VALIDATION_ERROR", f"limit is larger than {most}")
     page, paging = page_of(list(asked.portal.rows[kind].values()), asked.query, 10)
@@ -90,10 +90,12 @@ def update(asked: Asked) -> Served:
 
 def read_many(asked: Asked) -> Served:
     kind, body, portal = _kind(asked), asked.body, asked.portal
+    history = body["propertiesWithHistory"]
     results, errors = [], []
-    for name in dict.fromkeys(one["id"] for one in _inputs(body)):
+    for name in dict.fromkeys(one["id"] for one in _inputs(body, _MOST_WITH_HISTORY if history else _MOST)):
         try:
-            results.append(portal.shown(kind, portal.find(kind, name, body.get("idProperty")), body["properties"]))
+            row = portal.find(kind, name, body.get("idProperty"))
+            results.append(portal.shown(kind, row, body["properties"], history))
         except Refusal as refusal:
             errors.append({**refusal.body, "context": {"ids": [name]}})
     return _batch(asked, results, errors)
@@ -138,10 +140,10 @@ def _batch(asked: Asked, results: list[Fields], errors: list[Fields]) -> Served:
     return Served(body | {"numErrors": len(errors), "errors": errors}, 207) if errors else Served(body)
 
 
-def _inputs(body: Fields) -> list[Fields]:
+def _inputs(body: Fields, most: int = _MOST) -> list[Fields]:
     inputs: list[Fields] = body.get("inputs") or []
-    if len(inputs) > _MOST:
-        raise Refusal(400, "VALIDATION_ERROR", f"The maximum batch size is {_MOST}")
+    if len(inputs) > most:
+        raise Refusal(400, "VALIDATION_ERROR", f"The maximum batch size is {most}")
     return inputs
 
 

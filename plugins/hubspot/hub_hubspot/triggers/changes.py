@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from hub import Delivery, Identity, PayloadError, e164
 from hub.events import Json
-from hub_hubspot.client import Record
+from hub_hubspot.client import PastValue, Record
 
 TOPIC = "events"
 # What generic events (`object.creation`) call the kinds of records.
@@ -118,10 +118,25 @@ def contact_properties(settings: Mapping[str, str]) -> list[str]:
     return [*_NAMES.values(), *named(settings, "contact_properties")]
 
 
+def value_of(past: PastValue) -> dict[str, Json]:
+    """What a change is by HubSpot's history, as a webhook would tell it."""
+    return {
+        "propertyValue": past.value,
+        "occurred_at": past.timestamp.isoformat(),
+        "source": past.source_type,
+    }
+
+
 def named(settings: Mapping[str, str], field: str) -> list[str]:
     """The entries of a setting that is a list separated by commas."""
     text = settings.get(field)
     return [entry for one in (text or "").split(",") if (entry := one.strip())]
+
+
+def missed(settings: Mapping[str, str], kind: str) -> list[str]:
+    """The properties of a kind of record (`deal`) whose missed changes the setting `missed_changes` asks for."""
+    entries = (entry.partition(".") for entry in named(settings, "missed_changes"))
+    return list(dict.fromkeys(name for of, _, name in entries if of == kind))
 
 
 def of_contact(record: Record, settings: Mapping[str, str]) -> dict[str, Json]:

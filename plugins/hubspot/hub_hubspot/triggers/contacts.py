@@ -11,7 +11,7 @@ from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Identity, 
 from hub.events import Json
 from hub_hubspot.client import Record, read_records
 from hub_hubspot.connector import CONTACTS_READ, hubspot
-from hub_hubspot.reading import SEARCH_OVERLAP_S, found_since, is_since, past_records
+from hub_hubspot.reading import SEARCH_OVERLAP_S, changed_since, found_since, is_since, past_records, values_since
 from hub_hubspot.triggers.changes import (
     TOPIC,
     Change,
@@ -20,8 +20,10 @@ from hub_hubspot.triggers.changes import (
     contact_properties,
     fact,
     identity,
+    missed,
     of_contact,
     told,
+    value_of,
 )
 
 OPTED_OUT = "hs_email_optout"
@@ -200,6 +202,21 @@ async def recent_contacts(ctx: ActionContext, cursor: str | None, since_ms: int)
     """Contacts that no webhook told of, oldest first."""
     async for records in found_since(ctx, "contacts", "createdate", contact_properties(ctx.settings), since_ms):
         yield Page([_created(record, ctx) for record in records], "")
+
+
+@hubspot.poll("contact_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+async def missed_changes(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ContactChanged]]:
+    """Changes of contacts that no webhook told of, where the connection asks for them."""
+    wanted, usual = missed(ctx.settings, "contact"), contact_properties(ctx.settings)
+    async for records in changed_since(ctx, "contacts", "lastmodifieddate", wanted, usual, since_ms):
+        made = [change for record in records for change in _changes(record, ctx, since_ms)]
+        yield Page(sorted(made, key=lambda changed: changed.occurred_at), "")
+
+
+def _changes(record: Record, ctx: ActionContext, since_ms: int) -> Iterable[ContactChanged]:
+    known = {**of_contact(record, ctx.settings), "portal_id": ctx.account, "objectId": record.id}
+    for name, past in values_since(record, since_ms):
+        yield ContactChanged.model_validate({**known, "propertyName": name, **value_of(past)})
 
 
 @hubspot.history("contact_created")

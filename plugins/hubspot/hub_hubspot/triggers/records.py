@@ -9,9 +9,9 @@ from pydantic import Field
 
 from hub import ActionContext, Delivery, Page
 from hub.events import Json
-from hub_hubspot.client import Record, first_associated, read_records
+from hub_hubspot.client import WITH_HISTORY_AT_ONCE, Record, first_associated, read_records
 from hub_hubspot.connector import CONTACTS_READ, DEALS_READ, TICKETS, hubspot
-from hub_hubspot.reading import SEARCH_OVERLAP_S, found_since, is_since, past_records
+from hub_hubspot.reading import SEARCH_OVERLAP_S, changed_since, found_since, is_since, past_records, values_since
 from hub_hubspot.triggers.changes import (
     TOPIC,
     Change,
@@ -20,8 +20,10 @@ from hub_hubspot.triggers.changes import (
     contact_properties,
     fact,
     identity,
+    missed,
     of_contact,
     told,
+    value_of,
 )
 
 DEAL_PROPERTIES = {
@@ -36,8 +38,7 @@ TICKET_PROPERTIES = {
     "stage": "hs_pipeline_stage",
     "ticket_owner_id": "hubspot_owner_id",
 }
-# Pages that carry the past of a property hold fewer records. (public connectors, read 2026-11-22)
-_WITH_HISTORY = 50
+_MODIFIED = "hs_lastmodifieddate"
 
 
 class DealStageChanged(Person, Change):
@@ -189,7 +190,7 @@ async def people_of(ctx: ActionContext, kind: str, ids: Sequence[str]) -> dict[s
 async def recent_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[TicketCreated]]:
     """Tickets that no webhook told of: of those changed lately the ones that are new."""
     names = list(TICKET_PROPERTIES.values())
-    async for records in found_since(ctx, "tickets", "hs_lastmodifieddate", names, since_ms):
+    async for records in found_since(ctx, "tickets", _MODIFIED, names, since_ms):
         new = [record for record in records if is_since(record, since_ms)]
         people = await people_of(ctx, "tickets", [record.id for record in new])
         yield Page([_ticket(ctx, record, people.get(record.id, {})) for record in new], "")
@@ -201,11 +202,51 @@ def _ticket(ctx: ActionContext, record: Record, person: Mapping[str, Json]) -> T
     return TicketCreated.model_validate(known)
 
 
+@hubspot.poll("deal_stage_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+async def missed_stages(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[DealStageChanged]]:
+    """Stages that no webhook told of, where the connection asks for them."""
+    wanted = missed(ctx.settings, "deal")
+    async for records in changed_since(ctx, "deals", _MODIFIED, wanted, list(DEAL_PROPERTIES.values()), since_ms):
+        people = await _people_of_changed(ctx, "deals", records, since_ms)
+        made = [stage for record in records for stage in _stages(ctx, record, people.get(record.id, {}), since_ms)]
+        yield Page(sorted(made, key=lambda deal: deal.occurred_at), "")
+
+
+@hubspot.poll("ticket_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+async def missed_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[TicketChanged]]:
+    """Changes of tickets that no webhook told of, where the connection asks for them."""
+    wanted = missed(ctx.settings, "ticket")
+    async for records in changed_since(ctx, "tickets", _MODIFIED, wanted, list(TICKET_PROPERTIES.values()), since_ms):
+        people = await _people_of_changed(ctx, "tickets", records, since_ms)
+        made = [
+            TicketChanged.model_validate(
+                {
+                    **_fields(record, TICKET_PROPERTIES),
+                    **people.get(record.id, {}),
+                    "portal_id": ctx.account,
+                    "objectId": record.id,
+                    "propertyName": name,
+                    **value_of(past),
+                }
+            )
+            for record in records
+            for name, past in values_since(record, since_ms)
+        ]
+        yield Page(sorted(made, key=lambda ticket: ticket.occurred_at), "")
+
+
+async def _people_of_changed(
+    ctx: ActionContext, kind: str, records: Sequence[Record], since_ms: int
+) -> dict[str, dict[str, Json]]:
+    """Who belongs to those of the records that have something to tell."""
+    return await people_of(ctx, kind, [record.id for record in records if any(values_since(record, since_ms))])
+
+
 @hubspot.history("deal_stage_changed")
 async def past_stages(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[DealStageChanged]]:
     """Every stage that each deal came into since, as HubSpot remembers it."""
     wanted = {"properties": list(DEAL_PROPERTIES.values()), "propertiesWithHistory": ["dealstage"]}
-    async for page in past_records(ctx, "deals", wanted, cursor, limit=_WITH_HISTORY):
+    async for page in past_records(ctx, "deals", wanted, cursor, limit=WITH_HISTORY_AT_ONCE):
         people = await people_of(ctx, "deals", [record.id for record in page.items])
         made = [stage for record in page.items for stage in _stages(ctx, record, people.get(record.id, {}), since_ms)]
         yield Page(made, page.cursor)
@@ -215,6 +256,6 @@ def _stages(
     ctx: ActionContext, record: Record, person: Mapping[str, Json], since_ms: int
 ) -> Iterable[DealStageChanged]:
     known = {**_fields(record, DEAL_PROPERTIES), **person, "portal_id": ctx.account, "objectId": record.id}
-    for past in record.properties_with_history.get("dealstage", ()):
-        if past.value and past.timestamp.timestamp() * 1000 >= since_ms:
-            yield DealStageChanged.model_validate({**known, "propertyValue": past.value, "occurred_at": past.timestamp})
+    for _, past in values_since(record, since_ms):
+        if past.value:
+            yield DealStageChanged.model_validate({**known, **value_of(past)})
