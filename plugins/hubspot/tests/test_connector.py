@@ -16,7 +16,7 @@ from hub.connector import Effect
 from hub.errors import AuthExpired
 from hub.testing.contract.stage import hub_of
 from hub_hubspot import hub_register_connectors, hubspot
-from hub_hubspot.client import whoami
+from hub_hubspot.client import WITH_HISTORY_AT_ONCE, whoami
 from hub_hubspot.sandbox import HubspotSandbox
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -51,6 +51,11 @@ def test_every_field_that_holds_a_secret_is_marked() -> None:
         ("watched_lists", ["31", "31,32", "31, 32"], ["Newsletter", "31,"]),
         ("watched_forms", ["f0000000-0000-4000-8000-000000000000"], ["Demo"]),
         ("contact_properties", ["city", "city, company_size"], ["City", "city;company"]),
+        (
+            "missed_changes",
+            ["deal.dealstage", "ticket.hs_pipeline_stage,contact.city", "contact.city , deal.dealstage"],
+            ["dealstage", "deal.amount", "company.name", "contact.City", "contact.city,", "contact."],
+        ),
     ],
 )
 def test_settings_are_checked(field: str, good: list[str], bad: list[str]) -> None:
@@ -75,6 +80,7 @@ def test_batches_are_as_large_as_hubspot_takes(facts: dict[str, Any]) -> None:
     most = facts["limits"]["objects_create_read_update_upsert_archive"]
     sizes = {name: action.batch.size for name, action in hubspot.actions.items() if action.batch}
     assert sizes == dict.fromkeys(("upsert_contact", "add_to_list", "remove_from_list"), most)
+    assert facts["limits"]["read_with_property_history"] == WITH_HISTORY_AT_ONCE
 
 
 # -- in the browser ----------------------------------------------------------------------------------------------------

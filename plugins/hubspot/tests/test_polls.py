@@ -18,6 +18,17 @@ from hub_hubspot.triggers import lists
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
 NOW, MINUTE = 1_795_170_000_000, 60_000
+# Kinds of records, the trigger of their changes, and a property that changes.
+CHANGING = [
+    ("deals", "deal_stage_changed", "dealstage"),
+    ("tickets", "ticket_changed", "hs_pipeline_stage"),
+    ("contacts", "contact_changed", "city"),
+]
+REQUIRED = {
+    "deals": {"dealname": "Boat", "dealstage": "new"},
+    "tickets": {"subject": "Leak", "hs_pipeline_stage": "new"},
+    "contacts": {"email": "ada@example.test", "city": "new"},
+}
 
 
 async def polled(ctx: ActionContext, name: str, since_ms: int = 0, cursor: str | None = None) -> list[Any]:
@@ -306,6 +317,110 @@ async def test_of_changed_tickets_only_the_new_ones_are_told(portal: Portal, con
     async with context() as ctx:
         [found] = await polled(ctx, "ticket_created", NOW)
     assert (found.ticket_id, found.subject, found.email) == (new.id, "New", "ada@example.test")
+
+
+# -- changes that no webhook told of -----------------------------------------------------------------------------------
+
+
+async def test_stages_that_no_webhook_told_of_are_found(portal: Portal, context: ContextMaker) -> None:
+    ada = portal.make("contacts", {"email": "ada@example.test"}, 0)
+    boat = portal.make("deals", {"dealname": "Boat", "dealstage": "appointmentscheduled"}, NOW)
+    portal.make("deals", {"dealname": "Sail", "dealstage": "771", "pipeline": "77"}, NOW + MINUTE)
+    portal.change("deals", boat, {"dealstage": "closedwon"}, NOW + 2 * MINUTE)
+    portal.join("deals", boat.id, "contacts", ada.id)
+    async with context({"missed_changes": "deal.dealstage"}) as ctx:
+        found = await polled(ctx, "deal_stage_changed", NOW)
+    assert [(one.deal_name, one.stage, one.email) for one in found] == [
+        ("Boat", "appointmentscheduled", "ada@example.test"),
+        ("Sail", "771", None),
+        ("Boat", "closedwon", "ada@example.test"),
+    ]
+    assert {(one.portal_id, one.source) for one in found} == {("62515", "CRM_UI")}
+    assert found[2].occurred_at.timestamp() * 1000 == NOW + 2 * MINUTE
+
+
+async def test_changes_of_tickets_that_no_webhook_told_of_are_found(portal: Portal, context: ContextMaker) -> None:
+    ada = portal.make("contacts", {"email": "ada@example.test"}, 0)
+    leak = portal.make("tickets", {"subject": "Leak", "hs_pipeline_stage": "1", "hs_pipeline": "0"}, NOW)
+    portal.join("tickets", leak.id, "contacts", ada.id)
+    portal.change("tickets", leak, {"hs_pipeline_stage": "4"}, NOW + MINUTE)
+    portal.change("tickets", leak, {"hubspot_owner_id": "501", "subject": "Leaks"}, NOW + 2 * MINUTE)
+    portal.change("tickets", leak, {"hubspot_owner_id": ""}, NOW + 3 * MINUTE)
+    async with context({"missed_changes": "ticket.hs_pipeline_stage, ticket.hubspot_owner_id"}) as ctx:
+        found = await polled(ctx, "ticket_changed", NOW + 1)
+    assert [(one.property_name, one.property_value) for one in found] == [
+        ("hs_pipeline_stage", "4"),
+        ("hubspot_owner_id", "501"),
+        ("hubspot_owner_id", ""),
+    ]
+    assert {(one.subject, one.stage, one.email) for one in found} == {("Leaks", "4", "ada@example.test")}
+
+
+async def test_changes_of_contacts_are_those_of_the_named_properties(portal: Portal, context: ContextMaker) -> None:
+    ada = portal.make("contacts", {"email": "ada@example.test"}, 0)
+    bob = portal.make("contacts", {"email": "bob@example.test"}, 0)
+    portal.change("contacts", ada, {"city": "Izmir", "company": "Boats"}, NOW)
+    portal.change("contacts", bob, {"firstname": "Bob"}, NOW)
+    async with context({"missed_changes": "contact.city", "contact_properties": "company"}) as ctx:
+        [found] = await polled(ctx, "contact_changed", NOW)
+    assert (found.email, found.property_name, found.property_value) == ("ada@example.test", "city", "Izmir")
+    assert found.properties == {"company": "Boats"}
+
+
+@pytest.mark.parametrize(("kind", "name", "property_"), CHANGING)
+async def test_what_changed_before_is_not_told_by_what_changes_later(
+    kind: str, name: str, property_: str, portal: Portal, context: ContextMaker
+) -> None:
+    row = portal.make(kind, REQUIRED[kind], NOW - 2 * MINUTE)
+    portal.change(kind, row, {property_: "early"}, NOW - MINUTE)
+    portal.change(kind, row, {"hubspot_owner_id": "501"}, NOW)
+    async with context({"missed_changes": f"{kind[:-1]}.{property_}"}) as ctx:
+        assert await polled(ctx, name, NOW) == []
+        assert len(await polled(ctx, name, NOW - MINUTE)) == 1
+
+
+@pytest.mark.parametrize(("kind", "name", "property_"), CHANGING)
+async def test_where_no_change_of_a_kind_is_asked_for_nothing_is_asked(
+    kind: str, name: str, property_: str, portal: Portal, context: ContextMaker, witness: Any
+) -> None:
+    portal.make(kind, REQUIRED[kind], NOW)
+    others = ",".join(f"{other[:-1]}.{changed}" for other, _, changed in CHANGING if other != kind)
+    for settings in ({}, {"missed_changes": others}):
+        async with context(settings) as ctx:
+            assert await polled(ctx, name) == []
+    assert witness.requests == []
+
+
+async def test_missed_changes_take_one_search_and_a_call_for_fifty_records(
+    portal: Portal, context: ContextMaker, witness: Any
+) -> None:
+    for n in range(120):
+        portal.make("contacts", {"email": f"p{n}@example.test", "city": "Izmir"}, NOW + n)
+    async with context({"missed_changes": "contact.city"}) as ctx:
+        found = await polled(ctx, "contact_changed", NOW)
+    assert [one.email for one in found] == [f"p{n}@example.test" for n in range(120)]
+    asked = [request.path.rpartition("/contacts/")[2] for request in witness.requests]
+    assert asked == ["search", "batch/read", "batch/read", "batch/read"]
+    assert [len(request.body["inputs"]) for request in witness.requests[1:]] == [50, 50, 20]
+
+
+async def test_a_record_that_went_between_search_and_reading_is_left_out(
+    sandbox: HubspotSandbox, portal: Portal, context: ContextMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = portal.make("contacts", {"email": "ada@example.test", "city": "Izmir"}, NOW)
+    portal.make("contacts", {"email": "bob@example.test", "city": "Bursa"}, NOW)
+    read = reading.read_records
+
+    async def later(*given: Any, **more: Any) -> Any:
+        portal.rows["contacts"].pop(ada.id, None)
+        return await read(*given, **more)
+
+    monkeypatch.setattr(reading, "read_records", later)
+    async with context({"missed_changes": "contact.city"}) as ctx:
+        assert [one.email for one in await polled(ctx, "contact_changed", NOW)] == ["bob@example.test"]
+
+
+# -- the past ----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_past_of_contacts_goes_on_at_any_page(portal: Portal, context: ContextMaker) -> None:

@@ -95,6 +95,26 @@ async def test_a_batch_is_answered_in_part(ask: Ask) -> None:
     assert read.results[0].properties["email"] == "a@example.test"
 
 
+async def test_a_batch_of_fifty_is_read_with_its_past(ask: Ask, portal: Portal) -> None:
+    row = portal.make("contacts", {"email": "ada@example.test", "city": "Izmir"}, 1_000)
+    portal.change("contacts", row, {"city": "Bursa"}, 2_345)
+
+    def wanted(ids: list[str]) -> BatchReadInputSimplePublicObjectId:
+        return BatchReadInputSimplePublicObjectId(
+            inputs=[SimplePublicObjectId(id=one) for one in ids], properties=[], properties_with_history=["city"]
+        )
+
+    read = await ask(lambda c: c.crm.contacts.batch_api.read(wanted([row.id])))
+    past = read.results[0].properties_with_history["city"]
+    assert [(one.value, one.timestamp.timestamp(), one.source_type) for one in past] == [
+        ("Bursa", 2.345, "CRM_UI"),
+        ("Izmir", 1.0, "CRM_UI"),
+    ]
+    with pytest.raises(ApiException) as caught:
+        await ask(lambda c: c.crm.contacts.batch_api.read(wanted([str(n) for n in range(51)])))
+    assert caught.value.status == 400
+
+
 @pytest.mark.parametrize(
     ("properties", "status", "category"),
     [

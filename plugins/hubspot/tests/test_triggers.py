@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Event, Identity, PayloadError, Privacy
 from hub.connector import sandbox_secret
 from hub.process import Hub
-from hub.store import views
+from hub.store import views, work
+from hub.store.lanes import Lane, Rank
 from hub.testing.contract.stage import hub_of
 from hub_hubspot import hubspot
 from hub_hubspot.sandbox import HubspotSandbox, Portal, telling
@@ -314,6 +316,51 @@ async def test_events_are_filled_in_before_recipes_see_them() -> None:
     assert shown["data"]["email"] == "ada@example.test"
     assert left["contact"]
     assert [dict(row) for row in consents] == [{"address": "ada@example.test", "state": "revoked"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "changed"),
+    [
+        ("deal_stage_changed", "deals", {"dealname": "Boat", "dealstage": "closedwon"}),
+        ("ticket_changed", "tickets", {"subject": "Leak", "hs_pipeline_stage": "4"}),
+        ("contact_changed", "contacts", {"email": "ada@example.test", "city": "Izmir"}),
+    ],
+)
+async def test_a_change_that_webhook_and_poll_tell_of_one_instant_is_one_event(
+    name: str, kind: str, changed: dict[str, str]
+) -> None:
+    property_, value = list(changed.items())[-1]
+    settings = {"portal_id": PORTAL, "missed_changes": f"{kind[:-1]}.{property_}"}
+    async with hub_of(hubspot, settings, work=True) as (hub, sandbox):
+        assert isinstance(sandbox, HubspotSandbox)
+        place, portal, at_ms = Place(hub, sandbox), sandbox.portal(PORTAL), hub.clock.now_ms()
+        told = portal.make(kind, changed, at_ms)
+        # Of another record no webhook tells.
+        portal.make(kind, {**changed, **({"email": "bob@example.test"} if kind == "contacts" else {})}, at_ms)
+        change = telling.event(
+            PORTAL,
+            f"{kind[:-1]}.propertyChange",
+            7,
+            at_ms,
+            objectId=int(told.id),
+            propertyName=property_,
+            propertyValue=value,
+        )
+        assert await place.send([change]) == 200
+        assert len(await place.events()) == 1
+        await poll(hub, name)
+        found = await place.events()
+    assert [one["type"] for one in found] == [f"hubspot.{name}"] * 2
+
+
+async def poll(hub: Hub, name: str) -> None:
+    """Let the hub ask from the beginning, as it does by itself."""
+    data = to_json({"cursor": None, "since_ms": hubspot.polls[name].overlap_s * 1000}).decode()
+    lane = Lane(connection="hubspot", rank=Rank.BULK)
+    row = {"kind": "poll", "ref": f"hubspot|hubspot.{name}", "queue": str(lane), "due_at": hub.clock.now_ms()}
+    async with hub.store.write() as c:
+        await work.put(c, [{**row, "data": data}])
+    await hub.time.advance(hub.clock.now_ms() + 60_000, ring=hub.ring)
 
 
 def test_created_contacts_are_the_same_fact_from_webhook_and_poll() -> None:
