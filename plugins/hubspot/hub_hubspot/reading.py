@@ -6,16 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from hub import ActionContext, Page, Rejected
-from hub_hubspot.client import (
-    WITH_HISTORY_AT_ONCE,
-    PastValue,
-    Record,
-    RecordPage,
-    chunks,
-    paged,
-    read_records,
-    search,
-)
+from hub_hubspot.client import PastValue, Record, RecordPage, paged, read_records, search
 from hub_hubspot.paths import path
 
 # A search misses what was written lately, and orders it loosely: each poll looks again at the last two hours.
@@ -55,15 +46,14 @@ async def found_since(
 async def changed_since(
     ctx: ActionContext, kind: str, moment: str, changed: Sequence[str], properties: Sequence[str], since_ms: int
 ) -> AsyncIterator[list[Record]]:
-    """Lists of the records that were modified since, with the past of the properties `changed`: at most 50 in each.
+    """Pages of the records that were modified since, with the past of the properties `changed`, which a search does not tell.
 
     `moment` is the date property of the last modification. Without a property to look at nothing is asked.
     """
     if not changed:
         return
     async for found in found_since(ctx, kind, moment, (), since_ms):
-        for some in chunks((record.id for record in found), WITH_HISTORY_AT_ONCE):
-            yield await read_records(ctx, kind, some, properties, history=changed)
+        yield await read_records(ctx, kind, [record.id for record in found], properties, history=changed)
 
 
 def values_since(record: Record, since_ms: int) -> Iterator[tuple[str, PastValue]]:
