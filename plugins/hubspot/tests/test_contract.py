@@ -52,6 +52,8 @@ class TestHubspot(Contract):
         portal.make("deals", {"dealname": "Old", "dealstage": "appointmentscheduled"}, now_ms)
         ticket = portal.make("tickets", {"subject": "Broken", "hs_pipeline_stage": "1"}, now_ms)
         portal.join("tickets", ticket.id, "contacts", bob.id)
+        left = portal.make("contacts", {"email": "left@example.test"}, now_ms)
+        portal.change("contacts", left, {"hs_email_optout": "true"}, now_ms)
         portal.lists["31"] = ListOf("31", "Newsletter", members={bob.id: now_ms})
         await sandbox.submission(portal, email="bob@example.test")
         for type_ in ("OPEN", "CLICK", "BOUNCE", "SPAMREPORT"):

@@ -367,6 +367,21 @@ async def test_changes_of_contacts_are_those_of_the_named_properties(portal: Por
     assert found.properties == {"company": "Boats"}
 
 
+async def test_who_unsubscribed_is_found_though_no_webhook_told_it(portal: Portal, context: ContextMaker) -> None:
+    ada, bob, joe = (portal.make("contacts", {"email": f"{who}@example.test"}, NOW - 2 * MINUTE) for who in "abj")
+    portal.change("contacts", bob, {"hs_email_optout": "true"}, NOW - MINUTE)
+    portal.change("contacts", ada, {"hs_email_optout": "true"}, NOW)
+    portal.change("contacts", joe, {"hs_email_optout": "true"}, NOW)
+    portal.change("contacts", joe, {"hs_email_optout": "false"}, NOW + 1)
+    # Bob left before, and something else of his has changed.
+    portal.change("contacts", bob, {"city": "Izmir"}, NOW)
+    async with context({}) as ctx:
+        [found] = await polled(ctx, "email_unsubscribed", NOW)
+    assert (found.email, found.property_name, found.property_value) == ("a@example.test", "hs_email_optout", "true")
+    [signal] = hubspot.triggers["email_unsubscribed"].consent(found)
+    assert (signal.address, signal.state) == ("a@example.test", ConsentState.REVOKED)
+
+
 @pytest.mark.parametrize(("kind", "name", "property_"), CHANGING)
 async def test_what_changed_before_is_not_told_by_what_changes_later(
     kind: str, name: str, property_: str, portal: Portal, context: ContextMaker

@@ -133,7 +133,7 @@ def contact_changed(delivery: Delivery) -> Iterable[ContactChanged]:
 def email_unsubscribed(delivery: Delivery) -> Iterable[ContactChanged]:
     """A contact has unsubscribed from all e-mail."""
     changes = [ContactChanged.model_validate(event) for event in told(delivery, "contact", "propertyChange")]
-    return [c for c in changes if c.property_name == OPTED_OUT and c.property_value.lower() == "true"]
+    return [c for c in changes if c.property_name == OPTED_OUT and _is_true(c.property_value)]
 
 
 @hubspot.trigger(
@@ -211,6 +211,25 @@ async def missed_changes(ctx: ActionContext, cursor: str | None, since_ms: int) 
     async for records in changed_since(ctx, "contacts", "lastmodifieddate", wanted, usual, since_ms):
         made = [change for record in records for change in _changes(record, ctx, since_ms)]
         yield Page(sorted(made, key=lambda changed: changed.occurred_at), "")
+
+
+@hubspot.poll("email_unsubscribed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+async def missed_opt_outs(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ContactChanged]]:
+    """Who unsubscribed though no webhook told it: whoever was modified since, is opted out, and became so since.
+
+    Asked in any case, as it is a consent withdrawn: told twice it is still withdrawn.
+    """
+    usual = contact_properties(ctx.settings)
+    async for found in found_since(ctx, "contacts", "lastmodifieddate", [OPTED_OUT], since_ms):
+        out = [record.id for record in found if _is_true(record.properties.get(OPTED_OUT))]
+        records = await read_records(ctx, "contacts", out, usual, history=[OPTED_OUT])
+        made = [change for record in records for change in _changes(record, ctx, since_ms)]
+        leaving = [change for change in made if _is_true(change.property_value)]
+        yield Page(sorted(leaving, key=lambda changed: changed.occurred_at), "")
+
+
+def _is_true(value: str | None) -> bool:
+    return (value or "").lower() == "true"
 
 
 def _changes(record: Record, ctx: ActionContext, since_ms: int) -> Iterable[ContactChanged]:
