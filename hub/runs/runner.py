@@ -25,6 +25,7 @@ from hub.store.work import NEVER_MS
 
 # How long what a newer release wrote is left to it, each time it is met.
 _NEWER_MS = 5_000
+_ENDED = frozenset(("done", "failed", "cancelled"))
 _STATUSES = frozenset(("ready", "acting", "arming", "sleeping", "waiting", "parked"))
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Runner:
                 await self._writer.give_back(hand, delay_s=5, reason=f"the hub failed: {say(error)}", counted=True)
 
     async def _advance(self, hand: Hand, open_effect: EffectRow | None) -> None:
+        if hand.row.status in _ENDED:
+            raise LetGo  # others ended it between the claim and the reading, while this process stood still
         if hand.row.status not in _STATUSES:
             raise NewerRelease(f"the run is {hand.row.status}, which this release does not know; upgrade this process")
         try:

@@ -206,7 +206,7 @@ async def kill_embedded(stage: Stage, seed: int, times: int) -> Report:
             await asyncio.to_thread(stage.kill, stage.door)
             stage.door = stage.at_work = stage.spare = stage.start("up")
             # It gets to work before it is killed again: a hub that never comes up would prove nothing.
-            while "is running" not in stage.said(stage.door):
+            while not stage.has_said(stage.door, "is running"):
                 assert stage.door.running, stage.said(stage.door)
                 await asyncio.sleep(0.02)
             await asyncio.sleep(fault.lasts_s)
@@ -231,7 +231,7 @@ async def kill_at_the_demo(world: World, seed: int, times: int, *, most: int | N
             started = stage.start(PROCESSES[kill.who])
             setattr(stage, kill.who, started)
             # It gets to work before the next one is killed.
-            while not any(word in stage.said(started) for word in ("working", "answers at")):
+            while not any(stage.has_said(started, word) for word in ("working", "answers at")):
                 assert started.running, stage.said(started)
                 await asyncio.sleep(0.02)
 

@@ -171,7 +171,7 @@ class Stage:
             if self.at_work is self.spare:
                 self.relieve()
             for worker in (self.at_work, self.spare):
-                await until(lambda: "working" in self.said(worker), ENDS_WITHIN_S, f"{worker.name} has not begun")  # noqa: B023
+                await until(lambda: self.has_said(worker, "working"), ENDS_WITHIN_S, f"{worker.name} has not begun")  # noqa: B023
             # While it stands still everything passes the other one.
             self.spare.send(signal.SIGSTOP)
         return self.at_work
@@ -199,6 +199,10 @@ class Stage:
         """End every process."""
         for process in reversed(self.processes):
             self.kill(process)
+
+    def has_said(self, process: Process, word: str) -> bool:
+        """Whether a process has printed a word, however much it printed since."""
+        return word in process.log.read_text()
 
     def said(self, process: Process) -> str:
         """The end of what a process printed, for a failing test."""

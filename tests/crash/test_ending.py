@@ -77,7 +77,7 @@ async def test_a_worker_whose_clock_is_five_minutes_off_does_as_the_others_do(
 
 
 async def _at_work(stage: Stage, process: Process) -> None:
-    await until(lambda: "working" in stage.said(process), 20, f"{process.name} has not begun")
+    await until(lambda: stage.has_said(process, "working"), 20, f"{process.name} has not begun")
 
 
 TAG = """
