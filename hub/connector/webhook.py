@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,7 +56,7 @@ class Reply:
     content_type: str = "text/plain"
 
 
-class Webhook:
+class Webhook(ABC):
     """How the calls of one vendor are recognised. Subclass it, or use `Hmac` where that is enough. Pure: no I/O, no clock.
 
     `secrets` names the credential fields that may verify a call; several stand for a rotation or several signers.
@@ -66,12 +67,12 @@ class Webhook:
     greets_first: bool = False
     """The vendor tries the address before it tells the secret: `handshake` is then asked also while there is none."""
 
+    @abstractmethod
     def verify(self, request: InboundRequest, secrets: Mapping[str, str]) -> None:
         """Raise SignatureError (or StaleError) unless the vendor made this call.
 
         `secrets` holds the configured ones of `self.secrets` and is never empty. Compare with `same`.
         """
-        raise NotImplementedError("a connector with a webhook declares how to verify it")
 
     def delivery_id(self, request: InboundRequest) -> str | None:
         """The vendor's id of this delivery, the same over its retries; None if the vendor gives none."""

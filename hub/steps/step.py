@@ -5,6 +5,7 @@ A kind is one module: a model that derives from `Step`, its `check` and its `rea
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -58,7 +59,7 @@ OnError = Annotated[
 ]
 
 
-class Step(BaseModel):
+class Step(BaseModel, ABC):
     """One step of a recipe. `kind` is the field that tells the kinds apart."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,9 +76,9 @@ class Step(BaseModel):
 
     # -- saving a recipe -----------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def check(self, check: Check, place: Place) -> Shape:
         """Report what is wrong beyond the model; returns the shape of what `steps.NAME` will hold."""
-        raise NotImplementedError("a kind of step checks itself")
 
     def complete(self, raw: dict[str, Json], catalogue: Catalogue) -> None:
         """Add to the normal form what can be looked up in the catalogue."""
@@ -89,9 +90,9 @@ class Step(BaseModel):
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def reach(self, at: Moment) -> Result:
         """What to do here: the run has just come to this step, or is decided again after a crash. Raises TextError."""
-        raise NotImplementedError("a kind of step decides for itself")
 
     def hear(self, at: Moment, arrival: Arrival) -> Result:
         """What to do now that something arrived while the run stood here. Raises TextError."""

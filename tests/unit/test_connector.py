@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import Hmac, InboundRequest, PayloadError, SignatureError, StaleError
+from hub import Hmac, InboundRequest, PayloadError, SignatureError, StaleError, Webhook
 from hub.connector import Delivery
 
 PLAIN = Hmac(header="X-Signature", encoding="hex", prefix="sha256=", secret=("new", "old"))
@@ -92,3 +92,11 @@ def test_a_form_that_cannot_be_read_is_not_repeated_in_the_reason(body: bytes) -
     with pytest.raises(PayloadError, match="is no form") as caught:
         _ = _request(body).form
     assert "secret" not in str(caught.value)
+
+
+def test_a_webhook_that_verifies_nothing_cannot_be_made() -> None:
+    class Trusting(Webhook):
+        secrets = ("webhook_secret",)
+
+    with pytest.raises(TypeError, match="verify"):
+        Trusting()  # type: ignore[abstract]  # what is tried
