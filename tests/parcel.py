@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pytest
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel
 
@@ -298,3 +299,9 @@ class Empty(ParcelSandbox):
 
     async def get_sent(self, request: web.Request) -> web.Response:
         return web.json_response([])
+
+
+def refused(said: str, check: Callable[..., None], *arguments: str) -> None:
+    """A question of the contract fails, with these words."""
+    with pytest.raises(AssertionError, match=said):
+        check(*arguments)
