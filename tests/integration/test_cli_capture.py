@@ -28,7 +28,11 @@ HEADERS = {
     "x-shopify-hmac-sha256": "PrC2rAzfOGheTDsK7xQ+qg/wJRsxRH0H9oTkYBwlR4w=",
     "x-shopify-webhook-id": "0f1c1a52-1a2b-4c3d-9e8f-001122334455",
 }
-PERSONAL = ("jane@", "Jane", "Doe", "415", "Sample Street", "94105", "84ad78572dae52a8cbea7d55371afe89", "PrC2rAzf")
+# long enough, or quoted, that no masked value holds one of them by chance
+PERSONAL = (
+    *("jane@", "Jane", '"Doe"', "(415)", "555-0100", "Sample Street", '"94105"'),
+    *("84ad78572dae52a8cbea7d55371afe89", "PrC2rAzf"),
+)
 SMS = (
     "MessageSid=SM00000000000000000000000000000a01&SmsStatus=received&From=%2B14155550100&To=%2B14155550199"
     "&Body=It+is+Jane&AccountSid=AC00000000000000000000000000000001"
