@@ -108,6 +108,7 @@ class DemoStage(Stage):
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
         self._vendors.join(10)
+        self._loop.close()
         super().close()
 
     async def furnish(self, api: Api) -> None:
