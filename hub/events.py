@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
@@ -127,13 +128,22 @@ class ConsentState(StrEnum):
 
 @value(frozen=True)
 class ConsentSignal:
-    """One statement for the consent ledger. `purpose` `*` means every purpose of the channel."""
+    """One statement for the consent ledger. `purpose` `*` means every purpose of the channel.
+
+    `at` (aware) is when it was said, where the vendor tells that with every later change, too: without it a yes of last year
+    would count as one of today, and overrule a no in between. None = when the event occurred.
+    """
 
     channel: str
     address: str
     state: ConsentState
     reason: str
     purpose: str = "*"
+    at: datetime | None = None
+
+    def said_at_ms(self, told_at_ms: int) -> int:
+        """When it was said; `told_at_ms` where the vendor does not say that."""
+        return round(self.at.timestamp() * 1000) if self.at else told_at_ms
 
 
 @value(frozen=True)

@@ -37,7 +37,7 @@ class Withdrawals:
         people = {
             contact_id
             for event, contact_id, s in told
-            if self._is_new(ledger.get((s.channel, s.address), []), event.occurred_at_ms)
+            if self._is_new(ledger.get((s.channel, s.address), []), s.said_at_ms(event.occurred_at_ms), event.id)
         }
         rows = await c.all("select name, connector from connection order by name")
         names = [row["name"] for row in rows if row["connector"] in able]
@@ -61,10 +61,14 @@ class Withdrawals:
         purpose = None if name == "*" else self._library.purpose(name)
         return purpose is None or purpose.legal_class is LegalClass.MARKETING
 
-    def _is_new(self, statements: Sequence[Row], at_ms: int) -> bool:
-        """Whether a withdrawal at an instant is the last word on an address, and not the repetition of another one."""
+    def _is_new(self, statements: Sequence[Row], at_ms: int, event_id: str) -> bool:
+        """Whether a withdrawal at an instant is the last word on an address, and not the repetition of another one.
+
+        Of those of one instant, which a vendor repeats with every later change, it is the first.
+        """
         rows = [row for row in statements if self._is_marketing(row["purpose"])]
-        before = [row for row in rows if row["at"] < at_ms]
+        own_at = next((at for at, row in enumerate(rows) if row["event_id"] == event_id), len(rows))
+        before = [row for at, row in enumerate(rows) if row["at"] < at_ms or (row["at"] == at_ms and at < own_at)]
         return not any(row["at"] > at_ms for row in rows) and not (before and is_withdrawal(before[-1]))
 
 

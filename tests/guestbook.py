@@ -63,6 +63,7 @@ class Entry(BaseModel):
     text: str = ""
     at: AwareDatetime | None = None
     letters: str | None = None
+    letters_at: AwareDatetime | None = None
 
 
 def _whose(entry: Entry) -> Identity:
@@ -71,7 +72,8 @@ def _whose(entry: Entry) -> Identity:
 
 def _said(entry: Entry) -> Iterable[ConsentSignal]:
     if entry.email and entry.letters:
-        yield ConsentSignal("email", entry.email, ConsentState(entry.letters), f"letters {entry.letters}")
+        state = ConsentState(entry.letters)
+        yield ConsentSignal("email", entry.email, state, f"letters {entry.letters}", at=entry.letters_at)
 
 
 def _declare(name: str, privacy: Privacy | None = None, *, ends_access: bool = False) -> Any:

@@ -465,6 +465,7 @@ class Calls:
         """What a vendor's refusal says about consent goes to the ledger."""
         if not skip.signals:
             return
+        now_ms = self._tools.clock.now_ms()
         rows = [
             {
                 "id": new_id(),
@@ -475,7 +476,7 @@ class Calls:
                 "reason": s.reason,
                 "source": effect.action,
                 "event_id": None,
-                "at": self._tools.clock.now_ms(),
+                "at": s.said_at_ms(now_ms),
             }
             for s in skip.signals
         ]

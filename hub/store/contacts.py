@@ -278,7 +278,7 @@ async def ledger(c: Connection, addresses: Iterable[tuple[str, str]]) -> dict[tu
     given |= {(pair[0], name): pair for pair in list(given) if (name := tombstones.hidden(c, pair[1]))}
     rows = await c.group(
         "select k.channel as channel, k.address as address, k.purpose as purpose, k.state as state, k.reason as reason, "
-        "k.source as source, k.at as at from consent k join {rows} on k.channel = r.channel and k.address = r.address "
+        "k.source as source, k.event_id as event_id, k.at as at from consent k join {rows} on k.channel = r.channel and k.address = r.address "
         "order by k.at, k.id",
         {"channel": "text", "address": "text"},
         [{"channel": channel, "address": address} for channel, address in sorted(given)],

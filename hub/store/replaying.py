@@ -139,7 +139,7 @@ async def put(c: Connection, known: Before) -> None:
             ],
         ),
     )
-    await append_consents(c, [{"id": f"before-{n}", "event_id": None, **row} for n, row in enumerate(known.consents)])
+    await append_consents(c, [{**row, "id": f"before-{n}", "event_id": None} for n, row in enumerate(known.consents)])
 
 
 async def forget_silence(c: Connection) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hub import seams
 from hub.connector import sandbox_secret
 from hub.errors import NotThere, StoreUnavailable
-from hub.store import erasures, views
+from hub.store import contacts, erasures, views
 from hub.store.events import Incoming
 from tests import guestbook
 from tests.conftest import Running, until
@@ -434,6 +434,31 @@ async def test_an_old_withdrawal_says_nothing_against_a_newer_consent(erasing: S
         await tell(it, "signed", {"id": "2", **guest, "letters": "revoked", "at": "2025-02-02T10:00:00Z"})
         await it.rest()
         assert it.more["guestbook"].log == []
+
+
+async def test_what_a_vendor_repeats_counts_as_of_when_it_was_said(erasing: Start, database_url: str) -> None:
+    async with erasing(database_url) as it:
+        # given a vendor that tells with every change what somebody said once, and somebody who left elsewhere since
+        guest, said = {"guest": GUEST, "email": EMAIL}, "2026-01-01T10:00:00Z"
+        once = {**guest, "letters": "granted", "letters_at": said}
+        await tell(it, "signed", {"id": "1", **once, "at": said})
+        await tell(it, "signed", {"id": "2", **guest, "letters": "revoked", "at": "2026-02-02T10:00:00Z"})
+        await it.rest()
+        assert len(it.more["guestbook"].log) == 1
+        # when the vendor tells of another change
+        await tell(it, "signed", {"id": "3", **once, "at": "2026-03-03T10:00:00Z"})
+        await it.rest()
+        # then what they said last stands
+        async with it.hub.store.read() as c:
+            ledger = await contacts.ledger(c, [("email", EMAIL)])
+        assert [row["state"] for row in ledger["email", EMAIL]] == ["granted", "granted", "revoked"]
+        # and a withdrawal that is repeated by every change is one
+        left = {**guest, "letters": "revoked", "letters_at": "2026-02-05T10:00:00Z"}
+        await tell(it, "signed", {"id": "4", **guest, "letters": "granted", "at": "2026-02-04T10:00:00Z"})
+        for n in range(5, 8):
+            await tell(it, "signed", {"id": str(n), **left, "at": f"2026-03-0{n}T10:00:00Z"})
+            await it.rest()
+        assert len(it.more["guestbook"].log) == 2
 
 
 async def test_a_vendor_that_fails_is_told_again(erasing: Start, database_url: str) -> None:

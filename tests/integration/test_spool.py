@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +338,16 @@ _EVENTS = st.builds(
         data=st.dictionaries(st.text(), _JSON, max_size=4),
         subject=st.none() | st.builds(Identity, email=st.none() | st.text(), first_name=st.text()),
         correlate=st.dictionaries(st.text(), st.text(), max_size=2),
-        consents=st.tuples(st.builds(ConsentSignal, st.text(), st.text(), st.sampled_from(ConsentState), st.text())),
+        consents=st.tuples(
+            st.builds(
+                ConsentSignal,
+                st.text(),
+                st.text(),
+                st.sampled_from(ConsentState),
+                st.text(),
+                at=st.none() | st.datetimes(timezones=st.just(UTC)),
+            )
+        ),
     ),
     connection_id=st.text(),
     connection=st.text(),

@@ -72,8 +72,9 @@ def test_a_withdrawal_counts_once_and_only_while_it_is_the_last_word(statements:
     ledger: list[dict[str, Any]] = []
     counted = []
     for at, state in statements:
-        ledger = sorted([*ledger, {"at": at, "state": state, "purpose": "*"}], key=lambda row: row["at"])
-        if state != "granted" and withdrawals._is_new(ledger, at):
+        row = {"at": at, "state": state, "purpose": "*", "event_id": f"e-{at}"}
+        ledger = sorted([*ledger, row], key=lambda row: row["at"])
+        if state != "granted" and withdrawals._is_new(ledger, at, row["event_id"]):
             counted.append(at)
             # then nothing newer was said, and what was said before was a yes or nothing
             earlier = [row for row in ledger if row["at"] < at]
@@ -84,3 +85,12 @@ def test_a_withdrawal_counts_once_and_only_while_it_is_the_last_word(statements:
         states = ["granted", *(state for _, state in statements)]
         turns = [after for before, after in pairwise(states) if before == "granted" != after]
         assert len(counted) == len(turns)
+
+
+def test_of_withdrawals_of_one_instant_the_first_counts() -> None:
+    withdrawals = Withdrawals(None, Catalogue({}), Clock())  # type: ignore[arg-type]
+    ledger = [
+        {"at": 1, "state": "granted", "purpose": "*", "event_id": "e-1"},
+        *({"at": 2, "state": "revoked", "purpose": "*", "event_id": f"e-{n}"} for n in (2, 3, 4)),
+    ]
+    assert [n for n in (2, 3, 4) if withdrawals._is_new(ledger, 2, f"e-{n}")] == [2]

@@ -342,7 +342,7 @@ def _consent_rows(new: NewEvent) -> list[dict[str, Any]]:
             "reason": s.reason,
             "source": new.event.type,
             "event_id": new.id,
-            "at": new.event.occurred_at_ms,
+            "at": s.said_at_ms(new.event.occurred_at_ms),
         }
         for s in new.event.consents
     ]
