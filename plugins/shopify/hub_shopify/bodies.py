@@ -108,6 +108,7 @@ def cart(raw: Json) -> Cart:
 
 
 def customer(raw: Json) -> Customer:
+    email, sms = raw.get("email_marketing_consent") or {}, raw.get("sms_marketing_consent") or {}
     return Customer(
         customer_id=raw.get("id"),
         email=raw.get("email"),
@@ -115,8 +116,10 @@ def customer(raw: Json) -> Customer:
         first_name=raw.get("first_name"),
         last_name=raw.get("last_name"),
         tags=_tags(raw),
-        email_consent=(raw.get("email_marketing_consent") or {}).get("state"),
-        sms_consent=(raw.get("sms_marketing_consent") or {}).get("state"),
+        email_consent=email.get("state"),
+        email_consented_at=email.get("consent_updated_at"),
+        sms_consent=sms.get("state"),
+        sms_consented_at=sms.get("consent_updated_at"),
         created_at=raw.get("created_at"),
         updated_at=raw.get("updated_at"),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hub import e164
 from hub_shopify.api.checkouts import CheckoutNode
 from hub_shopify.api.customers import CustomerNode
-from hub_shopify.api.orders import BuyerNode, OrderNode, RefundedNode, RefundNode
+from hub_shopify.api.orders import BuyerNode, ChangedOrder, OrderNode, RefundedNode, RefundNode
 from hub_shopify.api.parts import Address, LineNodes, Person
 from hub_shopify.client import rest_id
 from hub_shopify.payloads import Checkout, Customer, LineItem, Order, Refund
@@ -35,6 +35,11 @@ def order(node: OrderNode) -> Order:
         created_at=node.created_at,
         updated_at=node.updated_at,
     )
+
+
+def changed_order(node: ChangedOrder) -> Order:
+    """The same with when it was paid and sent out, which a later change of it leaves as they were."""
+    return order(node).model_copy(update={"paid_at": node.paid_at, "fulfilled_at": node.fulfilled_at})
 
 
 def checkout(node: CheckoutNode) -> Checkout:
@@ -68,7 +73,9 @@ def customer(node: CustomerNode) -> Customer:
         last_name=node.last_name,
         tags=node.tags,
         email_consent=email.marketing_state.lower() if email else None,
+        email_consented_at=email.marketing_updated_at if email else None,
         sms_consent=phone.marketing_state.lower() if phone else None,
+        sms_consented_at=phone.marketing_updated_at if phone else None,
         created_at=node.created_at,
         updated_at=node.updated_at,
     )

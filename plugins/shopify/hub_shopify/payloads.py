@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict
@@ -54,6 +54,9 @@ class Order(Payload):
     line_items: list[LineItem] = []
     tags: list[str] = []
     accepts_email_marketing: bool = False
+    paid_at: Moment | None = None
+    fulfilled_at: Moment | None = None
+    """Both only where the API was asked for payments and shipments: a webhook comes at the time and does not tell it."""
     cancelled_at: Moment | None = None
     created_at: Moment
     updated_at: Moment
@@ -139,7 +142,10 @@ class Customer(Payload):
     last_name: Text = None
     tags: list[str] = []
     email_consent: Text = None
+    email_consented_at: Moment | None = None
+    """When they last said so: the same with every later change of anything else."""
     sms_consent: Text = None
+    sms_consented_at: Moment | None = None
     created_at: Moment
     updated_at: Moment
 
@@ -254,29 +260,41 @@ def reached(payload: Redemption | Refund | ConsentChanged | PersonRequest) -> Id
 
 
 def ticked(payload: Order | Checkout) -> Iterator[ConsentSignal]:
-    """A ticked box grants; one left empty says nothing, for it may have been ticked long ago."""
+    """A ticked box grants; one left empty says nothing, for it may have been ticked long ago.
+
+    It may have been ticked as early as when it all began, and is told again with every change since: whoever left in
+    between has left.
+    """
     if payload.accepts_email_marketing and payload.email:
-        yield ConsentSignal("email", payload.email, ConsentState.GRANTED, "shopify_checkout")
+        yield ConsentSignal("email", payload.email, ConsentState.GRANTED, "shopify_checkout", at=payload.created_at)
     if isinstance(payload, Checkout) and payload.accepts_sms_marketing and payload.sms_marketing_phone:
-        yield ConsentSignal("sms", payload.sms_marketing_phone, ConsentState.GRANTED, "shopify_checkout")
+        number = payload.sms_marketing_phone
+        yield ConsentSignal("sms", number, ConsentState.GRANTED, "shopify_checkout", at=payload.created_at)
 
 
 _CONSENT_STATES = {"subscribed": ConsentState.GRANTED, "unsubscribed": ConsentState.REVOKED}
 
 
-def consent_signal(channel: str, address: str | None, state: str | None) -> Iterator[ConsentSignal]:
+def consent_signal(
+    channel: str, address: str | None, state: str | None, said_at: datetime | None
+) -> Iterator[ConsentSignal]:
     """What Shopify knows of an address; states in between (`pending`, `not_subscribed`) say nothing."""
     if address and state and (meaning := _CONSENT_STATES.get(state.lower())):
-        yield ConsentSignal(channel, address, meaning, "shopify_customer")
+        yield ConsentSignal(channel, address, meaning, "shopify_customer", at=said_at)
 
 
 def stated(payload: Customer) -> Iterator[ConsentSignal]:
-    """What Shopify knows of a customer, on both channels."""
-    yield from consent_signal("email", payload.email, payload.email_consent)
-    yield from consent_signal("sms", payload.phone, payload.sms_consent)
+    """What Shopify knows of a customer, on both channels. A yes without a time is as old as the customer, a no is news."""
+    told = [
+        ("email", payload.email, payload.email_consent, payload.email_consented_at),
+        ("sms", payload.phone, payload.sms_consent, payload.sms_consented_at),
+    ]
+    for channel, address, state, said_at in told:
+        is_yes = state is not None and state.lower() == "subscribed"
+        yield from consent_signal(channel, address, state, said_at or (payload.created_at if is_yes else None))
 
 
 def changed(payload: ConsentChanged) -> Iterator[ConsentSignal]:
     """What Shopify knows of a customer, on the channel that changed."""
     address = payload.email if payload.channel == "email" else payload.phone
-    yield from consent_signal(payload.channel, address, payload.state)
+    yield from consent_signal(payload.channel, address, payload.state, payload.consented_at)

@@ -81,6 +81,12 @@ def _orders(ctx: ActionContext, query: str, sort: str, after: str | None) -> Asy
     return _paged(ctx, ORDER_PAGE, asked, lambda answer: answer.orders)
 
 
+def _changed(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[ChangedOrder]]:
+    """The same with payments and shipments."""
+    asked = {"query": query, "first": CHANGED_A_PAGE, "after": after, "sort": sort}
+    return _paged(ctx, CHANGED_PAGE, asked, lambda answer: answer.orders)
+
+
 def _customers(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[CustomerNode]]:
     """The same of customers."""
     asked = {"query": query, "first": CUSTOMERS_A_PAGE, "after": after, "sort": sort}
@@ -92,9 +98,8 @@ async def _changed_orders(
 ) -> Pages[Order]:
     """Orders that changed, as far as what `when` asks about happened since: old orders change for many a reason."""
     since, query = _moment(since_ms), _since("updated_at", since_ms)
-    asked = {"query": query, "first": CHANGED_A_PAGE, "after": _resumed(cursor, since_ms)}
-    async for page in _paged(ctx, CHANGED_PAGE, asked, lambda answer: answer.orders):
-        found = [nodes.order(node) for node in page.nodes if (at := when(node)) and at >= since]
+    async for page in _changed(ctx, query, "UPDATED_AT", _resumed(cursor, since_ms)):
+        found = [nodes.changed_order(node) for node in page.nodes if (at := when(node)) and at >= since]
         yield Page(found, _cursor(since_ms, page))
 
 
@@ -185,7 +190,7 @@ def _begun(cursor: str | None, since_ms: int) -> tuple[str, str | None]:
     return at or rfc3339(_moment(since_ms)), after or None
 
 
-def _reached(begun: str, page: Listed[OrderNode] | Listed[CustomerNode]) -> str:
+def _reached(begun: str, page: Listed[OrderNode] | Listed[ChangedOrder] | Listed[CustomerNode]) -> str:
     """The cursor after a page of what is searched from a time on."""
     at = rfc3339(page.nodes[-1].created_at.astimezone(UTC))
     return f"{begun}|{page.page_info.end_cursor or ''}" if at == begun else at
@@ -202,11 +207,11 @@ async def past_orders(ctx: ActionContext, cursor: str | None, since_ms: int) -> 
 
 @shopify.history("order_paid")
 async def past_payments(ctx: ActionContext, cursor: str | None, since_ms: int) -> Pages[Order]:
-    """Orders that are paid in full, by the time they were placed."""
+    """Orders that are paid in full; read in the order in which they were placed."""
     begun, after = _begun(cursor, since_ms)
-    async for page in _orders(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
+    async for page in _changed(ctx, f"created_at:>='{begun}'", "CREATED_AT", after):
         if page.nodes:
-            yield Page([nodes.order(node) for node in page.nodes if node.fully_paid], _reached(begun, page))
+            yield Page([nodes.changed_order(node) for node in page.nodes if node.fully_paid], _reached(begun, page))
 
 
 @shopify.history("customer_created")

@@ -179,7 +179,9 @@ async def test_who_left_is_not_brought_back(
             await action.run(ctx, ConsentInput(customer_id="7", state="subscribed", consented_at=consented_at))
         # then the hub learns what the shop knows
         assert list(skipped.value.signals) == [
-            ConsentSignal(channel, address, ConsentState.REVOKED, "shopify_customer")
+            ConsentSignal(
+                channel, address, ConsentState.REVOKED, "shopify_customer", at=datetime(2026, 11, 21, 10, tzinfo=UTC)
+            )
         ]
     assert sandbox.log == []
 

@@ -13,10 +13,11 @@ from hub.testing.context import sandbox_context
 from hub.testing.sandbox import SandboxServer
 from hub_shopify import shopify
 from hub_shopify.api.customers import CUSTOMERS_A_PAGE
-from hub_shopify.api.orders import ORDERS_A_PAGE
+from hub_shopify.api.orders import CHANGED_A_PAGE, ORDERS_A_PAGE
 from hub_shopify.sandbox import ShopifySandbox
 
 DAY_MS = 86_400_000
+_A_PAGE = {"customer_created": CUSTOMERS_A_PAGE, "order_created": ORDERS_A_PAGE, "order_paid": CHANGED_A_PAGE}
 
 
 async def found_by(fetch: Any, trigger: str, ctx: ActionContext, cursor: str | None, since_ms: int) -> list[Event]:
@@ -85,7 +86,7 @@ async def test_what_a_poll_finds_is_what_the_webhook_told(
 
     # then all that both can know is the same
     [asked] = [event for event in found if event.fact_id == told.fact_id]
-    unknown = {"checkout_token", "cart_token", "checkout_id", "language", "customer_locale"}
+    unknown = {"checkout_token", "cart_token", "checkout_id", "language", "customer_locale", "paid_at"}
     differing = {name for name, value in told.data.items() if asked.data[name] != value} - unknown
     assert differing <= {"email_consent", "sms_consent"}
 
@@ -104,6 +105,40 @@ async def test_an_old_order_that_somebody_touches_has_not_happened_anew(
 
     # then
     assert await found_by(shopify.polls[trigger].fetch, trigger, ctx, None, clock.now_ms() - DAY_MS) == []
+
+
+@pytest.mark.parametrize("trigger", ["order_paid", "order_fulfilled"])
+async def test_an_order_was_paid_and_sent_out_when_it_was_and_not_when_it_last_changed(
+    trigger: str, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given an order that was paid and sent out an hour ago, and whose note was changed just now
+    then = "2026-11-22T09:00:00Z"
+    sandbox.shop(ctx.account).order({"id": 1, "fulfillment_status": "fulfilled", "fulfilled_at": then}, then)
+    sandbox.shop(ctx.account).orders["1"]["updated_at"] = "2026-11-22T10:00:00Z"
+
+    # when
+    [event] = await found_by(shopify.polls[trigger].fetch, trigger, ctx, None, clock.now_ms() - DAY_MS)
+
+    # then
+    assert event.occurred_at_ms == parse_time_ms(then)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "processed_at"), [("order_created", None), ("order_paid", None), ("order_paid", "2025-01-08T10:00:00Z")]
+)
+async def test_a_past_order_that_somebody_touched_lately_is_as_old_as_it_is(
+    trigger: str, processed_at: str | None, ctx: ActionContext, sandbox: ShopifySandbox
+) -> None:
+    # given an order of long ago, paid at once or some days later, and tagged only now
+    then = "2025-01-01T10:00:00Z"
+    paid = {"processed_at": processed_at} if processed_at else {}
+    sandbox.shop(ctx.account).order({"id": 1, "created_at": then, **paid}, "2026-11-22T10:00:00Z")
+
+    # when
+    [event] = await found_by(shopify.histories[trigger].fetch, trigger, ctx, None, 0)
+
+    # then
+    assert event.occurred_at_ms == parse_time_ms(processed_at or then)
 
 
 async def test_a_poll_that_broke_off_goes_on_after_its_last_page(
@@ -190,7 +225,7 @@ async def test_two_years_are_read_in_pages_and_on_from_where_it_stopped(
     facts = [made.event(item, 0).fact_id for page in (*pages, *rest) for item in page.items]
     assert set(facts) == {f"{trigger}:{n}" for n in range(1, 121)}
     assert len(facts) <= len(set(facts)) + 1
-    assert len(pages[0].items) == (CUSTOMERS_A_PAGE if trigger == "customer_created" else ORDERS_A_PAGE)
+    assert len(pages[0].items) == _A_PAGE[trigger]
     # and it has the vendor's own time
     assert made.event(pages[0].items[0], 0).occurred_at_ms == parse_time_ms("2025-01-01T10:00:00Z")
 

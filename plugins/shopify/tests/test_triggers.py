@@ -25,6 +25,7 @@ from hub import (
     PayloadError,
     SignatureError,
 )
+from hub.clock import parse_time_ms
 from hub_shopify import shopify
 from hub_shopify.payloads import Checkout
 from hub_shopify.sandbox import ShopifySandbox
@@ -309,11 +310,19 @@ def test_ticked_boxes_grant_and_empty_ones_say_nothing(sample: Read, delivered: 
     [silent] = shopify.parse(delivered("checkouts/update", empty)) or []
 
     # then
+    # ticked when the checkout began at the earliest: whoever left since has left
+    began = datetime.fromisoformat(ticked["created_at"])
     assert granted.consents == (
-        ConsentSignal("email", "jane@example.com", ConsentState.GRANTED, "shopify_checkout"),
-        ConsentSignal("sms", "+14155550100", ConsentState.GRANTED, "shopify_checkout"),
+        ConsentSignal("email", "jane@example.com", ConsentState.GRANTED, "shopify_checkout", at=began),
+        ConsentSignal("sms", "+14155550100", ConsentState.GRANTED, "shopify_checkout", at=began),
     )
     assert silent.consents == ()
+
+
+def test_a_box_was_ticked_when_the_order_was_placed(sample: Read, delivered: Make) -> None:
+    body = sample("order_paid") | {"buyer_accepts_marketing": True, "updated_at": "2026-12-24T10:00:00Z"}
+    [paid] = shopify.parse(delivered("orders/paid", body)) or []
+    assert [signal.at for signal in paid.consents] == [datetime.fromisoformat(body["created_at"])]
 
 
 @pytest.mark.parametrize(
@@ -329,15 +338,26 @@ def test_ticked_boxes_grant_and_empty_ones_say_nothing(sample: Read, delivered: 
 )
 def test_a_customer_s_consent_states(state: str, meaning: ConsentState | None, sample: Read, delivered: Make) -> None:
     # given
-    consents = {"email_marketing_consent": {"state": state}, "sms_marketing_consent": {"state": state}}
+    said = {"state": state, "consent_updated_at": "2026-10-01T12:00:00+02:00"}
+    consents = {"email_marketing_consent": said, "sms_marketing_consent": said}
 
     # when
     [event] = shopify.parse(delivered("customers/update", sample("customer_updated") | consents)) or []
 
-    # then
-    addresses = {"email": "jane@example.com", "sms": "+14155550100"}
-    expected = [ConsentSignal(c, a, meaning, "shopify_customer") for c, a in addresses.items()] if meaning else []
-    assert list(event.consents) == expected
+    # then it was said when it was said, not when the customer changed
+    at, addresses = datetime(2026, 10, 1, 10, tzinfo=UTC), {"email": "jane@example.com", "sms": "+14155550100"}
+    told = [ConsentSignal(c, a, meaning, "shopify_customer", at=at) for c, a in addresses.items() if meaning]
+    assert list(event.consents) == told
+
+
+@pytest.mark.parametrize(("state", "since"), [("subscribed", "created_at"), ("unsubscribed", "updated_at")])
+def test_a_consent_without_a_time_never_overrules_one_that_left(
+    state: str, since: str, sample: Read, delivered: Make
+) -> None:
+    body = sample("customer_updated") | {"email_marketing_consent": {"state": state, "consent_updated_at": None}}
+    [event] = shopify.parse(delivered("customers/update", body)) or []
+    [told] = [signal for signal in event.consents if signal.channel == "email"]
+    assert told.said_at_ms(event.occurred_at_ms) == parse_time_ms(body[since])
 
 
 def test_newer_versions_may_leave_the_consent_out(sample: Read, delivered: Make) -> None:

@@ -88,7 +88,7 @@ def _respect(known: ConsentingEmail | ConsentingPhone, channel: str, address: st
         return
     signals = []
     if meaning := _KNOWN.get(known.marketing_state):
-        signals = [ConsentSignal(channel, address, meaning, "shopify_customer")]
+        signals = [ConsentSignal(channel, address, meaning, "shopify_customer", at=known.marketing_updated_at)]
     if input.state != "unsubscribed" and known.marketing_state == "UNSUBSCRIBED" and input.consented_at is None:
         raise SkipStep(
             "they had unsubscribed in the shop; to subscribe them again say by `consented_at` when they agreed",

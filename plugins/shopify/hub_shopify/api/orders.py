@@ -178,8 +178,8 @@ ORDER_PAGE = Operation(
 )
 
 CHANGED_PAGE = Operation(
-    f"""query ChangedPage($query: String!, $first: Int!, $after: String) {{
-  orders(first: $first, after: $after, query: $query, sortKey: UPDATED_AT) {{
+    f"""query ChangedPage($query: String!, $first: Int!, $after: String, $sort: OrderSortKeys!) {{
+  orders(first: $first, after: $after, query: $query, sortKey: $sort) {{
     nodes {{
       {_ORDER_FIELDS}
       transactions(first: 10) {{ kind status processedAt }}

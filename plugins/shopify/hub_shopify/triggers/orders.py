@@ -38,7 +38,7 @@ def order_created(delivery: Delivery) -> Iterable[Order]:
     sample="order_paid.json",
     fact=lambda order: order.order_id,
     subject=buyer,
-    occurred_at=lambda order: order.updated_at,
+    occurred_at=lambda order: order.paid_at or order.updated_at,
     correlate=_MATCHED,
     consent=ticked,
     scopes=["read_orders"],
@@ -71,7 +71,7 @@ def order_cancelled(delivery: Delivery) -> Iterable[Order]:
     sample="order_fulfilled.json",
     fact=lambda order: order.order_id,
     subject=buyer,
-    occurred_at=lambda order: order.updated_at,
+    occurred_at=lambda order: order.fulfilled_at or order.updated_at,
     correlate=_MATCHED,
     scopes=["read_orders"],
 )
