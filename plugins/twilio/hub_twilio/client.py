@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from hub import Account, ActionContext, AuthExpired, OutcomeUnknown, Rejected, Response
+from hub import Account, ActionContext, AuthExpired, OutcomeUnknown, PermanentError, Rejected, Response
 
 ORIGIN = "https://api.twilio.com"
 MESSAGING = "https://messaging.twilio.com"
@@ -257,8 +257,12 @@ async def services(ctx: ActionContext) -> AsyncIterator[Service]:
 
 
 async def whoami(ctx: ActionContext) -> Account:
-    """The account behind the credentials. A restricted API key may not read it and is refused."""
-    account = read(_AccountAnswer, await ctx.http.request("GET", ".json"))
+    """The account behind the credentials; of a key that may read its messages alone, those tell that it is one of it."""
+    try:
+        account = read(_AccountAnswer, await ctx.http.request("GET", ".json"))
+    except PermanentError:
+        await ctx.http.request("GET", "/Messages.json", params={"PageSize": "1"})
+        account = _AccountAnswer(sid=ctx.settings["account_sid"])
     return Account(id=account.sid, title=account.friendly_name or account.sid)
 
 

@@ -155,6 +155,16 @@ async def test_a_connection_with_an_api_key_may_call(
         assert (await whoami(keyed)).id == account
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_may_only_read_messages_is_tested_by_those(
+    status: int, sandbox: TwilioSandbox, context: ContextMaker, account: str, witness: Any
+) -> None:
+    async with context() as ctx:
+        sandbox.refuse_next = status
+        assert await whoami(ctx) == Account(id=account, title=account)
+    assert [request.path.rpartition("/")[2] for request in witness.requests] == [f"{account}.json", "Messages.json"]
+
+
 async def test_credentials_of_another_account_are_refused(sandbox: TwilioSandbox, context: ContextMaker) -> None:
     other = f"AC{'f' * 32}"
     foreign = authorisation({"account_sid": other, "auth_token": sandbox.secret(other, "auth_token")})
