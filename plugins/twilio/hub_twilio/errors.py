@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hub import (
     AuthExpired,
@@ -89,6 +90,61 @@ _MEANINGS = {
     63018: _Meaning(VendorUnavailable, "the WhatsApp sender has reached its limit", retry_after_s=60),
     63024: _Meaning(Rejected, "the recipient cannot be reached on WhatsApp"),
 }
+
+
+Reason = Literal[
+    "account_suspended",
+    "blocked",
+    "filtered",
+    "landline",
+    "litigator",
+    "no_such_number",
+    "not_on_whatsapp",
+    "not_reachable",
+    "not_registered",
+    "opted_out",
+    "other",
+    "pumping",
+    "queue_full",
+    "quiet_hours",
+    "template_needed",
+    "too_fast",
+    "unknown",
+    "unreachable_now",
+]
+"""Why a message failed after Twilio had taken it, in a word. Twilio refines its codes over time: a new one is `other`."""
+
+_REASONS: dict[str, Reason] = {
+    "21211": "no_such_number",
+    "21610": "opted_out",
+    "21612": "not_reachable",
+    "21614": "landline",
+    "30001": "queue_full",
+    "30002": "account_suspended",
+    "30003": "unreachable_now",
+    "30004": "blocked",
+    "30005": "no_such_number",
+    "30006": "landline",
+    "30007": "filtered",
+    "30008": "unknown",
+    "30034": "not_registered",
+    "30450": "pumping",
+    "30610": "quiet_hours",
+    "30640": "litigator",
+    "63003": "not_on_whatsapp",
+    "63016": "template_needed",
+    "63018": "too_fast",
+    "63024": "not_on_whatsapp",
+}
+PERMANENT: frozenset[Reason] = frozenset(
+    {"blocked", "landline", "litigator", "no_such_number", "not_on_whatsapp", "not_reachable", "opted_out"}
+)
+"""The reasons that stay: another message to the same address on this channel fails as well."""
+
+
+def reason_of(code: str | None) -> Reason:
+    """Why a message failed, by the code of its status callback."""
+    return _REASONS.get(code or "", "other")
 
 
 def classify(response: Response) -> ConnectorError | None:

@@ -95,7 +95,7 @@ async def test_a_poll_knows_when_it_happened(
     hour_ago = sandbox.clock.now_ms() - HOUR_MS
     assert stop.occurred_at_ms == pytest.approx(hour_ago, abs=30_000)
     assert failed.occurred_at_ms == pytest.approx(hour_ago, abs=30_000)
-    assert (failed.data["error_code"], failed.cause) == ("30003", None)
+    assert (failed.data["error_code"], failed.data["reason"], failed.cause) == ("30003", "unreachable_now", None)
 
 
 async def test_what_a_webhook_may_still_tell_is_left_to_it(

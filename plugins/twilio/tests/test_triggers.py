@@ -376,6 +376,45 @@ def test_a_failure_carries_its_code(delivery: DeliveryMaker, fixture_body: Calla
     assert (data["status"], data["error_code"], data["final"]) == ("undelivered", "30003", True)
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "permanent"),
+    [
+        ("21211", "no_such_number", True),
+        ("21610", "opted_out", True),
+        ("21612", "not_reachable", True),
+        ("21614", "landline", True),
+        ("30001", "queue_full", False),
+        ("30002", "account_suspended", False),
+        ("30003", "unreachable_now", False),
+        ("30004", "blocked", True),
+        ("30005", "no_such_number", True),
+        ("30006", "landline", True),
+        ("30007", "filtered", False),
+        ("30008", "unknown", False),
+        ("30034", "not_registered", False),
+        ("30450", "pumping", False),
+        ("30610", "quiet_hours", False),
+        ("30640", "litigator", True),
+        ("63003", "not_on_whatsapp", True),
+        ("63016", "template_needed", False),
+        ("63018", "too_fast", False),
+        ("63024", "not_on_whatsapp", True),
+        ("39999", "other", False),
+        ("", "other", False),
+    ],
+)
+def test_a_failure_says_in_a_word_what_can_be_done(
+    delivery: DeliveryMaker, code: str, reason: str, permanent: bool
+) -> None:
+    data = status_events(delivery, "undelivered", ErrorCode=code)["twilio.sms_failed"].data
+    assert (data["reason"], data["permanent"]) == (reason, permanent)
+
+
+def test_what_did_not_fail_has_no_reason(delivery: DeliveryMaker) -> None:
+    data = status_events(delivery, "delivered")["twilio.sms_status"].data
+    assert (data["reason"], data["permanent"]) == (None, False)
+
+
 def test_a_failure_by_opt_out_blocks_the_address_once(delivery: DeliveryMaker) -> None:
     found = status_events(delivery, "failed", ErrorCode="21610")
     signals = [signal for event in found.values() for signal in event.consents]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import TypedDict
 
 from pydantic import BaseModel
 
 from hub import ConsentSignal, ConsentState, Delivery, Identity
 from hub_twilio.client import Message
 from hub_twilio.connector import twilio
+from hub_twilio.errors import PERMANENT, Reason, reason_of
 from hub_twilio.triggers.reading import address, required
 
 # Callbacks may arrive late and out of order; a status of lower rank is older news.
 STATUS_RANK = {"accepted": 0, "scheduled": 0, "queued": 1, "sending": 2, "sent": 3, "partially_delivered": 3}
 STATUS_RANK |= dict.fromkeys(("delivered", "undelivered", "failed", "canceled"), 4) | {"read": 5}
 
-_OPTED_OUT = "21610"
+_FAILED = ("failed", "undelivered")
 
 
 class SmsStatus(BaseModel):
@@ -31,6 +33,10 @@ class SmsStatus(BaseModel):
     final: bool
     """Nothing is to come but perhaps `read`."""
     error_code: str | None
+    reason: Reason | None = None
+    """Why it failed, in a word; None unless it did."""
+    permanent: bool = False
+    """Whether another message to this address on this channel would fail as well."""
     reference: str | None
     changed_at: datetime | None = None
     """Twilio's time of it, which a poll knows and a webhook does not."""
@@ -53,7 +59,7 @@ def is_delivered(message: SmsStatus) -> bool:
 
 def is_failed(message: SmsStatus) -> bool:
     """A message could not be sent or delivered."""
-    return message.status in ("failed", "undelivered")
+    return message.status in _FAILED
 
 
 def is_read(message: SmsStatus) -> bool:
@@ -73,7 +79,7 @@ KINDS: Mapping[str, Callable[[SmsStatus], bool]] = {
 
 def _failed_consent(message: SmsStatus) -> Iterable[ConsentSignal]:
     # With a Messaging Service the refusal may come only after the message was accepted.
-    if message.error_code == _OPTED_OUT:
+    if reason_of(message.error_code) == "opted_out":
         yield ConsentSignal(message.channel, message.to_number, ConsentState.BLOCKED, "stop")
 
 
@@ -119,7 +125,7 @@ def listed(message: Message) -> SmsStatus:
         messaging_service_sid=message.messaging_service_sid,
         status=message.status,
         final=is_final(message.status),
-        error_code=str(message.error_code) if message.error_code else None,
+        **_failure(message.status, str(message.error_code) if message.error_code else None),
         reference=None,
         changed_at=message.date_updated or message.date_sent or message.date_created,
     )
@@ -128,6 +134,17 @@ def listed(message: Message) -> SmsStatus:
 def is_final(status: str) -> bool:
     """Whether nothing is to come but perhaps `read`."""
     return STATUS_RANK.get(status, 0) >= STATUS_RANK["delivered"]
+
+
+class _Failure(TypedDict):
+    error_code: str | None
+    reason: Reason | None
+    permanent: bool
+
+
+def _failure(status: str, code: str | None) -> _Failure:
+    reason = reason_of(code) if status in _FAILED else None
+    return {"error_code": code, "reason": reason, "permanent": reason in PERMANENT}
 
 
 def _told(delivery: Delivery) -> SmsStatus:
@@ -142,7 +159,7 @@ def _told(delivery: Delivery) -> SmsStatus:
         messaging_service_sid=params.get("MessagingServiceSid") or None,
         status=status,
         final=is_final(status),
-        error_code=params.get("ErrorCode") or None,
+        **_failure(status, params.get("ErrorCode") or None),
         # Only from the address, where the action put it: the body holds what others chose.
         reference=dict(delivery.request.query).get("reference"),
     )
