@@ -14,6 +14,8 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hub import e164
+
 # In the order of their columns; a schema is any part of it.
 KEYS = (
     "EXTERN_ID", "EMAIL", "PHONE", "GEN", "DOBY", "DOBM", "DOBD", "LN", "FN", "FI", "CT", "ST", "ZIP", "COUNTRY", "MADID",
@@ -167,7 +169,11 @@ def email_of(text: str) -> str:
 
 
 def phone_of(text: str) -> str:
-    """Digits only, without leading zeros, so that `+49…` and `0049…` are one number."""
+    """Digits only, without leading zeros, so that `+49…` and `0049…` are one number.
+
+    The zero of `+44 (0)20…` is dialled within the country only, and is none of it.
+    """
+    text = e164(text) or text if "(0)" in text else text
     return re.sub(r"[^0-9]", "", text).lstrip("0")
 
 

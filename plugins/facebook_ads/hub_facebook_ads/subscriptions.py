@@ -1,7 +1,7 @@
 """Which of a Page's happenings Meta tells our app of.
 
-Meta has two layers. The app's own subscription says where to call; it takes a token of the app, which a connection does
-not have, so that a person makes it in the App Dashboard. The Page's says of what: that one is kept here.
+Meta has two layers. The app's own subscription says where to call, once for all of its Pages, and takes the app's own token
+instead of the connection's: a person makes it in the App Dashboard. The Page's says of what: that one is kept here.
 """
 
 from __future__ import annotations

@@ -185,3 +185,11 @@ def test_rehearsals_and_dry_runs_call_nobody() -> None:
     assert set_budget.rehearse(budget, 0).amount == Money.parse("50.00 EUR")
     assert pause_campaign.rehearse(Campaign(campaign_id="1"), 0).status == "PAUSED"
     assert json.loads(create_audience.rehearse(NewAudience(name="A"), 0).model_dump_json())["name"] == "A"
+
+
+def test_a_lookalike_takes_people_who_are_more_alike_than_those_it_leaves_out() -> None:
+    made = Lookalike(name="L", origin_audience_id="1", country="US", ratio=0.015, starting_ratio=0.01)
+    assert create_lookalike.describe_
+    assert "from 1% to 1.5%" in create_lookalike.describe_(made)
+    with pytest.raises(ValidationError, match="starting_ratio"):
+        Lookalike(name="L", origin_audience_id="1", country="US", ratio=0.02, starting_ratio=0.02)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hub import ActionContext, Chosen, Effect, Rejected, RetryableError
 from hub_facebook_ads.client import Named, Node, ad_account, call, edge
@@ -45,6 +45,12 @@ class Lookalike(_Input):
     )
     starting_ratio: float = Field(0.0, ge=0.0, lt=0.2, description="Leaves out the most alike, up to here")
     description: str = Field("", max_length=300)
+
+    @model_validator(mode="after")
+    def _somebody_is_left(self) -> Self:
+        if self.starting_ratio >= self.ratio:
+            raise ValueError("starting_ratio leaves nobody: it must be below ratio")
+        return self
 
 
 class Audience(BaseModel):
@@ -165,6 +171,6 @@ def _describe_audience(input: NewAudience) -> str:
 @create_lookalike.describe
 def _describe_lookalike(input: Lookalike) -> str:
     return (
-        f"create the audience {input.name} of the {input.ratio:.0%} of {input.country} who are most like audience "
-        f"{input.origin_audience_id}"
+        f"create the audience {input.name} of those of {input.country} who are most like audience "
+        f"{input.origin_audience_id}, from {100 * input.starting_ratio:g}% to {100 * input.ratio:g}%"
     )
