@@ -191,6 +191,19 @@ async def test_who_left_is_not_brought_back(
     assert len(sandbox.log) == 1
 
 
+async def test_who_agreed_is_not_asked_to_agree_again(
+    ctx: ActionContext, sandbox: ShopifySandbox, customer: Fields
+) -> None:
+    agreed = {"state": "subscribed", "consent_updated_at": "2026-11-01T10:00:00Z"}
+    sandbox.shop(ctx.account).customers["7"]["email_marketing_consent"] = agreed
+    with pytest.raises(SkipStep, match="agreed already") as skipped:
+        await set_email_consent.run(ctx, ConsentInput(customer_id="7", state="pending"))
+    assert [(s.state, s.at) for s in skipped.value.signals] == [
+        (ConsentState.GRANTED, datetime(2026, 11, 1, 10, tzinfo=UTC))
+    ]
+    assert sandbox.log == []
+
+
 async def test_who_cannot_be_reached_has_nothing_to_agree_to(ctx: ActionContext, sandbox: ShopifySandbox) -> None:
     sandbox.shop(ctx.account).customer({"id": 8, "email": None, "phone": None}, NOW)
     for action in (set_email_consent, set_sms_consent):

@@ -83,12 +83,17 @@ async def set_sms_consent(ctx: ActionContext, input: ConsentInput) -> ConsentOut
 
 
 def _respect(known: ConsentingEmail | ConsentingPhone, channel: str, address: str, input: ConsentInput) -> None:
-    """Skip what would overrule something newer: a withdrawal stands until they are known to have said otherwise later."""
+    """Skip what would overrule something newer: a withdrawal stands until they are known to have said otherwise later.
+
+    A yes is not turned into a question either.
+    """
     if known.marketing_state == input.state.upper():
         return
     signals = []
     if meaning := _KNOWN.get(known.marketing_state):
         signals = [ConsentSignal(channel, address, meaning, "shopify_customer", at=known.marketing_updated_at)]
+    if input.state == "pending" and known.marketing_state == "SUBSCRIBED":
+        raise SkipStep("they agreed already, and need not confirm it", signals=signals)
     if input.state != "unsubscribed" and known.marketing_state == "UNSUBSCRIBED" and input.consented_at is None:
         raise SkipStep(
             "they had unsubscribed in the shop; to subscribe them again say by `consented_at` when they agreed",
