@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub_twilio.actions.sms import SendSms, send_sms
+from hub_twilio.sandbox.taking import parts
 from hub_twilio.segments import segments
 
 
@@ -28,6 +31,17 @@ from hub_twilio.segments import segments
 )
 def test_a_text_has_the_segments_of_its_alphabet(body: str, expected: int) -> None:
     assert segments(body) == expected
+
+
+def _runs(letters: str) -> st.SearchStrategy[str]:
+    """Texts long enough to be cut, of runs of the same letter."""
+    run = st.builds(str.__mul__, st.sampled_from(letters), st.integers(1, 170))
+    return st.lists(run, max_size=4).map("".join)
+
+
+@given(_runs("aé\n€{") | _runs("aş😀€") | st.text(max_size=200))
+def test_the_sandbox_counts_by_itself_and_alike(body: str) -> None:
+    assert parts(body) == segments(body)
 
 
 def test_a_spending_cap_may_count_them() -> None:

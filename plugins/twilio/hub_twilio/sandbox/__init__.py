@@ -32,7 +32,6 @@ from hub_twilio.sandbox.account import (
 )
 from hub_twilio.sandbox.refusing import basic, error_body, missing, refusal
 from hub_twilio.sandbox.telling import Faults, Teller
-from hub_twilio.segments import segments
 
 __all__ = ["Account", "Call", "Faults", "Message", "Template", "Texted", "TwilioSandbox", "new_sid"]
 
@@ -147,7 +146,7 @@ class TwilioSandbox(Sandbox):
             created_ms=now_ms,
             updated_ms=now_ms,
             sent_ms=now_ms,
-            segments=segments(body),
+            segments=taking.parts(body),
             media=tuple(media),
         )
         found.messages[message.sid] = message
@@ -215,7 +214,7 @@ class TwilioSandbox(Sandbox):
             status="scheduled" if send_at_ms else "accepted" if service else "queued",
             created_ms=now_ms,
             updated_ms=now_ms,
-            segments=0 if service else segments(text),
+            segments=0 if service else taking.parts(text),
             media=tuple((url, "image/jpeg") for url in media),
             template=form.get("ContentSid"),
             links=links,
@@ -430,7 +429,7 @@ class TwilioSandbox(Sandbox):
         if message.service and message.from_number is None:
             number = self._service_of(self.account(message.account), message.service).number
             message.from_number = f"{message.channel}:{number}" if message.channel else number
-        message.segments = 0 if message.channel else segments(message.body)
+        message.segments = 0 if message.channel else taking.parts(message.body)
         told = []
         for status, error_code in self._course(message):
             message.status, message.error_code, message.updated_ms = status, error_code, self.clock.now_ms()

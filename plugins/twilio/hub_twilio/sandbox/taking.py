@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -14,6 +14,9 @@ from hub_twilio.sandbox.refusing import missing, refusal
 
 _ADDRESS = re.compile(r"(?:\w+:)?\+[1-9]\d{6,14}")
 _LINK = re.compile(r"https?://\S+")
+# What goes into septets: a letter of the basic table, or an escape and a letter of the other. (3GPP TS 23.038, 6.2.1)
+_BASIC = re.compile(r"[@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà]")
+_ESCAPED = re.compile(r"[\f^{}\\\[~\]|€]")
 _WINDOW_MS = (300_000, 35 * 24 * 3600 * 1000)
 
 
@@ -83,3 +86,23 @@ def _is_callable(url: str) -> bool:
     parts = urlsplit(url)
     host = parts.hostname or "_"
     return parts.scheme in ("http", "https") and "_" not in host and len(url) <= 4000
+
+
+def parts(text: str) -> int:
+    """How many parts a text goes in: counted on what is sent, septets or UTF-16 units, cut where nothing is torn apart."""
+    if not _BASIC.sub("", _ESCAPED.sub("", text)):
+        septets = _ESCAPED.sub(lambda found: "\x1b" + found[0], text)
+        return _cut(septets, 160, 153, lambda unit: unit == "\x1b")
+    coded = text.encode("utf-16-be")
+    units = "".join(chr(int.from_bytes(coded[at : at + 2])) for at in range(0, len(coded), 2))
+    return _cut(units, 70, 67, lambda unit: 0xD800 <= ord(unit) < 0xDC00)
+
+
+def _cut(units: str, alone: int, together: int, leads: Callable[[str], bool]) -> int:
+    if len(units) <= alone:
+        return 1
+    count, at = 0, 0
+    while at < len(units):
+        at += together - (at + together <= len(units) and leads(units[at + together - 1]))
+        count += 1
+    return count
