@@ -129,20 +129,23 @@ class Router:
         done = Routed(0)
         for _ in range(BATCH):
             async with self._store.read() as c:
-                row = await c.first("select id from event where stage = 'route' order by id limit 1")
-            if row is None:
+                found = await events.unrouted(c, 1)
+            if not found:
                 break
+            event_id = found[0].id
             try:
-                announced = await self._announced(1)
-                one = await self._batch(1, announced, replace(lease, most=lease.most - len(done.in_hand)))
+                # Only this one: the others may be in somebody else's hands, and theirs to judge.
+                alone = await self._announced(1)
+                alone = {event_id} if alone is None else alone & {event_id}
+                one = await self._batch(1, alone, replace(lease, most=lease.most - len(done.in_hand)))
                 done = Routed(done.events + one.events, [*done.in_hand, *one.in_hand])
             except (StoreUnavailable, NewerRelease):
                 raise
             except Exception as error:  # the culprit, whatever it raised, is kept with its reason
-                _log.exception("an event cannot be routed", extra={"what": "event_quarantined", "event_id": row["id"]})
+                _log.exception("an event cannot be routed", extra={"what": "event_quarantined", "event_id": event_id})
                 reason = str(error) if isinstance(error, HubError) else type(error).__name__
                 async with self._store.write() as c:
-                    await events.quarantine(c, row["id"], f"routing failed: {reason}")
+                    await events.quarantine(c, event_id, f"routing failed: {reason}")
                 done = replace(done, events=done.events + 1)
         return done
 
@@ -299,10 +302,11 @@ class Router:
             matched = [w for key in keys[event.id] for w in by_key.get((event.type, key), [])]
             # Of one event that is both, the exit wins: it is about the whole run.
             for waiting in sorted(matched, key=lambda w: w.kind != "exit"):
-                if waiting.run_id in outcome.stops or waiting.run_id in outcome.answers:
+                # An exit also ends a run that another event of the batch has answered.
+                kept = outcome.stops if waiting.kind == "exit" else outcome.answers
+                if waiting.run_id in outcome.stops or waiting.run_id in kept:
                     continue
                 if answers_watch(scopes[event.id], event, waiting.condition, waiting.since_ms):
-                    kept = outcome.stops if waiting.kind == "exit" else outcome.answers
                     kept[waiting.run_id] = {"name": waiting.name, "event": dict(scopes[event.id])}
 
     # -- those who start -------------------------------------------------------------------------------------------
@@ -429,7 +433,6 @@ class Router:
     ) -> list[tuple[Claim, RunRow]]:
         now_ms = self._clock.now_ms()
         await runs.wake(c, outcome.answers, now_ms)
-        await runs.stop(c, outcome.stops, now_ms)
         if outcome.again:
             judged = [(v["event_id"], v["recipe"]) for v in outcome.verdicts]
             judged += [(r.trigger["event_id"], r.recipe) for r in outcome.runs]
@@ -445,9 +448,12 @@ class Router:
             {**dict.fromkeys(("event_id", "recipe", "contact_id", "outcome", "reason"), "text"), "at": "bigint"},
             outcome.verdicts,
         )
-        return await runs.start(
+        in_hand = await runs.start(
             c, outcome.runs, lease, runs.write_entries(outcome.entries), verdicts, events.mark_routed(contact_of)
         )
+        # Last, since what is restarted may have started in this batch.
+        await runs.stop(c, outcome.stops, now_ms)
+        return in_hand
 
 
 def _refusal(
