@@ -329,8 +329,9 @@ class Router:
             begun = await runs.known_keys(c, [(x.published.name, x.entry_key) for x in candidates])
             candidates = [x for x in candidates if (x.published.name, x.entry_key) not in begun]
         ruled = [(x.published.name, x.scope) for x in candidates if x.rule]
-        inside = await runs.inside(c, set(ruled))
+        # Entries are locked first: whoever else is letting somebody in under them is done when their runs are looked for.
         entered = await runs.entries(c, ruled)
+        inside = await runs.inside(c, set(ruled))
         now_ms = self._clock.now_ms()
         named = [(x.published.name, x.contact_id) for x in candidates]
         lately = await self._loops.look(c, {x.event.cause for x in candidates}, named, now_ms)

@@ -438,3 +438,46 @@ async def test_a_run_that_is_cancelled_while_its_call_is_open_does_nothing_more_
         [run] = await it.runs()
         assert (run["ended_by"], [e["state"] for e in run["effects"]]) == ("cancelled", [state])
         assert [e.operation for e in it.sandbox.log] == [action]
+
+
+BY_CART = """
+recipe: by-cart
+on: {event: acme.carted}
+entry: {per: "{{ trigger.cart }}", at_most: 9, within: 30d, while_inside: ignore}
+steps:
+  - {wait: 1d}
+"""
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_two_processes_let_no_two_runs_in_side_by_side(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+    start = runs.start
+
+    async def slowly(*given: Any) -> Any:
+        in_hand = await start(*given)
+        if not begun.is_set():
+            begun.set()
+            await go.wait()
+        return in_hand
+
+    async with running(database_url, work=False) as it:
+        await it.publish(BY_CART)
+        monkeypatch.setattr(runs, "start", slowly)
+        router, lease = it.hub.pump._router, runs.Lease("other", it.hub.clock.now_ms() + HOUR, 0)
+        # given a process that lets one in, and has not committed that yet
+        await it.deliver("carted", _cart(id="c-1", cart="same"))
+        first = asyncio.create_task(router.route(lease))
+        await begun.wait()
+        # when another one routes the next event of the same cart, by somebody else
+        await it.deliver("carted", {"id": "c-2", "cart": "same", "email": "bob@example.com"})
+        second = asyncio.create_task(router.route(lease))
+        await asyncio.wait([second], timeout=1.5)
+        go.set()
+        await asyncio.gather(first, second)
+        # then it finds that one is inside
+        assert len(await it.runs()) == 1
+        async with it.hub.store.read() as c:
+            assert [row["outcome"] for row in await c.all("select outcome from verdict")] == ["already_inside"]
