@@ -440,6 +440,38 @@ async def test_a_run_that_is_cancelled_while_its_call_is_open_does_nothing_more_
         assert [e.operation for e in it.sandbox.log] == [action]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_whoever_looks_for_a_poisonous_event_leaves_those_of_others_alone(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub import engine
+
+    admits = engine.admits
+
+    def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
+        if event["id"] == "s-2":
+            raise RecursionError
+        return admits(program, event_type, event, connection)
+
+    async with running(database_url, work=False) as it:
+        await it.publish(POISON)
+        monkeypatch.setattr(engine, "admits", explode)
+        for n in (1, 2):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+        router, lease = it.hub.pump._router, runs.Lease("other", it.hub.clock.now_ms() + HOUR, 0)
+        # given an event that another process is routing
+        async with it.hub.store.write() as c:
+            await c.all("select id from event order by id limit 1 for update")
+            # when this one finds out which event cannot be routed
+            routing = asyncio.create_task(router.route(lease))
+            await asyncio.wait([routing], timeout=5)
+        await routing
+        # then that one is set aside, and the other's is not
+        async with it.hub.store.read() as c:
+            stages = [row["stage"] for row in await c.all("select stage from event order by id")]
+        assert stages == ["route", "quarantined"]
+
+
 BY_CART = """
 recipe: by-cart
 on: {event: acme.carted}

@@ -127,7 +127,7 @@ async def quarantine(c: Connection, event_id: str, reason: str) -> None:
     """Set an event aside that cannot be routed, with the reason; `hub events list --stage quarantined` shows it."""
     await c.run(
         f"update event set stage = 'quarantined', note = case when note like '{_AGAIN}%' then note || '; ' else '' end "
-        "|| cast(:reason as text) where id = :id",
+        "|| cast(:reason as text) where id = :id and stage in ('enrich', 'route')",
         id=event_id,
         reason=reason,
     )
