@@ -73,12 +73,10 @@ class Calls:
         )
         prepared = await self._prepare(hand, effect)
         if isinstance(prepared, ActionDone):
-            await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
-            return prepared
+            return await self._writer.passed(hand, decision, prepared)
         action, input_, connection = prepared
         if late := self._holding.late(hand, effect):
-            await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
-            return late
+            return await self._writer.passed(hand, decision, late)
         await self._holding.before(hand, effect, action, decision)
         capped = bool(await self._tools.spending.caps(hand.row.recipe, effect.connection))
         if action.batch is not None and not capped and not self._gate.vetoing:

@@ -142,9 +142,7 @@ class Runner:
         match decision.next:
             case Act() as act:
                 if "retried" in hand.ctx and (known := await self._known(hand, act)) is not None:
-                    await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
-                    await self._writer.look_back(hand, decision.exits)
-                    return known if hand.row.stop is None else stopped(hand.row.stop)
+                    return await self._writer.passed(hand, decision, known)
                 return await self._calls.act(program, hand, decision, act)
             case Sleep() as sleep if not decision.exits:
                 change = self._writer.change(
@@ -195,7 +193,8 @@ class Runner:
         await self._writer.look_back(hand, found)
         async with self._tools.store.write() as c:
             waits = any(watch.kind == "answer" for watch in found) or due_ms >= NEVER_MS - 1
-            await runs.arm(c, hand.row.id, hand.claim.epoch, due_ms, status="waiting" if waits else "sleeping")
+            status, now_ms = "waiting" if waits else "sleeping", self._tools.clock.now_ms()
+            await runs.arm(c, hand.row.id, hand.claim.epoch, due_ms, status=status, now_ms=now_ms)
         raise LetGo
 
     async def _stored_watches(self, hand: Hand) -> list[Watch]:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pydantic_core import from_json
 
 from hub import seams
-from hub.engine import ActionDone, Decision, Watch
+from hub.engine import ActionDone, Arrival, Decision, Watch
 from hub.errors import StoreUnavailable
-from hub.runs.hand import Hand, LetGo, Tools
+from hub.runs.hand import Hand, LetGo, Tools, stopped
 from hub.store import events, runs
 from hub.store.events import answers_watch, event_scope
 from hub.store.grouped import Grouped
@@ -138,6 +138,12 @@ class Writer:
         return self._tools.notices.of_effect(
             result.key, result.token, action=result.action, run_id=hand.row.id, outcome=result.outcome
         )
+
+    async def passed(self, hand: Hand, decision: Decision, done: ActionDone) -> Arrival:
+        """Commit the way to a call that is not made, since its outcome is known; returns it, or the exit that came meanwhile."""
+        await self.commit(hand, self.change(hand, decision, status="acting"))
+        await self.look_back(hand, decision.exits)
+        return done if hand.row.stop is None else stopped(hand.row.stop)
 
     def rest(self, hand: Hand) -> Advance:
         """The change that decides nothing: the run stands where it stood and rests."""

@@ -440,6 +440,55 @@ async def test_a_run_that_is_cancelled_while_its_call_is_open_does_nothing_more_
         assert [e.operation for e in it.sandbox.log] == [action]
 
 
+EXITED = """
+recipe: exited
+on: {event: acme.carted}
+exit_on: [{event: acme.purchased}]
+steps:
+  - {do: acme.put_note, with: {key: first}}
+"""
+NEXT = {
+    "a wait": """
+  - wait_for:
+      clicked: {event: acme.clicked}
+    timeout: 30d
+""",
+    "a call that cannot be made": """
+  - {do: acme.put_note, on_error: continue, with: {key: "{{ trigger.words }}"}}
+""",
+}
+
+
+@pytest.mark.parametrize("next_", NEXT)
+async def test_an_exit_that_comes_during_a_call_ends_the_run_whatever_comes_next(
+    running: Callable[..., Any], database_url: str, next_: str
+) -> None:
+    async with running(database_url) as it:
+        await it.publish(f"{EXITED}{NEXT[next_]}  - {{do: acme.put_note, with: {{key: last}}}}\n")
+        # given a run in the middle of its first call
+        it.sandbox.hold = asyncio.Event()
+        await it.deliver("carted", _cart(words=["no", "key"]))
+        await until(lambda: it.sandbox.arrived == 1)
+        # when its exit comes, and the call is answered only then
+        await it.deliver("purchased", {"id": "p-1", **ADA})
+        await _until_stopped(it)
+        it.sandbox.hold.set()
+        await it.rest()
+        # then it ends there
+        [run] = await it.runs()
+        assert run["ended_by"] == "acme.purchased"
+        assert [entry.data["key"] for entry in it.sandbox.log] == ["first"]
+
+
+async def _until_stopped(it: Any) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            async with it.hub.store.read() as c:
+                if await c.first("select id from run where stop is not null"):
+                    return
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_whoever_looks_for_a_poisonous_event_leaves_those_of_others_alone(
     running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch

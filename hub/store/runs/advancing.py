@@ -296,19 +296,6 @@ def _watch_rows(a: Advance) -> list[dict[str, Any]]:
     ]
 
 
-async def arm(c: Connection, run_id: str, epoch: int, due_ms: int, *, status: str) -> bool:
-    """T6: the wait is registered and no event had come; False when somebody answered it meanwhile."""
-    armed = await c.run(
-        "update work set due_at = :due, owner = null, claims = 0 where kind = 'run' and ref = :run and epoch = :epoch",
-        due=due_ms,
-        run=run_id,
-        epoch=epoch,
-    )
-    if armed:
-        await c.run("update run set status = :status where id = :run", status=status, run=run_id)
-    return bool(armed)
-
-
 @value(frozen=True)
 class Held:
     """Whether a run is still held under an epoch, and the exit that arrived meanwhile, if any."""
@@ -327,6 +314,22 @@ async def hold(c: Connection, run_id: str, epoch: int) -> Held:
         epoch=epoch,
     )
     return Held(row is not None, _stop(row["stop"]) if row else None)
+
+
+async def arm(c: Connection, run_id: str, epoch: int, due_ms: int, *, status: str, now_ms: int) -> None:
+    """T6: the wait is registered and no event had come; nothing when somebody answered it meanwhile.
+
+    A run that was stopped while it was in hand waits for nothing: it is due at once.
+    """
+    found = await hold(c, run_id, epoch)
+    if not found.held:
+        return
+    await c.run(
+        "update work set due_at = :due, owner = null, claims = 0 where kind = 'run' and ref = :run",
+        due=due_ms if found.stop is None else now_ms,
+        run=run_id,
+    )
+    await c.run("update run set status = :status where id = :run", status=status, run=run_id)
 
 
 def _stop(raw: str | None) -> Mapping[str, Json] | None:
