@@ -194,3 +194,24 @@ def test_what_goes_together_is_declared_after_what_it_goes_with() -> None:
                 output=Noted,
                 batch=Batch(size=3, linger_s=1, group_by=lambda i: i.audience, together=missing),
             )
+
+
+@pytest.mark.parametrize("why", ["attempts = 1", "parked_on = 'connection:acme'"])
+async def test_a_batch_that_has_to_wait_is_not_called_sooner_because_it_is_full(
+    running: Callable[..., Any], database_url: str, why: str
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.publish(JOIN)
+        # given a batch that waits after a call that failed, or for its connection
+        await _join(it, "a", "b")
+        await it.hub.pump.settle()
+        due_ms = it.hub.clock.now_ms() + 3_600_000
+        await _change(it, f"due_at = {due_ms}, {why}")
+        # when it gets full
+        await _join(it, "c")
+        await it.hub.pump.settle()
+        # then it waits on
+        assert _calls(it) == []
+        async with it.hub.store.read() as c:
+            row = await c.first("select due_at, owner from work where kind = 'batch'")
+        assert row == {"due_at": due_ms, "owner": None}

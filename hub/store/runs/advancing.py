@@ -209,7 +209,7 @@ def _unparked(a: Advance) -> Advance:
 
 
 async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
-    """A piece of work for each batch that has a queued effect; a full one is due now.
+    """A piece of work for each batch that has a queued effect; a full one is due now, unless its last call failed.
 
     Work that is there already is locked by an update that changes nothing, so that whoever finds the batch empty and
     removes its work waits for us, or we for them.
@@ -227,6 +227,7 @@ async def _queue_batches(c: Connection, queued: Sequence[Advance]) -> None:
         )
         await c.run(
             "update work set due_at = :now where kind = 'batch' and ref = :ref and owner is null and due_at > :now "
+            "and attempts = 0 and parked_on is null "
             "and (select count(*) from (select 1 from effect where batch = :ref and state = 'queued' limit :size) as q) >= :size",
             now=a.at_ms,
             ref=a.intent.batch,
