@@ -111,7 +111,9 @@ class Batches:
         assert action.batch is not None, "checked by the caller"
         await self._set_aside(claim, connection)
         async with self._store.write() as c:
-            frozen = await runs.freeze_batch(c, claim.ref, action.batch.size, new_id(), self._clock.now_ms())
+            frozen = await runs.freeze_batch(c, claim, action.batch.size, new_id(), self._clock.now_ms())
+        if frozen is None:
+            return ()
         effects = sorted(frozen.effects, key=lambda e: (e.request.get("queued_at_ms", 0), e.key))
         if frozen.begun and action.effect is Effect.AT_MOST_ONCE:
             lost = OutcomeUnknown("the answer was lost and this action must not be repeated")

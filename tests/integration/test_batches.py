@@ -10,7 +10,10 @@ import pytest
 
 from hub import Batch, Effect
 from hub.clock import parse_duration_ms
+from hub.deadline import Deadline, instant
 from hub.errors import PluginError
+from hub.store import work
+from hub.store.lanes import Lane, Rank
 from tests.acme import Member, Noted, acme
 
 JOIN = """
@@ -215,3 +218,38 @@ async def test_a_batch_that_has_to_wait_is_not_called_sooner_because_it_is_full(
         async with it.hub.store.read() as c:
             row = await c.first("select due_at, owner from work where kind = 'batch'")
         assert row == {"due_at": due_ms, "owner": None}
+
+
+async def test_whoever_lost_a_batch_says_nothing_about_the_call_of_its_new_owner(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, begun, go = acme.actions["add_members"], asyncio.Event(), asyncio.Event()
+    run_batch = add.run_batch
+    assert run_batch is not None
+
+    async def slowly(*given: Any) -> Any:
+        begun.set()
+        await go.wait()
+        return await run_batch(*given)
+
+    monkeypatch.setattr(add, "effect", Effect.AT_MOST_ONCE)
+    monkeypatch.setattr(add, "run_batch", slowly)
+    async with running(database_url, work=False) as it:
+        await it.publish(JOIN)
+        await _join(it, "a")
+        await it.hub.pump.settle()
+        # given a process that stood still after it had claimed a batch, and another one that calls it meanwhile
+        lane, now_ms = {str(Lane(connection="acme", rank=Rank.BULK)): 1}, it.hub.clock.now_ms() + 20_000
+        async with it.hub.store.write() as c:
+            [old] = await work.claim_from(c, lane, now_ms=now_ms, lease_ms=0, owner="old")
+            [new] = await work.claim_from(c, lane, now_ms=now_ms, lease_ms=30_000, owner="new")
+        calling = asyncio.create_task(it.hub.pump._batches.handle(new, Deadline(30.0, instant())))
+        await begun.wait()
+        # when the first one goes on
+        await it.hub.pump._batches.handle(old, Deadline(30.0, instant() - 60))
+        await it.hub.pump.settle()
+        go.set()
+        await calling
+        await it.hub.pump.settle()
+        # then the run is told what came of the call
+        assert [r.data.get("key") for r in it.sandbox.log] == [None, "a:done"]

@@ -9,6 +9,7 @@ from hub.store.runs.effects import EffectResult, record, settle_spending
 from hub.store.runs.rows import EffectRow
 from hub.store.runs.waking import wake
 from hub.store.session import Connection
+from hub.store.work import Claim
 from hub.values import value
 
 
@@ -20,8 +21,16 @@ class Frozen:
     begun: bool
 
 
-async def freeze_batch(c: Connection, batch: str, size: int, token: str, now_ms: int) -> Frozen:
-    """The effects of a batch's next call: those of a call that was begun, exactly, else the oldest queued ones."""
+async def freeze_batch(c: Connection, held: Claim, size: int, token: str, now_ms: int) -> Frozen | None:
+    """The effects of a batch's next call: those of a call that was begun, exactly, else the oldest queued ones.
+
+    None when the batch is somebody else's by now: a call that they have begun is theirs to judge.
+    """
+    batch = held.ref
+    if not await c.all(
+        "select ref from work where kind = 'batch' and ref = :batch and epoch = :epoch", batch=batch, epoch=held.epoch
+    ):
+        return None
     begun = await c.all("select * from effect where batch = :batch and state = 'intended' order by key", batch=batch)
     if begun:
         return Frozen([EffectRow.of(row) for row in begun], begun=True)
