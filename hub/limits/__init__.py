@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
+from hub.backoff import LONGEST_TOLD_S
 from hub.breaker import Breakers
 from hub.connector import Concurrency, Connector, Rate, Throttle
 from hub.errors import ConnectorError, NotSent, OutcomeUnknown, RateLimited, VendorUnavailable
@@ -38,8 +39,6 @@ _LOOK_S = 0.5
 _SHARE = 0.8
 # A vendor that says "slower" without saying how long: doubling from a second.
 _LONGEST_PUSH_S = 60.0
-# A wait longer than this is no wait any more but a mistake of the vendor's.
-_LONGEST_HOLD_S = 86_400.0
 _TOLERANCE_S = 0.05
 
 _log = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ class Limits:
                 return  # the calls that were in flight together are one word of the vendor's
             seconds = min(_LONGEST_PUSH_S, 2.0**use.strikes)
             use.strikes = min(use.strikes + 1, 10)
-        seconds = min(seconds, _LONGEST_HOLD_S)
+        seconds = min(LONGEST_TOLD_S, seconds)
         use.not_before = max(use.not_before, now + seconds)
         if self._shared:
             # While Redis is away the other processes are told by the vendor themselves.

@@ -26,6 +26,13 @@ def test_the_vendor_s_word_is_kept(attempts: int, draw: float, told_s: float) ->
     assert told_s <= backoff_s(attempts, draw, told_s) <= told_s * 1.1
 
 
+@given(st.integers(1, 40), draws, st.floats(86_400))
+def test_a_vendor_that_asks_for_more_than_a_day_is_asked_again_after_one(
+    attempts: int, draw: float, told_s: float
+) -> None:
+    assert 86_400 <= backoff_s(attempts, draw, told_s) <= 86_400 * 1.1
+
+
 @given(st.lists(draws, min_size=200, max_size=200))
 def test_an_outage_is_waited_out_for_three_days(drawn: list[float]) -> None:
     now_ms, attempts = 0, 0
