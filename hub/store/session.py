@@ -290,9 +290,9 @@ async def guard() -> AsyncIterator[None]:
         raise
 
 
-# SQLSTATE classes and codes of PostgreSQL that mean "not now": connection, resources, time limit, operator,
-# read-only, system error.
-_OUTAGE_STATES = ("08", "53", "57014", "57P", "25006", "58", "55P03", "25P03")
+# SQLSTATE classes and codes of PostgreSQL that mean "not now": connection, resources, time limit, operator, read-only,
+# system error, and a transaction that was ended in favour of another one.
+_OUTAGE_STATES = ("08", "53", "57014", "57P", "25006", "58", "55P03", "25P03", "40")
 _SQLITE_OUTAGES = ("readonly", "locked", "disk", "unable to open", "i/o error", "full")
 
 

@@ -121,6 +121,22 @@ async def test_a_killed_connection_is_an_outage_and_the_next_one_works(postgres_
     await store.close()
 
 
+async def test_of_two_that_wait_for_each_other_one_is_told_to_try_again(postgres_url: str) -> None:
+    async with open_store(load_settings(database_url=postgres_url)) as store:
+        async with store.write() as c:
+            await c.many("insert into meta (key, value) values (:key, '0')", [{"key": "a"}, {"key": "b"}])
+        both = asyncio.Barrier(2)
+
+        async def change(first: str, second: str) -> None:
+            async with store.write() as c:
+                await c.run("update meta set value = '1' where key = :key", key=first)
+                await both.wait()
+                await c.run("update meta set value = '1' where key = :key", key=second)
+
+        done = await asyncio.gather(change("a", "b"), change("b", "a"), return_exceptions=True)
+        assert [type(one) for one in done if one is not None] == [StoreUnavailable]
+
+
 async def test_whoever_is_cancelled_at_any_moment_of_a_transaction_ends_cancelled(store: Store) -> None:
     async def change() -> None:
         async with store.write() as c:
