@@ -144,7 +144,9 @@ class Transport:
         """One request, once. Raises NotSent or OutcomeUnknown; LeaseOver when it might outlive the deadline."""
         if deadline is not None and not deadline.lasts(total_s):
             raise LeaseOver()
-        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, sock_read=total_s)
+        # Looking up the host and waiting for a connection included: what ends here has not left.
+        connect_s = min(CONNECT_S, total_s / 2)
+        timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_read=total_s)
         data = _Body(body, deadline, total_s) if body is not None and deadline is not None else body
         try:
             async with self._session.request(

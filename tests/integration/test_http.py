@@ -120,6 +120,28 @@ async def test_once_the_request_left_the_outcome_is_unknown_and_it_is_sent_once(
         assert len(seen) == 1
 
 
+class Silent(AbstractResolver):
+    """A name server that does not answer."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        await asyncio.sleep(60)
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_what_never_got_a_connection_in_time_was_not_sent() -> None:
+    t = Transport(resolver=Silent())
+    try:
+        with pytest.raises(NotSent):
+            await _call(t, "http://silent.example.com/x")
+    finally:
+        await t.close()
+
+
 async def test_a_reused_connection_that_dies_is_not_repeated() -> None:
     answers = iter([True, False])
 
