@@ -152,7 +152,8 @@ async def put(c: Connection, rows: Iterable[Mapping[str, object]]) -> None:
         insert into work (kind, ref, queue, due_at, data)
         select kind, ref, queue, due_at, data from {rows} where true
         on conflict (kind, ref) do update
-        set due_at = excluded.due_at, data = excluded.data, epoch = work.epoch + 1, owner = null, claims = 0, attempts = 0
+        set due_at = excluded.due_at, data = excluded.data, epoch = work.epoch + 1, owner = null, claims = 0, attempts = 0,
+        parked_on = null
         """,
         {"kind": "text", "ref": "text", "queue": "text", "due_at": "bigint", "data": "text"},
         rows,

@@ -217,6 +217,19 @@ async def test_parked_work_is_due_again_when_its_reason_is_gone(store: Store) ->
     assert [c.ref for c in await _claim(store, "w-1", 51_001)] == ["a"]
 
 
+async def test_what_is_put_off_is_parked_no_more(store: Store) -> None:
+    row = {"kind": "debounce", "ref": "acme|idle|c-1", "queue": "|acme|0", "due_at": 1, "data": "{}"}
+    async with store.write() as c:
+        await work.put(c, [row])
+        [held] = await work.claim(c, now_ms=1, lease_ms=1, owner="w", most=1)
+        await work.park(c, held, "connection:acme")
+        # when it is put off while it waits for its connection
+        await work.put(c, [{**row, "due_at": 5_000}])
+        # then the connection makes nothing due before its time
+        assert await work.unpark(c, "connection:acme", 2) == 0
+        assert await work.next_due_ms(c) == 5_000
+
+
 async def test_what_was_parked_together_is_due_spread_over_a_second(store: Store) -> None:
     await _add(store, *(f"r{n}" for n in range(40)))
     async with store.write() as c:
