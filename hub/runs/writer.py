@@ -192,7 +192,8 @@ class Writer:
                 if watch.key_field == "contact":
                     found = await events.of_contact_since(c, watch.key, [watch.type], watch.since_ms)
                 else:
-                    found = await events.found_by_key(c, watch.type, f"{watch.key_field}={watch.key}")
+                    key = f"{watch.key_field}={watch.key}"
+                    found = await events.found_by_key(c, watch.type, key, watch.since_ms)
             for event in found:
                 scope = event_scope(event, self._tools.connections.name_of(event.connection_id))
                 if event.id == hand.row.trigger.get("event_id") or not answers_watch(

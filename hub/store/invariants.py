@@ -360,7 +360,7 @@ async def answer_to(c: Connection, waiter: Row) -> Mapping[str, Json] | None:
     found = (
         await events.of_contact_since(c, key, [waiter["type"]], waiter["since"])
         if field_ == "contact"
-        else await events.found_by_key(c, waiter["type"], waiter["key"])
+        else await events.found_by_key(c, waiter["type"], waiter["key"], waiter["since"])
     )
     condition = from_json(waiter["condition"]) if waiter["condition"] else None
     began = from_json(waiter["trigger_data"]).get("event_id")

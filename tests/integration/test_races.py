@@ -129,6 +129,27 @@ async def test_a_wait_and_its_event_that_come_at_the_same_moment_meet_in_either_
         assert [e.data["key"] for e in it.sandbox.log] == ["clicked"]
 
 
+async def test_an_answer_is_found_behind_any_number_of_older_events(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.publish(WAITING)
+        # given a cart that was clicked often before, and again while nobody had looked at what began since
+        await it.deliver("clicked", [{"id": f"old-{n}", "cart": "c-1"} for n in range(60)])
+        await it.hub.pump.settle()
+        async with it.hub.store.write() as c:
+            await c.run("update event set received_at = received_at - 60000")
+        await it.deliver("carted", _cart(cart="c-1"))
+        router = it.hub.pump._router
+        await router.route(runs.Lease("nobody", it.hub.clock.now_ms(), 1))
+        await it.deliver("clicked", {"id": "new", "cart": "c-1"})
+        await router.route(runs.Lease("nobody", it.hub.clock.now_ms(), 1))
+        # when the run comes to its wait
+        await it.hub.pump.settle()
+        # then it is answered
+        assert [e.data["key"] for e in it.sandbox.log] == ["clicked"]
+
+
 async def test_a_run_whose_lease_is_not_renewed_makes_no_further_call(
     running: Callable[..., Any], database_url: str
 ) -> None:

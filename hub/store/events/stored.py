@@ -153,13 +153,14 @@ async def get(c: Connection, event_id: str) -> StoredEvent | None:
     return StoredEvent.of(row) if row else None
 
 
-async def found_by_key(c: Connection, type_: str, key: str) -> list[StoredEvent]:
-    """Events of a type with a correlated field (`message_id=SM1`), oldest first."""
+async def found_by_key(c: Connection, type_: str, key: str, since_ms: int = 0) -> list[StoredEvent]:
+    """Events of a type with a correlated field (`message_id=SM1`) received since an instant, the first 50, oldest first."""
     rows = await c.all(
         f"select {_FIELDS} from event where id in (select event_id from event_key where type = :type and key = :key) "
-        "order by id limit 50",
+        "and received_at >= :since order by id limit 50",
         type=type_,
         key=key,
+        since=since_ms - _SKEW_MS,
     )
     return [StoredEvent.of(row) for row in rows]
 
