@@ -275,9 +275,11 @@ async def search(
     *,
     sort: str | None = None,
     limit: int = READ_AT_ONCE,
-    after: str | None = None,
 ) -> RecordPage:
-    """Records that fit all filters. What was written lately may be missing (developers.hubspot.com "Search the CRM")."""
+    """The first records that fit all filters. What was written lately may be missing.
+
+    (developers.hubspot.com "Search the CRM", read 2026-11-22)
+    """
     asked: dict[str, Json] = {
         "filterGroups": [{"filters": list(filters)}],
         "properties": list(properties),
@@ -285,8 +287,6 @@ async def search(
     }
     if sort:
         asked["sorts"] = [{"propertyName": sort, "direction": "ASCENDING"}]
-    if after:
-        asked["after"] = after
     return read(
         RecordPage, await ctx.http.request("POST", path(ctx.settings, "objects", f"/{kind}/search"), json=asked)
     )

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from hub import ActionContext, Page, Rejected
+from hub import ActionContext, Page
+from hub.events import Json
 from hub_hubspot.client import PastValue, Record, RecordPage, paged, read_records, search
 from hub_hubspot.paths import path
 
 # A search misses what was written lately, and orders it loosely: each poll looks again at the last two hours.
 # (public connectors look again after one hour; HubSpot documents a delay without a number, read 2026-11-22)
 SEARCH_OVERLAP_S = 2 * 3600
-# A search gives no more than 10,000 results, in pages of at most 200. (developers.hubspot.com "Search the CRM")
-_PAGE, _PAGES = 200, 50
+# A search gives at most 200 at once. (developers.hubspot.com "Search the CRM")
+_PAGE = 200
 
 ENDED = "ended"
 """The cursor of a history that was read to its end."""
@@ -24,23 +25,43 @@ async def found_since(
 ) -> AsyncIterator[list[Record]]:
     """Pages of the records whose date property `moment` lies at or after an instant, oldest first.
 
-    After 10,000 results a new search begins where the last one ended.
+    Each page is a search of its own that begins where the one before ended: the pages of one search count places, so that
+    a record that changes meanwhile moves to the end and another takes its place unseen, and they stop at 10,000.
     """
-    floor_ms = since_ms
+    floor_ms, told = since_ms, set[tuple[str, str]]()
     while True:
-        newest_ms, after = floor_ms, None
-        filters = [{"propertyName": moment, "operator": "GTE", "value": str(floor_ms)}]
-        for _ in range(_PAGES):
-            wanted = [*properties, moment]
-            page = await search(ctx, kind, filters, wanted, sort=moment, limit=_PAGE, after=after)
-            newest_ms = max([newest_ms, *(milliseconds(record.properties[moment]) for record in page.results)])
-            yield page.results
-            after = page.after
-            if after is None:
-                return
-        if newest_ms == floor_ms:
-            raise Rejected(f"more than {_PAGE * _PAGES:,} {kind} have the same {moment}: a search cannot tell them all")
-        floor_ms = newest_ms
+        filters: list[Mapping[str, Json]] = [{"propertyName": moment, "operator": "GTE", "value": str(floor_ms)}]
+        page = await search(ctx, kind, filters, [*properties, moment], sort=moment, limit=_PAGE)
+        yield [record for record in page.results if (record.id, record.properties[moment]) not in told]
+        if page.after is None:
+            return
+        told = {(record.id, record.properties[moment]) for record in page.results}
+        # The last one, not the latest: near now they come in loose order.
+        last_ms = milliseconds(page.results[-1].properties[moment])
+        if last_ms > floor_ms:
+            floor_ms = last_ms
+            continue
+        async for more in _found_at(ctx, kind, moment, properties, floor_ms):
+            yield more
+        floor_ms += 1
+
+
+async def _found_at(
+    ctx: ActionContext, kind: str, moment: str, properties: Sequence[str], at_ms: int
+) -> AsyncIterator[list[Record]]:
+    """Pages of the records of one millisecond, by their ids: an import may leave more there than a search gives."""
+    last = 0
+    while True:
+        filters: list[Mapping[str, Json]] = [
+            {"propertyName": moment, "operator": "GTE", "value": str(at_ms)},
+            {"propertyName": moment, "operator": "LT", "value": str(at_ms + 1)},
+            {"propertyName": "hs_object_id", "operator": "GT", "value": str(last)},
+        ]
+        page = await search(ctx, kind, filters, [*properties, moment], sort="hs_object_id", limit=_PAGE)
+        yield page.results
+        if page.after is None:
+            return
+        last = int(page.results[-1].id)
 
 
 async def changed_since(
