@@ -273,6 +273,38 @@ async def test_what_changes_within_the_running_second_is_left_to_the_next_time(
         assert len((await poll(ctx, "member_subscribed", None, 0))[0]) == 1
 
 
+@pytest.mark.parametrize("apart_ms", [1_000, 0])
+@pytest.mark.parametrize("read", ["polls", "histories"])
+async def test_who_changes_while_pages_are_read_pushes_nobody_out(
+    read: str,
+    apart_ms: int,
+    marketing: MailchimpSandbox,
+    mail: ContextMaker,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given more who left than pages hold, one after the other or all at once
+    monkeypatch.setattr(client, "PAGE_SIZE", 10)
+    everybody = [f"p{n}@example.test" for n in range(45)]
+    marketing.clock.offset_ms -= HOUR_MS
+    for email in everybody:
+        await marketing.subscribe(email)
+        await marketing.unsubscribe(email)
+        marketing.clock.offset_ms += apart_ms
+    marketing.clock.offset_ms += HOUR_MS
+
+    # when one of those who were read already changes before the second page
+    found: list[str] = []
+    async with mail() as ctx:
+        async for page in getattr(mailchimp, read)["member_unsubscribed"].fetch(ctx, None, 0):
+            if page.items and not found:
+                await marketing.change(everybody[0], FNAME="Ada")
+            found += [one.email for one in page.items]
+
+    # then
+    assert set(found) == set(everybody)
+
+
 # -- the past ----------------------------------------------------------------------------------------------------------
 
 

@@ -235,7 +235,7 @@ async def test_what_can_be_chosen(marketing: MailchimpSandbox, mail: ContextMake
 async def test_choices_are_asked_for_page_by_page_and_within_an_audience(
     marketing: MailchimpSandbox, mail: ContextMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hub_mailchimp.marketing.choices.PAGE_SIZE", 2)
+    monkeypatch.setattr("hub_mailchimp.marketing.client.PAGE_SIZE", 2)
     for name in ("a", "b", "c"):
         marketing.account("main").lists[DEFAULT_LIST].segment(name)
     read: Callable[..., Any] = mailchimp.choices["segments"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from hub import ActionContext, Choice, ChoicePage, ChoiceQuery, Rejected
-from hub_mailchimp.marketing.client import PAGE_SIZE, Answer, part, read_json
+from hub_mailchimp.marketing.client import Answer, page_of, part, read_json
 from hub_mailchimp.marketing.connector import mailchimp
 
 
@@ -32,15 +32,8 @@ async def _page(
 ) -> tuple[list[A], str | None]:
     """One page of a collection, and the offset of the next."""
     offset = int(query.cursor or "0")
-    asked = {
-        **(params or {}),
-        "exclude_fields": f"_links,{name}._links",
-        "count": str(PAGE_SIZE),
-        "offset": str(offset),
-    }
-    answer = (await ctx.http.request("GET", path, params=asked)).json()
-    found = [read_json(model, one) for one in answer[name]]
-    return found, str(offset + PAGE_SIZE) if len(found) == PAGE_SIZE else None
+    found, more = await page_of(ctx, path, name, model, params, offset=offset)
+    return found, str(offset + len(found)) if more else None
 
 
 def _audience(query: ChoiceQuery) -> str:

@@ -90,6 +90,25 @@ def read_json(model: type[M], value: Json) -> M:
         raise OutcomeUnknown(f"Mailchimp's answer cannot be read: {fields}") from None
 
 
+async def page_of(
+    ctx: ActionContext,
+    path: str,
+    name: str,
+    model: type[M],
+    params: Mapping[str, str] | None = None,
+    *,
+    offset: int = 0,
+) -> tuple[list[M], bool]:
+    """A page of a collection, without its links, and whether there may be more: `total_items` may undercount."""
+    asked = {"exclude_fields": f"_links,{name}._links", **(params or {})}
+    paging = {"count": str(PAGE_SIZE), "offset": str(offset)}
+    answer = (await ctx.http.request("GET", path, params=asked | paging)).json()
+    found = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(found, list):
+        raise OutcomeUnknown(f"Mailchimp's answer holds no {name}")
+    return [read_json(model, one) for one in found], len(found) >= PAGE_SIZE
+
+
 async def pages(
     ctx: ActionContext,
     path: str,
@@ -99,17 +118,12 @@ async def pages(
     *,
     offset: int = 0,
 ) -> AsyncIterator[list[M]]:
-    """A collection page by page, without its links. It ends at a page that is not full: `total_items` may undercount."""
-    asked = {"exclude_fields": f"_links,{name}._links", **(params or {}), "count": str(PAGE_SIZE)}
-    while True:
-        answer = (await ctx.http.request("GET", path, params={**asked, "offset": str(offset)})).json()
-        found = answer.get(name) if isinstance(answer, dict) else None
-        if not isinstance(found, list):
-            raise OutcomeUnknown(f"Mailchimp's answer holds no {name}")
-        yield [read_json(model, one) for one in found]
-        if len(found) < PAGE_SIZE:
-            return
-        offset += PAGE_SIZE
+    """A collection page by page, to the first that is not full."""
+    more = True
+    while more:
+        found, more = await page_of(ctx, path, name, model, params, offset=offset)
+        yield found
+        offset += len(found)
 
 
 async def everything(

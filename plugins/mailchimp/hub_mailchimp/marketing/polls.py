@@ -12,7 +12,8 @@ from typing import TypeVar
 from pydantic import BaseModel, Field
 
 from hub import ActionContext, Json, Page
-from hub_mailchimp.marketing.client import Answer, audiences, pages, rfc3339
+from hub_mailchimp.marketing import client
+from hub_mailchimp.marketing.client import Answer, audiences, page_of, rfc3339
 from hub_mailchimp.marketing.connector import mailchimp
 from hub_mailchimp.marketing.triggers import Cleaned, Leaver, MaybeMoment, Member, Moment, member_fields
 
@@ -49,18 +50,28 @@ class _Reached(BaseModel):
     whole: bool = False
     """Whether this audience is read to its end."""
 
+    @property
+    def offset(self) -> int:
+        """Where in its second reading goes on: a little before, as whoever changes meanwhile moves the others up."""
+        return max(0, self.of_it - client.PAGE_SIZE // 10)
+
     def after(self, found: Sequence[_Found]) -> _Reached:
         """Where reading goes on after another page of the same audience; they come by the time of their change."""
         second = found[-1].last_changed.timestamp() // 1
+        if self.second is not None and second <= self.second:
+            return self.model_copy(update={"of_it": self.offset + len(found)})
         in_it = sum(one.last_changed.timestamp() // 1 == second for one in found)
-        known = self.of_it if self.second == second else 0
-        return _Reached(audience=self.audience, second=second, of_it=known + in_it)
+        return _Reached(audience=self.audience, second=second, of_it=in_it)
 
 
 async def _changed(
     ctx: ActionContext, since_ms: int, status: str, make: Callable[[_Found], Iterable[P]], cursor: str | None = None
 ) -> AsyncIterator[Page[P]]:
-    """Members of a status that changed since, audience by audience; the cursor is a `_Reached`, as JSON."""
+    """Members of a status that changed since, audience by audience; the cursor is a `_Reached`, as JSON.
+
+    Each page begins at the second where the one before ended: counted from the beginning, members that change meanwhile
+    and so leave their places would push others into places that were read.
+    """
     # Both ends count whole seconds; what changes within the running one is left to the next time.
     until = rfc3339(ctx.now_ms - 1000)
     params = {
@@ -78,10 +89,12 @@ async def _changed(
         if audience < reached.audience or (audience == reached.audience and reached.whole):
             continue
         at = reached if audience == reached.audience else _Reached(audience=audience)
-        # The second that is named is left out itself.
-        since = params["since_last_changed"] if at.second is None else rfc3339((at.second - 1) * 1000)
-        asked = params | {"since_last_changed": since}
-        async for found in pages(ctx, f"/lists/{audience}/members", "members", _Found, asked, offset=at.of_it):
+        more = True
+        while more:
+            # The second that is named is left out itself.
+            since = params["since_last_changed"] if at.second is None else rfc3339((at.second - 1) * 1000)
+            asked = params | {"since_last_changed": since}
+            found, more = await page_of(ctx, f"/lists/{audience}/members", "members", _Found, asked, offset=at.offset)
             if found:
                 at = at.after(found)
                 yield Page([made for one in found for made in make(one)], at.model_dump_json())
