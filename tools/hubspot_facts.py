@@ -38,6 +38,7 @@ _OPERATIONS = {
         "POST /crm/v3/objects/deals/search",
     ],
     "crm.tickets": [
+        "GET /crm/v3/objects/tickets",
         "POST /crm/v3/objects/tickets",
         "PATCH /crm/v3/objects/tickets/{ticketId}",
         "POST /crm/v3/objects/tickets/batch/read",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from hub import ActionContext, Page
 from hub.events import Json
@@ -15,6 +19,9 @@ from hub_hubspot.paths import path
 SEARCH_OVERLAP_S = 2 * 3600
 # A search gives at most 200 at once. (developers.hubspot.com "Search the CRM")
 _PAGE = 200
+
+T = TypeVar("T")
+P = TypeVar("P", bound=BaseModel)
 
 ENDED = "ended"
 """The cursor of a history that was read to its end."""
@@ -94,6 +101,26 @@ async def past_records(
     query = {"limit": str(limit), **{name: ",".join(properties) for name, properties in wanted.items()}}
     async for page in paged(ctx, path(ctx.settings, "objects", f"/{kind}"), query, RecordPage, cursor):
         yield Page(page.results, page.after or ENDED)
+
+
+async def past_of_each(
+    every: Sequence[T],
+    name: Callable[[T], str],
+    read: Callable[[T, str | None], AsyncIterator[tuple[Sequence[P], str | None]]],
+    cursor: str | None,
+) -> AsyncIterator[Page[P]]:
+    """Pages of what each of several things tells, one after the other; the cursor names it and where in it to go on, as JSON.
+
+    `read` gives what one tells from a place on, with the place after it, which is None at the end.
+    """
+    if cursor == ENDED:
+        return
+    begun, place = json.loads(cursor) if cursor else ("", None)
+    left = [one for one in sorted(every, key=name) if name(one) >= begun]
+    for one, following in zip(left, [*left[1:], None], strict=True):
+        then = json.dumps([name(following), None]) if following else ENDED
+        async for items, after in read(one, place if name(one) == begun else None):
+            yield Page(items, then if after is None else json.dumps([name(one), after]))
 
 
 def is_since(record: Record, since_ms: int) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from hub import ActionContext, ConsentSignal, ConsentState
+from hub import ActionContext, ConsentSignal, ConsentState, Rejected
 from hub_hubspot import hubspot, reading
 from hub_hubspot.reading import ENDED
 from hub_hubspot.sandbox import HubspotSandbox, Portal, crm
-from hub_hubspot.sandbox.portal import ListOf
+from hub_hubspot.sandbox.portal import ListOf, Refusal
 from hub_hubspot.triggers import lists
 
 ContextMaker = Callable[..., AbstractAsyncContextManager[ActionContext]]
@@ -97,6 +97,46 @@ async def test_a_watched_form_that_is_not_there_is_said(
         with caplog.at_level(logging.WARNING):
             assert await polled(ctx, "form_submitted") == []
     assert [record.__dict__["forms"] for record in caplog.records] == [[gone]]
+
+
+@pytest.mark.parametrize(
+    "refusal", [Refusal(404, "OBJECT_NOT_FOUND", "gone"), Refusal(400, "FORM_TYPE_NOT_ALLOWED", "new")]
+)
+async def test_a_form_that_tells_nothing_is_said_and_stops_no_other(
+    refusal: Refusal,
+    portal: Portal,
+    context: ContextMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for form in range(3):
+        submit(portal, form, 0, NOW)
+    telling = Portal.told_by
+
+    def told_by(self: Portal, form: Any) -> Any:
+        if form["id"].endswith("1"):
+            raise refusal
+        return telling(self, form)
+
+    monkeypatch.setattr(Portal, "told_by", told_by)
+    async with context() as ctx:
+        with caplog.at_level(logging.WARNING):
+            found = await polled(ctx, "form_submitted")
+        past_ones = [one for _, items in await past(ctx, "form_submitted") for one in items]
+    assert [one.submission_id for one in found] == [one.submission_id for one in past_ones] == ["s-0-0", "s-2-0"]
+    assert [record.__dict__["forms"] for record in caplog.records] == [[f"f0000000-0000-4000-8000-{1:012}"]] * 2
+
+
+async def test_a_token_without_the_scope_of_forms_is_no_form_that_tells_nothing(
+    portal: Portal, context: ContextMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_by(self: Portal, form: Any) -> Any:
+        raise Refusal(403, "MISSING_SCOPES", "forms")
+
+    monkeypatch.setattr(Portal, "told_by", told_by)
+    async with context() as ctx:
+        with pytest.raises(Rejected, match="lacks a scope"):
+            await polled(ctx, "form_submitted")
 
 
 async def test_the_past_of_forms_goes_on_at_any_page(portal: Portal, context: ContextMaker) -> None:
@@ -490,3 +530,66 @@ async def test_the_past_of_deals_is_every_stage_they_came_into(portal: Portal, c
         ("appointmentscheduled", "ada@example.test"),
     ]
     assert [one.stage for one in later] == ["closedwon"]
+
+
+async def test_the_past_of_tickets_goes_on_at_any_page(portal: Portal, context: ContextMaker) -> None:
+    ada = portal.make("contacts", {"email": "ada@example.test"}, 0)
+    for n in range(150):
+        ticket = portal.make("tickets", {"subject": f"T{n}", "hs_pipeline_stage": "1"}, NOW + n)
+        portal.join("tickets", ticket.id, "contacts", ada.id)
+    async with context() as ctx:
+        pages = await past(ctx, "ticket_created", NOW + 50)
+        assert await past(ctx, "ticket_created", NOW + 50, pages[0][0]) == pages[1:]
+    assert [len(items) for _, items in pages] == [50, 50]
+    assert {(one.email, one.stage) for _, items in pages for one in items} == {("ada@example.test", "1")}
+
+
+async def test_the_past_of_unsubscribing_is_who_is_unsubscribed_now(portal: Portal, context: ContextMaker) -> None:
+    rows = [portal.make("contacts", {"email": f"p{n}@example.test"}, 0) for n in range(120)]
+    for row in rows[::2]:
+        portal.change("contacts", row, {"hs_email_optout": "true"}, NOW)
+    portal.change("contacts", rows[0], {"hs_email_optout": "false"}, NOW + MINUTE)
+    portal.change("contacts", rows[1], {"hs_email_optout": "true"}, NOW - MINUTE)
+    async with context() as ctx:
+        pages = await past(ctx, "email_unsubscribed", NOW)
+        assert await past(ctx, "email_unsubscribed", NOW, pages[0][0]) == pages[1:]
+        told = [one for _, items in pages for one in items]
+        assert {one.email for one in told} == {f"p{n}@example.test" for n in range(2, 120, 2)}
+        [signal] = hubspot.triggers["email_unsubscribed"].consent(told[0])
+        assert signal.state == ConsentState.REVOKED
+        portal.change("contacts", rows[2], {"city": "Izmir"}, NOW + MINUTE)
+        polled_ones = await polled(ctx, "email_unsubscribed", NOW)
+    fact = hubspot.triggers["email_unsubscribed"].fact
+    assert {fact(one) for one in polled_ones} == {fact(one) for one in told}
+
+
+@pytest.mark.parametrize("name", ["email_opened", "email_clicked", "email_bounced", "email_reported"])
+async def test_the_past_of_e_mails_goes_on_at_any_page_whatever_comes_meanwhile(
+    name: str, sandbox: HubspotSandbox, portal: Portal, context: ContextMaker
+) -> None:
+    type_ = {"email_opened": "OPEN", "email_clicked": "CLICK", "email_bounced": "BOUNCE"}.get(name, "SPAMREPORT")
+    sandbox.clock.offset_ms -= 10 * MINUTE
+    for number in range(2100):
+        await sandbox.email_event(portal, type_, f"p{number}@example.test")
+    sandbox.clock.offset_ms += 10 * MINUTE
+    async with context() as ctx:
+        pages = await past(ctx, name)
+        for number in range(5):
+            await sandbox.email_event(portal, type_, f"new{number}@example.test")
+    async with context() as ctx:
+        rest = await past(ctx, name, 0, pages[0][0])
+        assert await past(ctx, name, 0, pages[-1][0]) == []
+    assert rest == pages[1:]
+    assert len({one.event_id for _, items in pages for one in items}) == 2100
+
+
+async def test_the_past_of_lists_is_who_joined_and_is_still_there(portal: Portal, context: ContextMaker) -> None:
+    fill(portal, 600)
+    portal.lists["7"] = ListOf("7", "Old", members={next(iter(portal.lists["31"].members)): NOW})
+    async with context({"watched_lists": "7, 31"}) as ctx:
+        pages = await past(ctx, "list_joined", NOW + 100)
+        for place, (cursor, _) in enumerate(pages):
+            assert await past(ctx, "list_joined", NOW + 100, cursor) == pages[place + 1 :]
+    told = [one for _, items in pages for one in items]
+    assert {(one.list_id, one.email) for one in told} == {("31", f"p{n}@example.test") for n in range(100, 600)}
+    assert pages[-1][0] == ENDED

@@ -197,6 +197,14 @@ class Portal:
         own = {"createdate": rfc3339(row.created_ms), modified: rfc3339(row.updated_ms), "hs_object_id": row.id}
         return {**{name: value for name, value in row.properties.items() if value}, **own}
 
+    # -- forms ---------------------------------------------------------------------------------------------------------
+
+    def told_by(self, form: Fields) -> list[Fields]:
+        """The submissions of a form, newest first. Raises Refusal for the comments on a blog."""
+        if form["formType"] == "blog_comment":
+            raise Refusal(400, "FORM_TYPE_NOT_ALLOWED", "submissions of this type of form are not available")
+        return sorted(self.submissions.get(form["id"], []), key=lambda one: -one["submittedAt"])
+
     # -- what belongs together -----------------------------------------------------------------------------------------
 
     def join(self, kind: str, id: str, other: str, other_id: str) -> None:

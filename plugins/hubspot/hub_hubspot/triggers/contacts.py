@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Identity, Page, Privacy
 from hub.events import Json
-from hub_hubspot.client import Record, read_records
+from hub_hubspot.client import WITH_HISTORY_AT_ONCE, Record, read_records
 from hub_hubspot.connector import CONTACTS_READ, hubspot
 from hub_hubspot.reading import SEARCH_OVERLAP_S, changed_since, found_since, is_since, past_records, values_since
 from hub_hubspot.triggers.changes import (
@@ -223,9 +223,14 @@ async def missed_opt_outs(ctx: ActionContext, cursor: str | None, since_ms: int)
     async for found in found_since(ctx, "contacts", "lastmodifieddate", [OPTED_OUT], since_ms):
         out = [record.id for record in found if _is_true(record.properties.get(OPTED_OUT))]
         records = await read_records(ctx, "contacts", out, usual, history=[OPTED_OUT])
-        made = [change for record in records for change in _changes(record, ctx, since_ms)]
-        leaving = [change for change in made if _is_true(change.property_value)]
-        yield Page(sorted(leaving, key=lambda changed: changed.occurred_at), "")
+        yield Page(_opt_outs(records, ctx, since_ms), "")
+
+
+def _opt_outs(records: Iterable[Record], ctx: ActionContext, since_ms: int) -> Sequence[ContactChanged]:
+    """When each of these contacts opted out, since an instant."""
+    made = [change for record in records for change in _changes(record, ctx, since_ms)]
+    leaving = [change for change in made if _is_true(change.property_value)]
+    return sorted(leaving, key=lambda changed: changed.occurred_at)
 
 
 def _is_true(value: str | None) -> bool:
@@ -243,3 +248,12 @@ async def past_contacts(ctx: ActionContext, cursor: str | None, since_ms: int) -
     """Every contact that was created since, in the order of HubSpot's list, which can be gone on with anywhere."""
     async for page in past_records(ctx, "contacts", {"properties": contact_properties(ctx.settings)}, cursor):
         yield Page([_created(record, ctx) for record in page.items if is_since(record, since_ms)], page.cursor)
+
+
+@hubspot.history("email_unsubscribed")
+async def past_opt_outs(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ContactChanged]]:
+    """Who opted out since and is out now; who came back is not told, for the ledger would take them for gone."""
+    wanted = {"properties": [*contact_properties(ctx.settings), OPTED_OUT], "propertiesWithHistory": [OPTED_OUT]}
+    async for page in past_records(ctx, "contacts", wanted, cursor, limit=WITH_HISTORY_AT_ONCE):
+        out = [record for record in page.items if _is_true(record.properties.get(OPTED_OUT))]
+        yield Page(_opt_outs(out, ctx, since_ms), page.cursor)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Identity, Page
 from hub_hubspot.client import Answer, read
 from hub_hubspot.connector import CONTENT, hubspot
 from hub_hubspot.paths import path
+from hub_hubspot.reading import ENDED
 from hub_hubspot.triggers.changes import Moment, Payload, at
 
 # Events arrive late at times: look again at the last hour.
@@ -66,7 +68,7 @@ def _declare(
     provides: str | None,
     consent: Callable[[EmailEvent], Iterable[ConsentSignal]] | None = None,
 ) -> None:
-    """One trigger with its poll: `type_` is HubSpot's word for what happened."""
+    """One trigger with its poll and history: `type_` is HubSpot's word for what happened."""
 
     @hubspot.trigger(
         name,
@@ -87,8 +89,17 @@ def _declare(
 
     @hubspot.poll(name, every_s=_EVERY_S, overlap_s=_OVERLAP_S)
     async def fetch(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[EmailEvent]]:
-        async for page in _events(ctx, type_, since_ms):
-            yield page
+        async for made, _ in _events(ctx, type_, since_ms, ctx.now_ms):
+            yield Page(made, "")
+
+    @hubspot.history(name)
+    async def past(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[EmailEvent]]:
+        if cursor == ENDED:
+            return
+        # The offset counts within what was asked for first, which new events must not move.
+        until_ms, offset = json.loads(cursor) if cursor else (ctx.now_ms, "")
+        async for made, after in _events(ctx, type_, since_ms, until_ms, offset):
+            yield Page(made, ENDED if after is None else json.dumps([until_ms, after]))
 
 
 _declare("email_opened", "E-mail opened", "OPEN", "email.opened")
@@ -97,20 +108,25 @@ _declare("email_bounced", "E-mail bounced", "BOUNCE", "email.bounced", _said)
 _declare("email_reported", "E-mail reported as spam", "SPAMREPORT", "email.complained", _complained)
 
 
-async def _events(ctx: ActionContext, type_: str, since_ms: int) -> AsyncIterator[Page[EmailEvent]]:
+async def _events(
+    ctx: ActionContext, type_: str, since_ms: int, until_ms: int, offset: str = ""
+) -> AsyncIterator[tuple[list[EmailEvent], str | None]]:
+    """Pages of what happened between two instants, from an offset on; with each the offset after it, None at the end."""
     blocks = type_ == "SPAMREPORT" or (type_ == "BOUNCE" and ctx.settings.get("bounces_block", "yes") == "yes")
     query = {
         "startTimestamp": str(max(0, since_ms)),
-        "endTimestamp": str(ctx.now_ms),
+        "endTimestamp": str(until_ms),
         "eventType": type_,
         "limit": str(_AT_ONCE),
     }
     while True:
-        page = read(_EventPage, await ctx.http.request("GET", path(ctx.settings, "email_events"), params=query))
-        yield Page([_made(event, blocks) for event in sorted(page.events, key=lambda event: event.created)], "")
+        asked = query | ({"offset": offset} if offset else {})
+        page = read(_EventPage, await ctx.http.request("GET", path(ctx.settings, "email_events"), params=asked))
+        made = [_made(event, blocks) for event in sorted(page.events, key=lambda event: event.created)]
+        yield made, page.offset if page.has_more else None
         if not page.has_more:
             return
-        query["offset"] = page.offset
+        offset = page.offset
 
 
 def _made(event: _EmailEvent, blocks: bool) -> EmailEvent:

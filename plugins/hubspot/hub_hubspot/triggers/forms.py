@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
@@ -13,11 +12,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from hub import ActionContext, Delivery, Identity, Page, e164
+from hub import ActionContext, Delivery, Identity, NotFound, Page, Rejected, e164
 from hub_hubspot.client import Answer, PagedAnswer, paged
 from hub_hubspot.connector import FORMS, hubspot
 from hub_hubspot.paths import path
-from hub_hubspot.reading import ENDED
+from hub_hubspot.reading import past_of_each
 from hub_hubspot.triggers.changes import Moment, Payload, named
 
 logger = logging.getLogger(__name__)
@@ -122,21 +121,18 @@ async def recent_submissions(
 
 @hubspot.history("form_submitted")
 async def past_submissions(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[FormSubmitted]]:
-    """All that came in since, page by page; the cursor names the form and where in it to go on, as JSON."""
-    if cursor == ENDED:
-        return
-    begun, after = json.loads(cursor) if cursor else (None, None)
-    every = sorted([form async for form in forms(ctx)], key=lambda form: form.id)
-    left = [form for form in every if begun is None or form.id >= begun]
-    for form, following in zip(left, [*left[1:], None], strict=True):
-        then = json.dumps([following.id, None]) if following else ENDED
-        found = False
-        async for page in _submissions(ctx, form.id, after if form.id == begun else None):
+    """All that came in since, form by form."""
+
+    async def read(form: Form, after: str | None) -> AsyncIterator[tuple[list[FormSubmitted], str | None]]:
+        async for page in _submissions(ctx, form.id, after):
             some = [one for one in page.results if _ms(one) >= since_ms]
-            found = len(some) < len(page.results) or page.after is None
-            yield Page([_made(form, one) for one in some], then if found else json.dumps([form.id, page.after]))
-            if found:
-                break
+            following = page.after if len(some) == len(page.results) else None
+            yield [_made(form, one) for one in some], following
+            if following is None:
+                return
+
+    async for made in past_of_each([form async for form in forms(ctx)], lambda form: form.id, read, cursor):
+        yield made
 
 
 async def forms(ctx: ActionContext) -> AsyncIterator[Form]:
@@ -150,15 +146,27 @@ async def forms(ctx: ActionContext) -> AsyncIterator[Form]:
                 found.add(form.id)
                 yield form
     if missing := sorted(watched - found):
-        logger.warning(
-            "watched forms are not there",
-            extra={"what": "forms_left_out", "connection_id": ctx.connection_id, "forms": missing},
-        )
+        _leave_out(ctx, missing, "they are not there")
 
 
-def _submissions(ctx: ActionContext, form: str, after: str | None = None) -> AsyncIterator[_SubmissionPage]:
+async def _submissions(ctx: ActionContext, form: str, after: str | None = None) -> AsyncIterator[_SubmissionPage]:
+    """Pages of a form's submissions. One that HubSpot tells nothing of is logged, and does not stop the others."""
     query = {"limit": str(_SUBMISSIONS_AT_ONCE)}
-    return paged(ctx, path(ctx.settings, "submissions", f"/{form}"), query, _SubmissionPage, after)
+    try:
+        async for page in paged(ctx, path(ctx.settings, "submissions", f"/{form}"), query, _SubmissionPage, after):
+            yield page
+    except (NotFound, Rejected) as refused:
+        # Deleted since it was listed, or of a type that is not asked for like that; a missing scope concerns all.
+        if refused.status not in (400, 404):
+            raise
+        _leave_out(ctx, [form], "HubSpot does not tell their submissions")
+
+
+def _leave_out(ctx: ActionContext, some: Sequence[str], why: str) -> None:
+    logger.warning(
+        "forms are left out",
+        extra={"what": "forms_left_out", "connection_id": ctx.connection_id, "forms": list(some), "why": why},
+    )
 
 
 def _ms(one: Submission) -> float:

@@ -18,6 +18,7 @@ from hub.events import Json
 from hub_hubspot.client import READ_AT_ONCE, Answer, PagedAnswer, chunks, paged, read, read_records
 from hub_hubspot.connector import CONTACTS_READ, LISTS_READ, hubspot
 from hub_hubspot.paths import path
+from hub_hubspot.reading import past_of_each
 from hub_hubspot.triggers.changes import Moment, Person, at, contact_properties, identity, named, of_contact
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ MOST_MEMBERS = 10_000
 
 _CONTACTS = "0-1"
 _AT_ONCE = 250
+_BY_JOINING = "/join-order"
 
 # Contact id to when it joined, in milliseconds since 1970.
 Members = dict[str, int]
@@ -105,7 +107,7 @@ async def recent_joins(ctx: ActionContext, cursor: str | None, since_ms: int) ->
     """Who joined since, list by list; HubSpot tells the latest first."""
     async for watched in _watched(ctx):
         new: Members = {}
-        async for page in _members(ctx, watched, "/join-order"):
+        async for page in _members(ctx, watched, _BY_JOINING):
             some = {member.record_id: _ms(member) for member in page if _ms(member) >= since_ms}
             new |= some
             if len(some) < len(page):
@@ -113,6 +115,24 @@ async def recent_joins(ctx: ActionContext, cursor: str | None, since_ms: int) ->
         for who in chunks(reversed(new), READ_AT_ONCE):
             people = await _people(ctx, who)
             yield Page([ListJoined(**_membership(watched, one, new[one], people)) for one in who], "")
+
+
+@hubspot.history("list_joined")
+async def past_joins(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ListJoined]]:
+    """Who joined since and is still there, list by list."""
+
+    async def read(watched: _List, after: str | None) -> AsyncIterator[tuple[list[ListJoined], str | None]]:
+        async for page in _member_pages(ctx, watched, _BY_JOINING, after):
+            some = {member.record_id: _ms(member) for member in page.results if _ms(member) >= since_ms}
+            people = await _people(ctx, some)
+            following = page.after if len(some) == len(page.results) else None
+            yield [ListJoined(**_membership(watched, one, some[one], people)) for one in some], following
+            if following is None:
+                return
+
+    every = [watched async for watched in _watched(ctx)]
+    async for made in past_of_each(every, lambda watched: watched.list_id, read, cursor):
+        yield made
 
 
 @hubspot.poll("list_left", every_s=900, overlap_s=0)
@@ -126,8 +146,10 @@ async def recent_leaves(ctx: ActionContext, cursor: str | None, since_ms: int) -
         if present is None:
             continue
         gone = set(known.get(one.list_id, {})) - set(present)
-        if gone and (again := await _all_members(ctx, one)) is not None:
+        if gone:
             # Whoever moved between two pages while they were read seems to be missing once, not twice.
+            if (again := await _all_members(ctx, one)) is None:
+                continue
             gone -= set(again)
             present |= again
         before = known.get(one.list_id, {})
@@ -174,9 +196,15 @@ def _leave_out(ctx: ActionContext, list_id: str, why: str) -> None:
 
 
 async def _members(ctx: ActionContext, watched: _List, order: str = "") -> AsyncIterator[list[_Member]]:
-    address = path(ctx.settings, "lists", f"/{watched.list_id}/memberships{order}")
-    async for page in paged(ctx, address, {"limit": str(_AT_ONCE)}, _MemberPage):
+    async for page in _member_pages(ctx, watched, order):
         yield page.results
+
+
+def _member_pages(
+    ctx: ActionContext, watched: _List, order: str, after: str | None = None
+) -> AsyncIterator[_MemberPage]:
+    address = path(ctx.settings, "lists", f"/{watched.list_id}/memberships{order}")
+    return paged(ctx, address, {"limit": str(_AT_ONCE)}, _MemberPage, after)
 
 
 async def _all_members(ctx: ActionContext, watched: _List) -> Members | None:

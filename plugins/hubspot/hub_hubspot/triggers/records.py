@@ -191,15 +191,28 @@ async def recent_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) 
     """Tickets that no webhook told of: of those changed lately the ones that are new."""
     names = list(TICKET_PROPERTIES.values())
     async for records in found_since(ctx, "tickets", _MODIFIED, names, since_ms):
-        new = [record for record in records if is_since(record, since_ms)]
-        people = await people_of(ctx, "tickets", [record.id for record in new])
-        yield Page([_ticket(ctx, record, people.get(record.id, {})) for record in new], "")
+        yield Page(await _tickets(ctx, records, since_ms), "")
+
+
+async def _tickets(ctx: ActionContext, records: Iterable[Record], since_ms: int) -> list[TicketCreated]:
+    """Those of the tickets that were created since an instant, with who they are of."""
+    new = [record for record in records if is_since(record, since_ms)]
+    people = await people_of(ctx, "tickets", [record.id for record in new])
+    return [_ticket(ctx, record, people.get(record.id, {})) for record in new]
 
 
 def _ticket(ctx: ActionContext, record: Record, person: Mapping[str, Json]) -> TicketCreated:
     known = {**_fields(record, TICKET_PROPERTIES), **person}
     known |= {"portal_id": ctx.account, "objectId": record.id, "occurred_at": record.created_at}
     return TicketCreated.model_validate(known)
+
+
+@hubspot.history("ticket_created")
+async def past_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[TicketCreated]]:
+    """Every ticket that was created since, in the order of HubSpot's list."""
+    wanted = {"properties": list(TICKET_PROPERTIES.values())}
+    async for page in past_records(ctx, "tickets", wanted, cursor):
+        yield Page(await _tickets(ctx, page.items, since_ms), page.cursor)
 
 
 @hubspot.poll("deal_stage_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
