@@ -95,10 +95,8 @@ async def _changed(
             since = params["since_last_changed"] if at.second is None else rfc3339((at.second - 1) * 1000)
             asked = params | {"since_last_changed": since}
             found, more = await page_of(ctx, f"/lists/{audience}/members", "members", _Found, asked, offset=at.offset)
-            if found:
-                at = at.after(found)
-                yield Page([made for one in found for made in make(one)], at.model_dump_json())
-        yield Page([], _Reached(audience=audience, whole=True).model_dump_json())
+            at = at.after(found) if more else _Reached(audience=audience, whole=True)
+            yield Page([made for one in found for made in make(one)], at.model_dump_json())
 
 
 def _joined(since_ms: int) -> Callable[[_Found], Iterable[Member]]:
