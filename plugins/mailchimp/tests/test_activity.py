@@ -203,6 +203,47 @@ async def test_campaigns_whose_time_was_over_before_the_hub_was_there_are_left_a
         assert (await poll(ctx, "email_not_opened", None, ctx.now_ms - OVERLAP_MS))[0] == []
 
 
+# -- campaigns that no webhook told of ---------------------------------------------------------------------------------
+
+
+async def test_a_campaign_that_no_webhook_told_of_is_the_same_fact(
+    marketing: MailchimpSandbox, mail: ContextMaker, campaign: str, delivered: Any
+) -> None:
+    data = {"id": campaign, "status": "sent", "list_id": DEFAULT_LIST, "subject": "Hello"}
+    [told] = mailchimp.parse(delivered(mailchimp, body_of("campaign", data, marketing.clock.now_ms()))) or []
+    async with mail() as ctx:
+        since_ms = ctx.now_ms - 2 * HOUR_MS
+        items, _ = await poll(ctx, "campaign_sent", None, since_ms)
+        assert facts_of("campaign_sent", items) == {told.fact_id}
+        assert (items[0].list_id, items[0].subject) == (DEFAULT_LIST, marketing.account("main").subject(campaign))
+        assert items[0].occurred_at.timestamp() * 1000 == pytest.approx(ctx.now_ms - HOUR_MS, abs=2_000)
+        assert (await poll(ctx, "campaign_sent", None, ctx.now_ms - OVERLAP_MS))[0] == []
+
+
+@pytest.mark.parametrize("name", ["campaign_sent", "email_opened", "email_not_opened"])
+async def test_only_campaigns_of_the_chosen_audiences_are_told(
+    name: str, marketing: MailchimpSandbox, mail: ContextMaker, campaign: str
+) -> None:
+    await marketing.act(campaign, ADA, "open")
+    for lists, told in ((DEFAULT_LIST, True), ("another", False)):
+        async with mail({"lists": lists, "not_opened_after": "10m"}) as ctx:
+            assert bool((await poll(ctx, name, None, ctx.now_ms - 2 * HOUR_MS))[0]) == told
+
+
+async def test_the_past_of_campaigns_is_read_once(
+    marketing: MailchimpSandbox, mail: ContextMaker, campaign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    others = [marketing.draft() for _ in range(4)]
+    for other in others:
+        marketing.send("main", other)
+    async with mail() as ctx:
+        pages = await history(ctx, "campaign_sent", None)
+        told = [item.campaign_id for page in pages for item in page.items]
+        assert sorted(told) == sorted([campaign, *others])
+        assert await history(ctx, "campaign_sent", pages[-1].cursor) == []
+
+
 # -- members that no webhook told of -----------------------------------------------------------------------------------
 
 

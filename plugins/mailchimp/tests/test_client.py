@@ -63,6 +63,12 @@ def test_no_key_chooses_another_host_than_a_data_centre(fields: dict[str, str], 
     assert mailchimp.base_url(fields) == f"https://{centre}.api.mailchimp.com/3.0"
 
 
+def test_the_version_of_the_api_is_pinned_by_a_setting() -> None:
+    fields = {"api_key": "0" * 32 + "-us21", "api_version": "3.1"}
+    assert mailchimp.base_url(fields) == "https://us21.api.mailchimp.com/3.1"
+    assert mandrill.base_url({"api_version": "1.0"}) == "https://mandrillapp.com/api/1.0"
+
+
 def test_a_key_that_is_none_is_refused_when_it_is_given() -> None:
     [field] = [f for f in mailchimp.auth[0].fields if f.name == "api_key"]
     assert field.pattern
@@ -197,10 +203,10 @@ def test_an_error_of_transactional_is_told_by_its_name_whatever_the_status(
     assert "ada@" not in str(found)
 
 
-async def test_the_eleventh_call_at_once_is_refused_and_ten_are_the_budget(
+async def test_the_eleventh_call_at_once_is_refused_and_the_budget_leaves_some_for_others(
     marketing: MailchimpSandbox, mail: ContextMaker, listener: Listener
 ) -> None:
-    assert list(mailchimp.budgets) == [Concurrency(10)]
+    assert list(mailchimp.budgets) == [Concurrency(6)]
     marketing._at_once = 10
     async with mail() as ctx:
         with pytest.raises(RateLimited):

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 # Importing these declares triggers, polls, actions and choices on the connector.
-from hub_mailchimp.marketing import activity, campaigns, carts, choices, events, leaving, members, polls, triggers
+from hub_mailchimp.marketing import (
+    activity,
+    campaigns,
+    carts,
+    choices,
+    events,
+    leaving,
+    members,
+    polls,
+    reports,
+    triggers,
+)
 from hub_mailchimp.marketing.connector import mailchimp
 
 __all__ = [
@@ -16,5 +27,6 @@ __all__ = [
     "mailchimp",
     "members",
     "polls",
+    "reports",
     "triggers",
 ]

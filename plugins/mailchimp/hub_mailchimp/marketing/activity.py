@@ -19,9 +19,10 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel
 
 from hub import ActionContext, Delivery, Identity, Page, parse_duration_ms
-from hub_mailchimp.marketing.client import Answer, everything, pages, rfc3339
+from hub_mailchimp.marketing.client import Answer, pages, rfc3339
 from hub_mailchimp.marketing.connector import mailchimp
-from hub_mailchimp.marketing.triggers import MaybeMoment, Moment, Text
+from hub_mailchimp.marketing.reports import Report, reports
+from hub_mailchimp.marketing.triggers import Moment, Text
 from hub_mailchimp.opens import Opener, opener
 
 _EVERY_S, _OVERLAP_S = 600, 600
@@ -77,25 +78,6 @@ class NotOpened(_Activity):
 
 
 # -- what Mailchimp answers --------------------------------------------------------------------------------------------
-
-
-class _Last(Answer):
-    last_open: MaybeMoment = None
-    last_click: MaybeMoment = None
-
-
-class _Bounces(Answer):
-    hard_bounces: int = 0
-    soft_bounces: int = 0
-    syntax_errors: int = 0
-
-
-class _Report(Answer):
-    id: str
-    send_time: MaybeMoment = None
-    opens: _Last = _Last()
-    clicks: _Last = _Last()
-    bounces: _Bounces = _Bounces()
 
 
 class _Event(Answer):
@@ -210,7 +192,7 @@ def email_not_opened(delivery: Delivery) -> Iterable[NotOpened]:
     return [NotOpened.model_validate(delivery.json())]
 
 
-_Make = Callable[[ActionContext, _Report, _Recipient, _Event], P]
+_Make = Callable[[ActionContext, Report, _Recipient, _Event], P]
 """What makes a payload of one event of a recipient's activity."""
 
 
@@ -234,7 +216,7 @@ def _cursor(marks: Mapping[str, _Read], now_ms: int) -> str:
     return json.dumps(kept, separators=(",", ":"))
 
 
-def _mark(report: _Report, action: Action) -> tuple[str, Moment | None]:
+def _mark(report: Report, action: Action) -> tuple[str, Moment | None]:
     """What changes in a report when there is more of an action, and until when more may come of it; None if none did."""
     if action == "bounce":
         bounces = report.bounces
@@ -245,17 +227,12 @@ def _mark(report: _Report, action: Action) -> tuple[str, Moment | None]:
     return (last.isoformat(), last + _LATE) if last else ("", None)
 
 
-async def _reports(ctx: ActionContext, since_send_ms: int | None = None) -> list[_Report]:
-    params = {"since_send_time": rfc3339(since_send_ms)} if since_send_ms is not None else {}
-    return await everything(ctx, "/reports", "reports", _Report, params)
-
-
 async def _news(
     action: Action, make: _Make[P], ctx: ActionContext, cursor: str | None, since_ms: int
 ) -> AsyncIterator[Page[P]]:
     """Events of one kind since, of the campaigns that have any."""
     marks = _marks(cursor)
-    for report in await _reports(ctx):
+    for report in await reports(ctx):
         mark, until = _mark(report, action)
         known = marks.get(report.id)
         if until is None or until.timestamp() * 1000 < since_ms:
@@ -272,7 +249,7 @@ async def _news(
 
 
 async def _activity(
-    action: Action, make: _Make[P], ctx: ActionContext, report: _Report, since_ms: int, offset: int = 0
+    action: Action, make: _Make[P], ctx: ActionContext, report: Report, since_ms: int, offset: int = 0
 ) -> AsyncIterator[tuple[list[P], int]]:
     """What a campaign's recipients did, page by page; with it how many of them are read by then."""
     params = {"since": rfc3339(max(0, since_ms))}
@@ -299,7 +276,7 @@ async def _past(
 ) -> AsyncIterator[Page[P]]:
     """All events of one kind of the campaigns sent since; the cursor is a `_Reached`, as JSON."""
     reached = _Reached.model_validate_json(cursor) if cursor else _Reached()
-    for report in sorted(await _reports(ctx, since_ms), key=_sent_order):
+    for report in sorted(await reports(ctx, since_ms), key=_sent_order):
         campaign = _sent_order(report)
         if campaign < reached.campaign or (campaign == reached.campaign and reached.whole):
             continue
@@ -311,14 +288,14 @@ async def _past(
         yield Page([], _Reached(campaign=campaign, whole=True).model_dump_json())
 
 
-def _sent_order(report: _Report) -> str:
+def _sent_order(report: Report) -> str:
     return f"{report.send_time.isoformat() if report.send_time else ''} {report.id}"
 
 
 # -- what is told of it ------------------------------------------------------------------------------------------------
 
 
-def _opened(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event) -> Opened:
+def _opened(ctx: ActionContext, report: Report, one: _Recipient, event: _Event) -> Opened:
     others = one.activity
     by = opener(
         after_s=(event.timestamp - report.send_time).total_seconds() if report.send_time else None,
@@ -329,11 +306,11 @@ def _opened(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event)
     return Opened.model_validate({**one.fields(event), "ip": event.ip, "by": by})
 
 
-def _clicked(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event) -> Clicked:
+def _clicked(ctx: ActionContext, report: Report, one: _Recipient, event: _Event) -> Clicked:
     return Clicked.model_validate({**one.fields(event), "url": event.url or "", "ip": event.ip})
 
 
-def _bounced(ctx: ActionContext, report: _Report, one: _Recipient, event: _Event) -> Bounced:
+def _bounced(ctx: ActionContext, report: Report, one: _Recipient, event: _Event) -> Bounced:
     return Bounced.model_validate({**one.fields(event), "kind": event.type})
 
 
@@ -359,7 +336,7 @@ async def silent_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -
     done: dict[str, int] = json.loads(cursor or "{}")
     done = {campaign: due_ms for campaign, due_ms in done.items() if due_ms >= since_ms}
     wait_ms = wait.total_seconds() * 1000
-    for report in await _reports(ctx, max(0, int(since_ms - wait_ms) - 1000)):
+    for report in await reports(ctx, max(0, int(since_ms - wait_ms) - 1000)):
         if report.send_time is None or report.id in done:
             continue
         due_ms = int((report.send_time + wait).timestamp() * 1000)

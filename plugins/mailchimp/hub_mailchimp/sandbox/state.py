@@ -69,6 +69,10 @@ class Account:
     templates: list[Row] = field(default_factory=list)
     journeys: set[tuple[int, int]] = field(default_factory=set)
 
+    def subject(self, campaign: str) -> str:
+        """What a campaign's e-mails are headed with."""
+        return str(self.campaigns[campaign]["settings"].get("subject_line", ""))
+
     def report(self, campaign: Row) -> Row:
         """A sent campaign's report."""
         events = [event for of in self.activity.get(campaign["id"], {}).values() for event in of]
@@ -80,6 +84,7 @@ class Account:
         return {
             "id": campaign["id"],
             "list_id": campaign["recipients"]["list_id"],
+            "subject_line": self.subject(campaign["id"]),
             "send_time": campaign["send_time"],
             "emails_sent": len(self.sent_to.get(campaign["id"], ())),
             "opens": {"opens_total": sum(e["action"] == "open" for e in events), "last_open": last("open")},
