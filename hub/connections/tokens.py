@@ -203,7 +203,9 @@ class Tokens:
         # A vendor that gives no new one means the old one to go on (§ 6).
         if isinstance(renewal := got.get("refresh_token"), str) and renewal:
             secrets["refresh_token"] = renewal
-        return Grant(secrets, _expiry_ms(got.get("expires_in"), kind), _granted(got.get("scope"), kind))
+        # Some tell them as `scopes`, a list, which the standard does not know.
+        granted = _granted(got.get("scope") or got.get("scopes"), kind)
+        return Grant(secrets, _expiry_ms(got.get("expires_in"), kind), granted)
 
     async def revoke(self, connection: Connection) -> bool:
         """Ask the vendor to forget the tokens (RFC 7009); False where it has no address for that. Raises ConnectorError."""

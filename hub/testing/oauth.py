@@ -54,6 +54,8 @@ class OAuthServer:
     refuses: set[str] = field(default_factory=set)
     issuer: str | None = None
     scope_separator: str = " "
+    lists_scopes: bool = False
+    """Whether its answer tells what was granted as a list `scopes`, as some vendors do, and not as the text `scope`."""
     asked: int = 0
     authorise_path: str = "/oauth/authorize"
     token_path: str = "/oauth/token"  # noqa: S105  (an address)
@@ -176,7 +178,7 @@ class OAuthServer:
     def _give(self, account: str, client_id: str, scopes: list[str], *, renewal: str | None = None) -> web.Response:
         token, expires = secrets.token_urlsafe(16), self.expires_in_s
         given: dict[str, object] = {"access_token": token, "token_type": "bearer"}
-        given["scope"] = self.scope_separator.join(scopes)
+        given |= {"scopes": scopes} if self.lists_scopes else {"scope": self.scope_separator.join(scopes)}
         if expires is not None:
             renewal = renewal or secrets.token_urlsafe(16)
             given |= {"expires_in": expires, "refresh_token": renewal}

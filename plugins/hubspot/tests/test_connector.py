@@ -96,6 +96,20 @@ def test_an_account_is_authorised_by_a_token_or_in_the_browser() -> None:
     assert needed <= set(browser.scopes)
 
 
+async def test_what_somebody_did_not_grant_is_known_from_the_tokens_answer() -> None:
+    async with hub_of(hubspot, {"portal_id": "62515"}) as (hub, sandbox):
+        assert isinstance(sandbox, HubspotSandbox)
+        sandbox.oauth.refuses = {"forms", "tickets"}
+        await hub.connections.add_app("hubspot", "ours", {"client_id": "c-1", "client_secret": "app-secret"})
+        begun = await hub.authorising.begin("hubspot", "crm", {}, app="ours", auth="oauth2", sandbox=True)
+        page = await hub.authorising.open(begun.url.rpartition("/")[2], "a browser")
+        async with aiohttp.ClientSession() as person, person.get(f"{page}&as=4711", allow_redirects=False) as answer:
+            back = parse_qsl(urlsplit(answer.headers["Location"]).query)
+        connected = (await hub.authorising.finish("hubspot", back, "a browser")).connection
+    [browser] = [kind for kind in hubspot.auth if isinstance(kind, OAuth2)]
+    assert connected.scopes == set(browser.scopes) - {"forms", "tickets"}
+
+
 async def test_whoever_allows_it_connects_their_account_and_its_token_is_renewed() -> None:
     async with hub_of(hubspot, {"portal_id": "62515"}) as (hub, sandbox):
         assert isinstance(sandbox, HubspotSandbox)

@@ -1,4 +1,4 @@
-"""Who looks after a record: one owner by name, or one of a team in turn."""
+"""Who looks after a record: one owner by name, or one that is drawn from a team."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AssignInput(Input):
     record: Contact = Field(description="The record's id, or a contact's e-mail address")
     kind: Literal["contacts", "deals", "tickets"] = "contacts"
     owner: Annotated[str | None, Chosen("owners")] = Field(None, description="An owner's id or e-mail address")
-    team: Annotated[str | None, Chosen("teams")] = Field(None, description="A team, whose people take turns")
+    team: Annotated[str | None, Chosen("teams")] = Field(None, description="A team, of which one is drawn")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -49,7 +49,7 @@ class AssignOutput(BaseModel):
     cost=2,
 )
 async def assign_owner(ctx: ActionContext, input: AssignInput) -> AssignOutput:
-    """Assign a record to an owner, or to one of a team: of one step always to the same one, of all steps evenly to all."""
+    """Assign a record to an owner, or to one of a team: of one step always to the same one, of many evenly to all."""
     owner = await _owner(ctx, input.owner) if input.owner else await _of_team(ctx, input.team or "")
     record = await client.update_record(ctx, input.kind, input.record, {"hubspot_owner_id": owner.id})
     return AssignOutput(record_id=record.id, owner_id=owner.id, owner_email=owner.email)
@@ -65,7 +65,10 @@ async def _owner(ctx: ActionContext, named: str) -> Owner:
 
 
 async def _of_team(ctx: ActionContext, team: str) -> Owner:
-    """One of the team by the step's own reference, so that a repeat picks the same as long as the team is the same."""
+    """One of the team, drawn by the step's own reference: a repeat draws the same as long as the team is the same.
+
+    Taking strict turns would need to remember whose turn it is, which an action cannot.
+    """
     people = [
         owner async for owner in owners(ctx) if owner.type == "PERSON" and any(one.id == team for one in owner.teams)
     ]

@@ -39,6 +39,7 @@ class HubspotSandbox(Sandbox):
         super().__init__(clock)
         self.oauth = OAuthServer(
             clock,
+            lists_scopes=True,
             token_path=r"/oauth/{version:v3|\d{4}-\d\d}/token",  # noqa: S106  (an address)
             revoke_path=r"/oauth/{version:\d{4}-\d\d}/token/revoke",
         )
