@@ -189,7 +189,9 @@ async def test_an_owner_is_named_by_id_or_address(context: ContextMaker, ada: An
             await do(ctx, "assign_owner", record=ada.id, owner="nobody@example.test")
 
 
-async def test_the_people_of_a_team_are_drawn_evenly_and_a_repeat_draws_the_same(context: ContextMaker, ada: Any) -> None:
+async def test_the_people_of_a_team_are_drawn_evenly_and_a_repeat_draws_the_same(
+    context: ContextMaker, ada: Any
+) -> None:
     picked: list[str] = []
     for n in range(40):
         async with context(reference=f"run-{n}") as ctx:
