@@ -6,7 +6,7 @@ simulations stand on it; what they make of what happened is theirs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from hub.ids import new_id
 from hub.plugins import Plugins
 from hub.process import Hub, open_hub
 from hub.settings import Settings, load_settings
+from hub.steps.do import best_fit
 from hub.store import contacts, events, work
 from hub.store.events import Incoming, NewEvent
 from hub.vault import generate_key
@@ -145,14 +146,30 @@ def connections_named(sources: Iterable[str], catalogue: Catalogue) -> dict[str,
             continue
         lines = value.get("connections")
         for thing, name in lines.items() if isinstance(lines, dict) else ():
-            providers = _connectors_of(str(thing), catalogue)
-            if providers and isinstance(name, str):
-                named.setdefault(providers[0], set()).add(name)
+            provider = _provider(str(thing), value, catalogue)
+            if provider and isinstance(name, str):
+                named.setdefault(provider, set()).add(name)
         for start in _starts(value.get("on")):
             names = start.get("from", [])
             for connector in _connectors_of(str(start.get("event")), catalogue)[:1]:
                 named.setdefault(connector, set()).update([names] if isinstance(names, str) else map(str, names))
     return {name: named.get(name) or {name} for name in catalogue.connectors}
+
+
+def _provider(thing: str, recipe: Json, catalogue: Catalogue) -> str | None:
+    """The connector that a line of `connections:` is about: of several that do it, the one the recipe's input is for."""
+    if thing not in catalogue.connectors and (actions := catalogue.actions_for(thing)):
+        return best_fit(actions, next(_inputs(thing, recipe), {})).connector
+    return next(iter(_connectors_of(thing, catalogue)), None)
+
+
+def _inputs(does: str, value: Json) -> Iterator[Mapping[str, Json]]:
+    """The input of each step that does it, wherever it stands."""
+    if isinstance(value, dict) and value.get("do") == does and isinstance(value.get("with"), dict):
+        yield value["with"]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        yield from _inputs(does, part)
 
 
 def _connectors_of(name: str, catalogue: Catalogue) -> list[str]:

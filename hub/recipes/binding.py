@@ -12,7 +12,7 @@ from hub.errors import RecipeError, RecipeErrors
 from hub.events import Json
 from hub.recipes.ids import every_step
 from hub.steps import kind_of
-from hub.steps.do import Do, input_problems
+from hub.steps.do import Do, best_fit, input_problems
 from hub.steps.wait_for import WaitFor
 
 
@@ -27,8 +27,8 @@ def bind(
 
     `connections` maps a connector's name to the names of its connections. Of one candidate no `connections:` line is
     needed; several without a line are refused. Where connections are `pretended`, one of each connector, several are as
-    good as one: an action takes the first of them, and an event may come from any. Raises RecipeErrors with everything that
-    cannot be bound.
+    good as one: an action takes the one that its input is written for, and an event may come from any. Raises
+    RecipeErrors with everything that cannot be bound.
     """
     bound: dict[str, Json] = copy.deepcopy(dict(definition))
     binding = _Binding(catalogue, connections, bound.get("connections", {}), pretended)
@@ -111,6 +111,10 @@ class _Binding:
             known = nearest(step["do"], self.catalogue.action_names())
             self._report(f"nothing installed does {step['do']}{known}; `hub plugins` lists what there is", place)
             return
+        ready = [action for connector, action in actions.items() if self.connections.get(connector)]
+        if self.pretended and ready and not {step["do"], *actions} & self.lines.keys():
+            fitting = best_fit(ready, step.get("with", {}))
+            actions = {fitting.connector: fitting}
         chosen = self._choose(step["do"], actions, place)
         if chosen is None:
             return

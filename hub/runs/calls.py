@@ -159,7 +159,10 @@ class Calls:
             connection = await self._tools.connections.by_name(effect.connection)
             return action, action.input.model_validate(effect.request["input"]), connection
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            wrong = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors(include_input=False)
+            )
             return ActionDone("failed", None, f"the input does not fit {effect.action}: {wrong}")
         except ConnectionConfigError:
             gone = f"there is no connection {effect.connection} any more; add one of this name, or cancel the run"

@@ -53,7 +53,7 @@ class Do(Step):
 
     def _input_problems(self, actions: Sequence[Action[Any, Any]]) -> Iterable[tuple[str, Place]]:
         """What is wrong for the action it fits best: which one it will be is known when connections are."""
-        return min((list(input_problems(action, self.with_)) for action in actions), key=len)
+        return input_problems(best_fit(actions, self.with_), self.with_)
 
     def _check_purpose(self, actions: Sequence[Action[Any, Any]], check: Check, place: Place) -> None:
         writes = any(action.message for action in actions)
@@ -153,6 +153,11 @@ def input_problems(action: Action[Any, Any], given: Mapping[str, Json]) -> Itera
                 yield f"{action.type} needs {place[-1]}", place[:-1]
             else:
                 yield f"{'.'.join(map(str, place)) or action.type}: {one['msg'].removeprefix('Value error, ')}", place
+
+
+def best_fit(actions: Iterable[Action[Any, Any]], given: Mapping[str, Json]) -> Action[Any, Any]:
+    """The action that an input is written for: the one that finds least wrong with it, the first of several."""
+    return min(actions, key=lambda action: len(list(input_problems(action, given))))
 
 
 def _concerns(place: Place, template: Place) -> bool:

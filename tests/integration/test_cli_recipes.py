@@ -232,6 +232,23 @@ def test_an_event_of_a_test_names_what_a_step_got(empty_cli: Cli, folder: Path) 
     assert "the event twilio.sms_failed at 1h: message_id: steps.mail.message_id is not there" in told.stderr
 
 
+@pytest.mark.parametrize("lines", ["", "connections: {email.send: mail}"])
+def test_a_capability_is_played_by_the_tool_that_the_input_is_for(empty_cli: Cli, folder: Path, lines: str) -> None:
+    # given an e-mail as one of the connectors that send e-mails takes it, and not the first of them
+    text = _THANKS.replace("steps:", f"{lines}\nsteps:")
+    mail = (
+        '{do: email.send, purpose: orders, with: {to: ada@example.com, subject: Thanks, text: "Thank you!"}, as: sms}'
+    )
+    (folder / "thanks.yaml").write_text("\n".join([*text.splitlines()[:-1], f"  - {mail}\n"]))
+    (folder / "purposes.yaml").write_text(_PURPOSES.replace("sms", "email"))
+    (folder / "thanks.test.yaml").write_text(
+        _TESTS.replace("twilio.send_sms", "mandrill.send_email").replace("body:", "text:")
+    )
+
+    result = empty_cli("recipes", "test", str(folder))
+    assert result.exit_code == 0, result.output
+
+
 def test_a_folder_without_recipe_tests_is_no_success(empty_cli: Cli, folder: Path) -> None:
     result = empty_cli("recipes", "test", str(folder))
     assert result.exit_code == 1
