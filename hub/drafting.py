@@ -61,10 +61,17 @@ class Written:
 
 
 def suggested(action: Action[Any, Any], trigger: Trigger[Any]) -> dict[str, Json]:
-    """A value for each field that an action needs: of the contact or the event where they have it."""
+    """A value for each field that an action needs, and the text of a message: of the contact or the event where they
+    have it."""
     schema = action.input.model_json_schema(mode="validation")
     fields = Shape(schema, schema.get("$defs", {}))
-    return {name: suggestion(action, trigger, name, fields) for name in schema.get("required", [])}
+    needed = [*schema.get("required", []), *(_words(schema) if action.message else ())]
+    return {name: suggestion(action, trigger, name, fields) for name in dict.fromkeys(needed)}
+
+
+def _words(schema: Mapping[str, Json]) -> Sequence[str]:
+    """The field that a message's text goes into, which need not be required: a template may stand in for it."""
+    return [name for name in _TEXTS if name in schema.get("properties", {}) and name != "subject"][:1]
 
 
 def suggestion(action: Action[Any, Any], trigger: Trigger[Any], name: str, fields: Shape | None = None) -> Json:
@@ -171,6 +178,8 @@ async def written(draft: Draft, plugins: Plugins, purposes: Mapping[str, Purpose
     [*ways] = (await simulate(recipe, played, plugins, purposes=purposes)).paths
     if not ways:
         raise ConfigError(f"a made-up {draft.event} does not start the recipe; write its test by hand")
+    if ways[0].ended_by == "failed":
+        raise ConfigError(f"a run of {draft.name} would fail: {ways[0].reason}; give fields by --with FIELD=VALUE")
     needed = None if beside is not None else _purposes_text(draft, purposes)
     found = Written(recipe, _test_text(draft, trigger, data, consent, ways[0]), needed)
     await _try_out(draft, found, beside, plugins)

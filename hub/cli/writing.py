@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,6 +134,7 @@ class _Answers:
         self._catalogue, self._connected, self._beside, self._asked = catalogue, connected, beside, asked
         # Where a purposes file lies beside the recipe, its test knows no others.
         self.purposes: dict[str, Purpose] = dict(known if beside is None else beside)
+        self._made: set[str] = set()
 
     def name(self, given: str | None, folder: Path) -> str:
         def problem(name: str) -> str | None:
@@ -177,7 +179,7 @@ class _Answers:
                 name = self._one_of(None, options, "What it does", "action")
             if name == _NO_MORE:
                 break
-            action = self._catalogue.actions_for(name)[0]
+            action = self._action(name, given)
             wait = self._wait(waits, index)
             why = self._purpose(purpose, action) if action.message is not None else None
             input_ = self._input(action, trigger, given)
@@ -186,6 +188,12 @@ class _Answers:
         if unused := [field for field in given if field not in taken]:
             raise ConfigError(f"none of the actions takes {unused[0]}; remove --with {unused[0]}=…")
         return found
+
+    def _action(self, does: str, given: Mapping[str, str]) -> Action[Any, Any]:
+        """The action that a name stands for: a connected tool's, and of several the one that takes what is given."""
+        several = self._catalogue.actions_for(does)
+        ready = [one for one in several if self._connected.get(one.connector)] or several
+        return min(ready, key=lambda one: len(given.keys() - one.input.model_fields.keys()))
 
     def draft(self, name: str, event: str, acts: Sequence[Act], given: Mapping[str, str]) -> Draft:
         from hub.catalogue import nearest
@@ -261,6 +269,8 @@ class _Answers:
             there = f": {', '.join(fitting)}" if fitting else ", such as --purpose news=marketing"
             raise ConfigError(f"{action.type} writes to a person, so say what for with --purpose{there}")
         if name in self.purposes:
+            if name in self._made and not self._fits(self.purposes[name], action):
+                self.purposes[name] = replace(self.purposes[name], channel=None)
             return name
         classes = {one.value: "" for one in (LegalClass.MARKETING, LegalClass.TRANSACTIONAL)}
         if self._asked and not legal:
@@ -272,6 +282,7 @@ class _Answers:
         if self._beside is not None:
             line = f"{name}: {{channel: {action.message.channel}, class: {legal}}}"
             raise ConfigError(f"purposes.yaml is there and has no {name}; add the line {line} to it")
+        self._made.add(name)
         self.purposes[name] = Purpose(name, action.message.channel, LegalClass(legal))
         return name
 

@@ -198,6 +198,9 @@ def _by_run(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _path(run: Row, steps: Sequence[Row], effects: Sequence[Row]) -> Path:
+    # Of one instant, in the order of the run's steps.
+    place = {step["step_id"]: number for number, step in enumerate(steps)}
+    in_order = sorted(effects, key=lambda e: (e["intended_at"], place.get(e["step_id"], len(place))))
     return Path(
         person=run["person"],
         contact=run["contact_id"],
@@ -218,7 +221,7 @@ def _path(run: Row, steps: Sequence[Row], effects: Sequence[Row]) -> Path:
                 e["purpose"],
                 from_json(e["request"])["input"],
             )
-            for e in effects
+            for e in in_order
         ],
         ended_by=run["ended_by"],
         ended_at=rfc3339(run["finished_at"]) if run["finished_at"] is not None else None,

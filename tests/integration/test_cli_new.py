@@ -142,6 +142,41 @@ def test_who_leaves_a_question_open_has_no_files(empty_cli: Cli, tmp_path: Path)
     assert not (tmp_path / "new").exists()
 
 
+def test_a_capability_is_that_of_the_tool_that_is_connected(cli: Cli, tmp_path: Path) -> None:
+    # given several connectors that send e-mails, of which one is connected, and not the first
+    assert cli("connections", "add", "mandrill", "mail", "--sandbox").exit_code == 0
+    more = ("--purpose", "orders=transactional", "--with", "subject=Thanks", "--folder", str(tmp_path / "new"))
+    by_mail = [word if word != "twilio.send_sms" else "email.send" for word in SCRIPTED]
+
+    # when the made-up event would end in a failure, that is said, and nothing is written
+    wrong = cli("recipes", "new", *by_mail, *more, "--with", "text=")
+    assert wrong.exit_code == 1
+    assert "the whole: give html, text or both" in wrong.stderr
+    assert "--with" in wrong.stderr
+    assert not (tmp_path / "new").exists()
+
+    # when its fields are given, it is as that tool takes it
+    made = cli("recipes", "new", *by_mail, *more, "--with", "text=Thank you!")
+    assert made.exit_code == 0, made.output
+    assert "do: mandrill.send_email, with: {" in (tmp_path / "new" / "hello.test.yaml").read_text()
+
+
+def test_one_purpose_is_for_messages_by_several_channels(empty_cli: Cli, tmp_path: Path) -> None:
+    more = (
+        "--do",
+        "mandrill.send_email",
+        "--purpose",
+        "cart=marketing",
+        "--with",
+        "text=Hi",
+        "--folder",
+        str(tmp_path),
+    )
+    made = empty_cli("recipes", "new", *SCRIPTED, *more)
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "purposes.yaml").read_text() == "cart: {class: marketing}\n"
+
+
 def test_of_several_connections_one_is_named(cli: Cli, tmp_path: Path) -> None:
     # given two phones
     for number in "12":
