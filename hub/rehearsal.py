@@ -140,7 +140,10 @@ async def _run_case(path: Path, tests: TestFile, case: Case, plugins: Plugins) -
         await play.agree(case.consent)
         for given in sorted(case.events, key=lambda e: parse_duration_ms(e.at)):
             await play.advance(start_ms + parse_duration_ms(given.at))
-            await _happen(play, given)
+            try:
+                await _happen(play, given)
+            except ConfigError as error:
+                raise ConfigError(f"{path}, {case.name}: {error}") from None
         await play.advance(play.clock.now_ms() + HORIZON_MS)
         return await _judge(play.hub, case, start_ms)
 

@@ -37,7 +37,9 @@ def check_awaited(awaited: Awaited, check: Check, place: Place) -> None:
         if root != "event":
             check.report(f"{path}: match takes fields of the event, such as event.id", here)
         elif name not in allowed:
-            can = f"it can be matched by {', '.join(sorted(allowed))}" if allowed else "it can be matched by no field"
+            able = [trigger.type for trigger in triggers if name in trigger.correlate]
+            fields = ", ".join(sorted(allowed)) or "no field"
+            can = f"name one that can: {', '.join(able)}" if able else f"it can be matched by {fields}"
             check.report(f"{awaited.event} cannot be matched by {name}{nearest(name, allowed)}; {can}", here)
         elif not isinstance(value, str | int):
             check.report(f'match compares with one value, such as "{{{{ steps.mail.{name} }}}}"', here)

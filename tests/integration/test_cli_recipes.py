@@ -230,6 +230,14 @@ def test_an_event_of_a_test_names_what_a_step_got(empty_cli: Cli, folder: Path) 
     told = empty_cli("recipes", "test", str(folder))
     assert told.exit_code == 1
     assert "the event twilio.sms_failed at 1h: message_id: steps.mail.message_id is not there" in told.stderr
+    assert told.stderr.startswith(f"error: {tests}, who pays is thanked: the data of")
+
+
+def test_an_event_that_only_some_can_match_is_told_with_those_that_can(empty_cli: Cli, folder: Path) -> None:
+    opened = "  - wait_for: {opened: {event: email.opened, match: {event.message_id: 1}}}\n    timeout: 1d\n"
+    (folder / "thanks.yaml").write_text(_THANKS + opened)
+    told = empty_cli("recipes", "validate", str(folder))
+    assert "email.opened cannot be matched by message_id; name one that can: mandrill.email_opened" in told.stderr
 
 
 @pytest.mark.parametrize("lines", ["", "connections: {email.send: mail}"])
