@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
@@ -270,13 +271,23 @@ def _relation(dialect: str, columns: _Columns, parameter: str) -> str:
     return f"(select {picked} from json_each(:{parameter})) as r"
 
 
+def _cause(error: OSError) -> str:
+    match error:
+        case socket.gaierror():
+            return "there is no host of its name"
+        case ConnectionRefusedError():
+            return "nothing listens at its address"
+        case _:
+            return type(error).__name__
+
+
 @asynccontextmanager
 async def guard() -> AsyncIterator[None]:
     """Tell "the database cannot be used now" from every other error."""
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"the database cannot be reached: {type(error).__name__}") from error
+        raise StoreUnavailable(f"the database cannot be reached: {_cause(error)}") from error
     except (asyncpg.PostgresError, sqlite3.Error) as error:
         if _is_outage(error):
             raise StoreUnavailable(f"the database cannot be used now: {_reason(error)}") from error

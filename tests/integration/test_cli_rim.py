@@ -161,7 +161,7 @@ def test_every_command_keeps_to_the_exit_codes_when_the_database_is_away(
     assert "planted-password" not in result.output
     assert "Traceback" not in result.output
     if result.exit_code == 4:
-        assert result.stderr.startswith("error: the database cannot be reached")
+        assert result.stderr.startswith("error: the database cannot be reached: nothing listens at its address")
 
 
 def test_help_tells_the_exit_codes(empty_cli: Cli) -> None:
@@ -264,7 +264,7 @@ def test_a_database_that_cannot_be_reached_has_its_own_exit_code(
     for command in (["runs", "list"], ["db", "status"], ["db", "upgrade"]):
         result = empty_cli(*command)
         assert result.exit_code == 4
-        assert result.stderr.startswith("error: the database cannot be reached")
+        assert result.stderr.startswith("error: the database cannot be reached: nothing listens at its address")
         assert "planted-password" not in result.output
 
 
