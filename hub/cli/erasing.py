@@ -12,7 +12,7 @@ import typer
 
 from hub.cli.entry import read, with_hub
 from hub.cli.inspect import contacts
-from hub.cli.output import AsJson, Before, Limit, confirm, note, print_json, say, show_list
+from hub.cli.output import AsJson, Before, Limit, confirm, counted, note, print_json, say, show_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,9 +93,11 @@ def export(
     if as_json:
         print_json({"file": str(to), "contact": found["contact"]["id"], **counts})
         return
-    say(f"{to}: {counts['events']} events and {counts['runs']} runs of contact {found['contact']['id']}")
+    say(
+        f"{to}: {counted(counts['events'], 'event')} and {counted(counts['runs'], 'run')} of contact {found['contact']['id']}"
+    )
     if answered:
-        say(f"{answered} requests for it are done")
+        say(f"answered by it: {counted(answered, 'request')}")
 
 
 def list_erasures(limit: Limit = 50, before: Before = None, as_json: AsJson = False) -> None:

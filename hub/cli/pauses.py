@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import hub_clock, open_existing_store, run
-from hub.cli.output import AsJson, confirm, print_json, say, show_list
+from hub.cli.output import AsJson, confirm, counted, print_json, say, show_list
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,12 +142,14 @@ def _described(pause: Pause, held: Held, older_than: str | None, apart_ms: float
 
     lines = [
         f"{pause.about} is paused since {view(pause)['at']} by {pause.who}: {pause.reason}",
-        f"{held.runs} runs wait, each for one call; {held.expired} of these calls are past their valid_for",
+        f"{counted(held.runs, 'run')} {'waits' if held.runs == 1 else 'wait'}, each for one call; "
+        f"of these calls past their valid_for: {held.expired}",
     ]
     if held.batches:
         lines.append(f"{held.batches} calls for many at once were begun and will be repeated as they were")
     if older_than:
-        lines.append(f"{held.late} have waited longer than {older_than}: they skip that call and go on")
+        waited = f"{held.late} {'has' if held.late == 1 else 'have'} waited longer than {older_than}"
+        lines.append(f"{waited}: that call is skipped, and the run goes on")
     if apart_ms:
         from hub.clock import format_duration
 

@@ -10,7 +10,7 @@ import typer
 
 from hub.cli.entry import with_hub
 from hub.cli.inspect import runs
-from hub.cli.output import AsJson, confirm, note, print_json, say, show_table
+from hub.cli.output import AsJson, confirm, counted, note, print_json, say, show_table
 
 if TYPE_CHECKING:
     from hub.process import Hub
@@ -115,7 +115,7 @@ def retry(
     if as_json:
         print_json(vars(done))
         return
-    say(f"{len(done.runs)} runs are retried")
+    say(f"retrying {counted(len(done.runs), 'run')}")
     if first is not None and len(done.runs) == first:
         note(
             "the others stay as they are: look at these with `hub runs show`, then run the same command without --first"

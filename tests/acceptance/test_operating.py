@@ -153,6 +153,6 @@ async def test_a_run_that_kills_its_process_every_time_is_set_aside_shown_and_ca
             assert "without getting on" in shown[0]["reason"]
             # and goes on with it when told to
             said = command(["runs", "retry", "--outcome", "poison", "--yes"], settings, tmp_path)
-            assert "1 runs are retried" in said
+            assert "retrying 1 run" in said
             await _until(status, lambda now: now == "sleeping")
             assert worker.running

@@ -84,7 +84,7 @@ def test_runs_are_retried_after_a_look_at_what_would_be_sent(stocked: Cli) -> No
 
     # When the first is retried, the rest stays as it is, and it is said how to go on
     first = stocked("runs", "retry", "--first", "1", "--yes")
-    assert "1 runs are retried" in first.stdout
+    assert "retrying 1 run" in first.stdout
     assert "without --first" in first.stderr
     assert {r["id"]: r["status"] for r in stocked.json("runs", "list")} == {
         "r0": "ready",
