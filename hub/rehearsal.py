@@ -143,7 +143,7 @@ async def _run_case(path: Path, tests: TestFile, case: Case, plugins: Plugins) -
             try:
                 await _happen(play, given)
             except ConfigError as error:
-                raise ConfigError(f"{path}, {case.name}: {error}") from None
+                raise ConfigError(f"in the case {case.name!r} of {path}: {error}") from None
         await play.advance(play.clock.now_ms() + HORIZON_MS)
         return await _judge(play.hub, case, start_ms)
 

@@ -230,7 +230,7 @@ def test_an_event_of_a_test_names_what_a_step_got(empty_cli: Cli, folder: Path) 
     told = empty_cli("recipes", "test", str(folder))
     assert told.exit_code == 1
     assert "the event twilio.sms_failed at 1h: message_id: steps.mail.message_id is not there" in told.stderr
-    assert told.stderr.startswith(f"error: {tests}, who pays is thanked: the data of")
+    assert told.stderr.startswith(f"error: in the case 'who pays is thanked' of {tests}: the data of")
 
 
 def test_an_event_that_only_some_can_match_is_told_with_those_that_can(empty_cli: Cli, folder: Path) -> None:
