@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 DAY_MS = 24 * 3_600_000
 """The milliseconds of 24 hours; a local day may have more or fewer."""
+_LONGEST_MS = 36_525 * DAY_MS
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
 _PART = re.compile(r"(\d+)\s*(ms|min|s|m|h|d|w)")
 _DURATION = re.compile(r"\s*-?(?:\d+\s*(?:ms|min|s|m|h|d|w)\s*)+")
@@ -42,10 +43,13 @@ class FrozenClock(Clock):
 
 
 def parse_duration_ms(text: str) -> int:
-    """`24h`, `1d 12h`, `-3d`, `500ms` in milliseconds. Raises ValueError with what was expected."""
+    """`24h`, `1d 12h`, `-3d`, `500ms` in milliseconds, at most a hundred years. Raises ValueError with what was expected."""
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is no duration; write a number and a unit, such as 30s, 15m, 24h, 3d or 2w")
     total = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
+    # Dates end with the year 9999.
+    if total > _LONGEST_MS:
+        raise ValueError(f"{text} is longer than a hundred years; write less")
     return -total if text.strip().startswith("-") else total
 
 

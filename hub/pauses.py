@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hub import shown
 from hub.catalogue import nearest
-from hub.clock import Clock, format_duration, rfc3339
+from hub.clock import Clock, format_duration, parse_duration_ms, rfc3339
 from hub.errors import ConfigError, NotThere
 from hub.fresh import Fresh
 from hub.ids import new_id
@@ -140,6 +140,17 @@ def view(pause: Pause) -> shown.Pause:
         "who": pause.who,
         "at": rfc3339(pause.at_ms),
     }
+
+
+def older_ms(duration: str) -> int:
+    """How long a call may have waited at most. Raises ConfigError."""
+    try:
+        found = parse_duration_ms(duration)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if found < 0:
+        raise ConfigError(f"{duration} is no time to have waited; write a duration such as 2h")
+    return found
 
 
 def every_ms(rate: str) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -30,25 +31,36 @@ Time = Annotated[AwareDatetime, BeforeValidator(_as_text), Field(strict=False)]
 
 
 class Body(BaseModel):
-    """The body of a request: unknown fields are refused, types are as they are written, and NUL, the one character that
-    no database stores, is refused too."""
+    """The body of a request: unknown fields are refused, types are as they are written, and texts that no database stores
+    are refused too: with a NUL character, or one half of a character that JSON writes as two."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _no_nul(cls, given: Any) -> Any:
-        if _holds_nul(given):
-            raise ValueError("a text holds a NUL character")
+    def _storable(cls, given: Any) -> Any:
+        for text in _texts(given):
+            if "\0" in text:
+                raise ValueError("a text holds a NUL character")
+            if _HALF.search(text):
+                raise ValueError(r"a text holds half a character, such as \ud83d alone; write both halves, or neither")
         return given
 
 
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, Mapping):
-        return any(_holds_nul(inner) for pair in value.items() for inner in pair)
-    return isinstance(value, list) and any(map(_holds_nul, value))
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names included; without recursion, for it may be nested as deep as a body can be."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            left += one
 
 
 class Page(BaseModel, Generic[T]):
@@ -70,7 +82,7 @@ class Listing:
             return None
         try:
             asked, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             asked, key = None, None
         if asked != self._asked or not isinstance(key, str) or "\0" in key:
             raise ConfigError("this cursor is not of this list with these filters; begin again without one")

@@ -10,9 +10,7 @@ from pydantic import Field
 from hub import shown
 from hub.api.access import Reading, Writing, caller
 from hub.api.given import Body
-from hub.clock import parse_duration_ms
-from hub.errors import ConfigError
-from hub.pauses import every_ms, view
+from hub.pauses import every_ms, older_ms, view
 from hub.store.pauses import Held, Pause
 
 router = APIRouter(prefix="/api/v1/pauses", tags=["pauses"])
@@ -69,7 +67,4 @@ def _holding(pause: Pause, held: Held) -> shown.PauseHolding:
 
 
 def _ms(duration: str | None) -> int | None:
-    try:
-        return parse_duration_ms(duration) if duration else None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return None if duration is None else older_ms(duration)

@@ -11,7 +11,6 @@ import typer
 
 from hub.cli.entry import hub_clock, open_existing_store, run
 from hub.cli.output import AsJson, confirm, counted, print_json, say, show_list
-from hub.errors import ConfigError
 
 if TYPE_CHECKING:
     from hub.events import Json
@@ -158,14 +157,9 @@ def _described(pause: Pause, held: Held, older_than: str | None, apart_ms: float
 
 
 def _duration_ms(text: str | None) -> int | None:
-    from hub.clock import parse_duration_ms
+    from hub.pauses import older_ms
 
-    if text is None:
-        return None
-    try:
-        return parse_duration_ms(text)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return None if text is None else older_ms(text)
 
 
 @asynccontextmanager

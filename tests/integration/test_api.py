@@ -465,6 +465,32 @@ async def test_what_does_not_fit_is_named_with_the_nearest_right_name(web: Calla
         assert (await w.call("GET", "/api/v1/contacts/a%00b"))[0] == 422
 
 
+async def test_what_is_nested_too_deep_or_too_large_to_count_is_refused_and_never_a_defect(
+    web: Callable[..., Any], database_url: str
+) -> None:
+    async with web(database_url, work=False) as w:
+        headers = {"Authorization": f"Bearer {w.key}", "Content-Type": "application/json"}
+        # a body of lists in lists, and texts with half a character, which no database stores
+        deep = b'{"connector": ' + b"[" * 900 + b"]" * 900 + b"}"
+        for path, raw in (
+            ("connections", deep),
+            ("retries/preview", rb'{"recipe": "\ud83d"}'),
+            ("retries/preview", rb'{"\ud83d": "two-notes"}'),
+        ):
+            async with w.session.post(f"{w.url}/api/v1/{path}", data=raw, headers=headers) as answer:
+                assert (answer.status, bool((await answer.json(content_type=None))["errors"])) == (422, True), raw[:30]
+        # a cursor of lists in lists
+        cursor = quote(base64.urlsafe_b64encode(b"[" * 1_400).decode())
+        status, problem = await w.call("GET", f"/api/v1/connections/acme/choices/lists?cursor={cursor}")
+        assert (status, "begin again" in problem["detail"]) == (422, True)
+        # a time longer than any, and one that has not begun
+        _, pause = await w.call("POST", "/api/v1/pauses", {"kind": "all", "reason": "wrong prices"})
+        for older in ("9999999999999d", "-1h"):
+            for method in ("GET", "DELETE"):
+                status, problem = await w.call(method, f"/api/v1/pauses/{pause['id']}?expire_older_than={older}")
+                assert (status, older in problem["detail"]) == (422, True), (method, older)
+
+
 async def test_lists_come_in_pages_whose_cursors_are_good_for_nothing_else(
     web: Callable[..., Any], database_url: str
 ) -> None:

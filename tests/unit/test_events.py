@@ -56,6 +56,12 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
         parse_duration_ms(text)
 
 
+@pytest.mark.parametrize("text", ["5300w", "99999999999d", "-99999999999d"])
+def test_a_duration_that_no_date_outlasts_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="longer than a hundred years"):
+        parse_duration_ms(text)
+
+
 @given(st.integers(0, 4 * 10**12))
 def test_instants_survive_being_written_and_read(ms: int) -> None:
     assert parse_time_ms(rfc3339(ms)) == ms
