@@ -6,6 +6,7 @@ They keep no cause of a TextError: Python's messages repeat the value, which is 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from hub.clock import parse_duration_ms, parse_time_ms, rfc3339, to_datetime
 from hub.events import Money, e164
 from hub.text.values import TextError, as_text, money_of
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def filter_money(value: object, currency: str | None = None) -> str:
@@ -87,12 +90,14 @@ def shifting(plus: Callable[..., object]) -> Callable[..., object]:
 
     def filter_plus(value: object, other: object) -> object:
         """A sum; a time plus a duration (`plus: '14d'`) is a time."""
-        if isinstance(value, str) and isinstance(other, str):
-            try:
-                shift_ms = parse_duration_ms(other)
-            except ValueError:
-                return plus(value, other)
-            return rfc3339(round(_moment(value, "plus").timestamp() * 1000) + shift_ms)
-        return plus(value, other)
+        if not isinstance(value, str):
+            return plus(value, other)
+        try:
+            shift_ms = parse_duration_ms(str(other))
+        except ValueError:
+            if _DAY.match(value):
+                raise TextError("plus: a time and something that is no duration; a duration looks like 14d") from None
+            return plus(value, other)
+        return rfc3339(round(_moment(value, "plus").timestamp() * 1000) + shift_ms)
 
     return filter_plus

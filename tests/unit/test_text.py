@@ -128,6 +128,13 @@ def test_no_error_holds_the_data(template: str) -> None:
         cause = cause.__cause__
 
 
+@pytest.mark.parametrize("shift", ["'14 days'", "5", "'99999999999d'", "trigger.secret"])
+def test_a_time_plus_what_is_no_duration_is_an_error_and_not_a_number(shift: str) -> None:
+    for template in (f"{{{{ trigger.occurred_at | plus: {shift} }}}}", f"by {{{{ trigger.occurred_at | plus: {shift} }}}}"):
+        with pytest.raises(TextError, match="a duration looks like 14d"):
+            render(template, SCOPE)
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
