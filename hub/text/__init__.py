@@ -86,14 +86,14 @@ def _look_up(path: tuple[str, ...], scope: Mapping[str, Json], place: str) -> Js
 
 
 def _join(texts: list[str], found: list[tuple[str, ...]], scope: Mapping[str, Json], place: str) -> str:
-    parts = [texts[0]]
+    parts, length = [texts[0]], len(texts[0])
     for path, text in zip(found, texts[1:], strict=True):
-        parts.append(as_text(_look_up(path, scope, place)))
-        parts.append(text)
-    whole = "".join(parts)
-    if len(whole) > MAX_OUTPUT:
-        raise TextError(f"{place or 'text'}: it becomes longer than {MAX_OUTPUT // 1024} KB")
-    return whole
+        value = as_text(_look_up(path, scope, place))
+        length += len(value) + len(text)
+        if length > MAX_OUTPUT:
+            raise TextError(f"{place or 'text'}: it becomes longer than {MAX_OUTPUT // 1024} KB")
+        parts += (value, text)
+    return "".join(parts)
 
 
 def _single(template: Template) -> Expression | None:

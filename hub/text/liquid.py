@@ -34,9 +34,10 @@ MAX_ITEMS = 1_000
 MAX_LOCALS = 1_048_576
 MAX_NUMBER_BITS = 256
 MAX_WORK = 50_000
-"""Units of work per rendering: one per value looked up, per 64 characters handled, per node of a loop's round."""
+"""Units of work per rendering: one per value looked up, per 64 characters handled or values compared, per node of a
+loop's round."""
 
-_CHARACTERS_PER_UNIT = 64
+_CHARACTERS_PER_UNIT = _COMPARED_PER_UNIT = 64
 _TAGS = ("if", "unless", "case", "for", "break", "continue", "assign", "capture", "comment", "#")
 _LEFT_OUT_FILTERS = ("safe", "escapejs")
 
@@ -121,6 +122,9 @@ def _joined_size(value: object, separator: object = " ") -> int:
 # Filters that take far longer for a character than the others.
 _SLOW = {"strip_html": 16}
 
+# Filters that hold every item of a list against every other.
+_PAIRWISE = frozenset(["uniq"])
+
 # Filters whose result may be far larger than their arguments together.
 _GROWTH: dict[str, Callable[..., int]] = {"replace": _replaced_size, "join": _joined_size}
 
@@ -138,6 +142,8 @@ class _Bounded:
 
     def __call__(self, left: Any, *args: Any, context: _Context, **kwargs: Any) -> Any:
         weight = sum(_weight(value) for value in (left, *args, *kwargs.values()))
+        if self._name in _PAIRWISE and isinstance(left, list | tuple):
+            weight += len(left) * weight // _COMPARED_PER_UNIT
         context.spend(2 + weight * _SLOW.get(self._name, 1))
         growth = _GROWTH.get(self._name)
         if growth is not None and growth(left, *args) > MAX_OUTPUT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -210,6 +211,27 @@ def test_a_bomb_is_refused_or_bounded(bomb: str) -> None:
         result = ""
     assert time.process_time() - began < 1
     assert len(str(result)) <= 262_144
+
+
+def test_a_list_whose_items_are_held_against_each_other_costs_more_than_one_that_is_read() -> None:
+    for items in (list(range(16_000)), [{"n": str(n)} for n in range(7_900)]):
+        for template in ("{{ x | uniq | size }}", "{{ x | uniq: 'n' | size }}"):
+            began = time.process_time()
+            with pytest.raises(TextError):
+                render(template, {"x": items})
+            assert time.process_time() - began < 1
+    assert render("{{ x | uniq | size }}", {"x": [n // 2 for n in range(1_000)]}) == 500
+
+
+def test_a_text_that_becomes_too_long_is_never_whole_in_memory() -> None:
+    scope: Any = {"t": {"big": "x" * 200_000}}
+    tracemalloc.start()
+    try:
+        with pytest.raises(TextError, match="longer than 256 KB"):
+            render("{{ t.big }}" * 500, scope)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 MARKS = ["{{ ", " }}", "{% ", " %}", "'", "x", "i.n", "(1..9)", "trigger.big", "trigger.many"]
