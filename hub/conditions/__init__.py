@@ -238,6 +238,9 @@ def _order(left: Json, right: Json) -> int:
     return 1 if left > right else -1 if left < right else 0
 
 
+_LONGEST_MONEY = 64
+
+
 @lru_cache(maxsize=4096)
 def _parsed_money(text: str) -> Money | None:
     try:
@@ -248,7 +251,8 @@ def _parsed_money(text: str) -> Money | None:
 
 def _money(value: Json) -> Money | None:
     if isinstance(value, str):
-        return _parsed_money(value)
+        # Long texts are no money, and are not to be kept for as long as the cache lasts.
+        return _parsed_money(value) if len(value) <= _LONGEST_MONEY else None
     if isinstance(value, Mapping) and value.keys() == {"amount_minor", "currency"}:
         amount, currency = value["amount_minor"], value["currency"]
         if isinstance(amount, int) and isinstance(currency, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -212,3 +213,15 @@ def test_money_is_compared_by_its_amount_and_only_within_a_currency(a: int, b: i
 @given(st.text(max_size=30), values)
 def test_no_path_raises(path: str, value: Any) -> None:
     resolve(path, {"event": value})
+
+
+def test_long_texts_are_not_kept_when_they_were_judged() -> None:
+    tracemalloc.start()
+    try:
+        for n in range(50):
+            text = f"{n} {'x' * 200_000}"
+            assert judge({"event.note": {"contains": "xx"}}, {"event": {"note": text}}).truth is Truth.TRUE
+        del text
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
