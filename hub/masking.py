@@ -18,7 +18,8 @@ import phonenumbers
 from hub.events import Json
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_EMAIL = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
+# Begun only where a word begins: from every letter of a long one, such as a picture in base64, it would take its square.
+_EMAIL = re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"\+\d[\d\s().-]{5,18}\d")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _SECRET = re.compile(r"(?=[^a-zA-Z]*[a-zA-Z])(?=\D*\d)[\w+/=.:~-]{20,}")
