@@ -244,12 +244,11 @@ class Library:
         current = await self.published_definition(recipe.name)
         async with self._store.write() as c:
             row = await c.first("select * from recipe where name = :name", name=recipe.name)
-            version = row["version"] if row else 0
             if current == bound and row and row["state"] == "published":
-                return Change(recipe.name, "published", version, unchanged=True)
-            await rows.publish(c, recipe.name, version + 1, bound, recipe.source, self._clock.now_ms())
+                return Change(recipe.name, "published", row["version"], unchanged=True)
+            version = await rows.publish(c, recipe.name, bound, recipe.source, self._clock.now_ms())
             await subscriptions.hasten(c, self._clock.now_ms())
-        return Change(recipe.name, "published", version + 1)
+        return Change(recipe.name, "published", version)
 
     async def published_definition(self, name: str) -> Mapping[str, Json] | None:
         """A recipe's newest published version, or None."""

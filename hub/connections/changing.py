@@ -105,37 +105,43 @@ class Connections(Using):
         scopes: Sequence[str] | None = None,
     ) -> Connection:
         """Write a new connection down; what waited for one of its name goes on. Raises ConnectionConfigError."""
-        if taken := self.of_account(connector.name, account, None):
-            raise ConnectionConfigError(
-                f"the account {account} is connected already, as {taken.name}; use that one, or give it new credentials by "
-                f"`hub connections reauthorise {taken.name}`"
-            )
         id_ = new_id()
         settings, secrets = parted(connector, kind, values)
-        sealed, key_id = self.seal(secrets, id_)
-        async with self._store.write() as c:
-            await rows.add(
-                c,
-                id=id_,
-                connector=connector.name,
-                name=name,
-                app_id=self._known.apps[app].id if app else None,
-                account=account,
-                inbound_key=new_inbound_key(),
-                auth=kind.name,
-                mode="sandbox" if sandbox else "live",
-                settings=settings,
-                secret=sealed,
-                key_id=key_id,
-                token_expires_at=token_expires_at_ms,
-                scopes=scopes,
-                created_at=self._clock.now_ms(),
-            )
-            await self._attend(c, name, connector)
-            # Those that met a connection of this name that was removed.
-            await work.unpark(c, f"connection:{name}", self._clock.now_ms())
-        await self.refresh(force=True)
-        return self._known.connections[name]
+        while True:
+            await self.require_free(name)
+            if taken := self.of_account(connector.name, account, None):
+                raise ConnectionConfigError(
+                    f"the account {account} is connected already, as {taken.name}; use that one, or give it new credentials "
+                    f"by `hub connections reauthorise {taken.name}`"
+                )
+            app_id = (await self.app_by_name(app)).id if app else None
+            sealed, key_id = self.seal(secrets, id_)
+            async with self._store.write() as c:
+                done = await rows.add(
+                    c,
+                    id=id_,
+                    connector=connector.name,
+                    name=name,
+                    app_id=app_id,
+                    account=account,
+                    inbound_key=new_inbound_key(),
+                    auth=kind.name,
+                    mode="sandbox" if sandbox else "live",
+                    settings=settings,
+                    secret=sealed,
+                    key_id=key_id,
+                    token_expires_at=token_expires_at_ms,
+                    scopes=scopes,
+                    created_at=self._clock.now_ms(),
+                )
+                if done:
+                    await self._attend(c, name, connector)
+                    # Those that met a connection of this name that was removed.
+                    await work.unpark(c, f"connection:{name}", self._clock.now_ms())
+            # Else somebody connected one of this name or account in this moment: that is told next.
+            if done:
+                await self.refresh(force=True)
+                return self._known.connections[name]
 
     async def _attend(self, c: Transaction, name: str, connector: Connector) -> None:
         """Have done what is done for a connection again and again; what is done already goes on as it is."""
@@ -329,26 +335,29 @@ class Connections(Using):
 
     async def add_app(self, connector_name: str, name: str, given: Mapping[str, str]) -> App:
         """Register an app of ours, which serves many connections: its webhook secrets, its client id and secret."""
-        await self.refresh(force=True)
         connector = self.connector(connector_name)
-        if name in self._known.apps:
-            raise ConnectionConfigError(f"there is an app {name} already; choose another name")
         settings, secrets = app_values(connector, given)
         id_ = new_id()
-        async with self._store.write() as c:
-            await rows.add_app(
-                c,
-                id=id_,
-                connector=connector.name,
-                name=name,
-                inbound_key=new_inbound_key(),
-                settings=settings,
-                secret=self._vault.seal(secrets, id_),
-                key_id=self._vault.key_id,
-                created_at=self._clock.now_ms(),
-            )
-        await self.refresh(force=True)
-        return self._known.apps[name]
+        while True:
+            await self.refresh(force=True)
+            if name in self._known.apps:
+                raise ConnectionConfigError(f"there is an app {name} already; choose another name")
+            async with self._store.write() as c:
+                done = await rows.add_app(
+                    c,
+                    id=id_,
+                    connector=connector.name,
+                    name=name,
+                    inbound_key=new_inbound_key(),
+                    settings=settings,
+                    secret=self._vault.seal(secrets, id_),
+                    key_id=self._vault.key_id,
+                    created_at=self._clock.now_ms(),
+                )
+            # Else somebody registered one of this name in this moment.
+            if done:
+                await self.refresh(force=True)
+                return self._known.apps[name]
 
     async def set_app(self, name: str, given: Mapping[str, str]) -> App:
         """Change fields of an app, for all of its connections at once; the others stay. Raises ConnectionConfigError."""

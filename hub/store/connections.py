@@ -40,15 +40,16 @@ async def changed(c: Connection, key: str = _GENERATION) -> None:
     )
 
 
-async def add_app(c: Connection, *, settings: Mapping[str, str], **row: Any) -> None:
-    """Insert an app."""
-    await c.run(
+async def add_app(c: Connection, *, settings: Mapping[str, str], **row: Any) -> bool:
+    """Insert an app; False when there is one of its name."""
+    added = await c.run(
         "insert into app (id, connector, name, inbound_key, settings, secret, key_id, created_at) "
-        "values (:id, :connector, :name, :inbound_key, :settings, :secret, :key_id, :created_at)",
+        "values (:id, :connector, :name, :inbound_key, :settings, :secret, :key_id, :created_at) on conflict do nothing",
         settings=to_json(settings).decode(),
         **row,
     )
     await changed(c)
+    return bool(added)
 
 
 async def replace_app(
@@ -90,18 +91,19 @@ async def add(
     token_expires_at: int | None = None,
     scopes: Sequence[str] | None = None,
     **row: Any,
-) -> None:
-    """Insert a connection."""
-    await c.run(
+) -> bool:
+    """Insert a connection; False when there is one of its name or account."""
+    added = await c.run(
         "insert into connection (id, connector, name, app_id, account, inbound_key, auth, mode, settings, secret, key_id, "
         "token_expires_at, scopes, health, created_at) values (:id, :connector, :name, :app_id, :account, :inbound_key, "
-        ":auth, :mode, :settings, :secret, :key_id, :token_expires_at, :scopes, 'ok', :created_at)",
+        ":auth, :mode, :settings, :secret, :key_id, :token_expires_at, :scopes, 'ok', :created_at) on conflict do nothing",
         settings=to_json(settings).decode(),
         token_expires_at=token_expires_at,
         scopes=_listed(scopes),
         **row,
     )
     await changed(c)
+    return bool(added)
 
 
 async def remove(c: Connection, id_: str, name: str) -> None:

@@ -98,28 +98,27 @@ async def save_draft(c: Connection, name: str, source: str, now_ms: int) -> None
     await changed(c, _GENERATION)
 
 
-async def publish(
-    c: Connection, name: str, number: int, definition: Mapping[str, Json], source: str, now_ms: int
-) -> None:
-    """Make a new version the live one."""
+async def publish(c: Connection, name: str, definition: Mapping[str, Json], source: str, now_ms: int) -> int:
+    """Make a new version the live one; returns its number. Who publishes at the same moment gets the next."""
+    row = await c.first(
+        "insert into recipe (name, state, version, draft, updated_at) values (:name, 'published', 1, null, :now) "
+        "on conflict (name) do update set state = 'published', version = recipe.version + 1, draft = null, "
+        "updated_at = excluded.updated_at returning version",
+        name=name,
+        now=now_ms,
+    )
+    assert row is not None, "it was just written"
     await c.run(
         "insert into recipe_version (recipe, version, definition, source, published_at) "
         "values (:recipe, :version, :definition, :source, :now)",
         recipe=name,
-        version=number,
+        version=row["version"],
         definition=to_json(definition).decode(),
         source=source,
         now=now_ms,
     )
-    await c.run(
-        "insert into recipe (name, state, version, draft, updated_at) values (:name, 'published', :version, null, :now) "
-        "on conflict (name) do update set state = 'published', version = excluded.version, draft = null, "
-        "updated_at = excluded.updated_at",
-        name=name,
-        version=number,
-        now=now_ms,
-    )
     await changed(c, _GENERATION)
+    return int(row["version"])
 
 
 async def set_state(c: Connection, name: str, state: str, now_ms: int) -> bool:

@@ -306,6 +306,31 @@ async def test_what_is_not_there_is_said_plainly(web: Callable[..., Any], sqlite
         assert (status, "Allow" in problem["detail"]) == (405, True)
 
 
+async def test_who_saves_the_same_at_the_same_moment_is_told_so_or_gets_the_next_version(
+    web: Callable[..., Any], database_url: str
+) -> None:
+    async with web(database_url, work=False) as w:
+
+        async def at_once(path: str, *bodies: dict[str, Any]) -> list[tuple[int, Any]]:
+            return await asyncio.gather(*(w.call("POST", f"/api/v1/{path}", body) for body in bodies))
+
+        # different texts of one recipe are versions of it, whether or not there was one before
+        for first in (1, 6):
+            changed = [TWO_NOTES.replace("Hello", f"Hello {first + n}") for n in range(5)]
+            answers = await at_once("recipes", *({"source": source, "publish": True} for source in changed))
+            assert sorted(answer["version"] for _, answer in answers) == list(range(first, first + 5)), answers
+        # one name, one account, one app: one of them is there, and the others hear of it
+        new = {"connector": "acme", "sandbox": True}
+        for path, taken, bodies in (
+            ("connections", "connection same", [{**new, "name": "same", "fields": {"account": f"a{n}"}} for n in range(5)]),
+            ("connections", "account one", [{**new, "name": f"n{n}", "fields": {"account": "one"}} for n in range(5)]),
+            ("apps", "app ours", [{"connector": "acme", "name": "ours", "fields": {"webhook_secret": "x"}}] * 5),
+        ):
+            answers = await at_once(path, *bodies)
+            assert sorted(status for status, _ in answers) == [201, 422, 422, 422, 422], answers
+            assert all(taken in told["detail"] for status, told in answers if status == 422), answers
+
+
 async def test_addresses_come_from_the_configured_url_and_never_from_headers(
     web: Callable[..., Any], sqlite_url: str
 ) -> None:
