@@ -92,16 +92,16 @@ async def to_the_vendor(request: Request, ticket: str, session: Session = None) 
         url = await hub.authorising.open(ticket, session)
     except AuthorisingError as error:
         return _page("Not connected", str(error), status=400)
-    answer = RedirectResponse(url, 303)
+    answer, ours = RedirectResponse(url, 303), urlsplit(hub.settings.address)
     answer.set_cookie(
         _COOKIE,
         session,
         max_age=LASTS_MS // 1000,
-        path="/oauth",
+        path=f"{ours.path.rstrip('/')}/oauth",
         httponly=True,
         # Sent along when the vendor leads the browser back, by nobody else's forms and scripts.
         samesite="lax",
-        secure=urlsplit(hub.settings.address).scheme == "https",
+        secure=ours.scheme == "https",
     )
     return _guarded(answer)
 

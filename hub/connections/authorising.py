@@ -128,6 +128,8 @@ class Authorising:
             raise ConnectionConfigError(f"{name} has no app, by which it could be authorised; add it anew with one")
         values = await self._book.fields(connection)
         values = {field.name: values[field.name] for field in (*connector.fields, *kind.fields) if field.name in values}
+        # A vendor may have granted more than the plugin asks for.
+        granted = [scope for scope in kind.scopes if scope in (connection.scopes or ())]
         return await self._begin(
             connector,
             kind,
@@ -136,7 +138,7 @@ class Authorising:
             connection.app_id,
             connection.id,
             sandbox=connection.sandbox,
-            scopes=scopes if scopes is not None else sorted(connection.scopes or kind.scopes),
+            scopes=scopes if scopes is not None else granted or kind.scopes,
         )
 
     async def _begin(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic_core import to_json
 
@@ -20,8 +22,11 @@ from hub.store import subscriptions, work
 from hub.store.lanes import Lane, Rank
 from hub.store.session import Connection as Transaction
 
+T = TypeVar("T")
+
 # The longest that somebody who removes a connection waits for its subscriptions to be deleted.
 _UNSUBSCRIBE_S = 20.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -285,22 +290,29 @@ class Connections(Using):
         and runs stay. Raises ConnectionConfigError when there is none.
         """
         connection = await self.by_name(name)
-        revoked, unsubscribed, problems = False, 0, list[str]()
-        # A vendor that is away, or a plugin that is gone, keeps nobody from forgetting it.
-        try:
-            unsubscribed = await self._unsubscribe(connection)
-        except HubError as error:
-            problems.append(str(error))
-        except TimeoutError:
-            problems.append(f"{connection.connector} took longer than {_UNSUBSCRIBE_S:.0f} s to end its subscriptions")
-        try:
-            revoked = await self.tokens.revoke(connection)
-        except HubError as error:
-            problems.append(str(error))
+        unsubscribed, kept = await self._tried(connection, self._unsubscribe(connection), 0)
+        revoked, held = await self._tried(connection, self.tokens.revoke(connection), False)
         async with self._store.write() as c:
             await rows.remove(c, connection.id, connection.name)
         await self.refresh(force=True)
-        return Removed(connection, revoked, unsubscribed, "; ".join(dict.fromkeys(problems)) or None)
+        problems = dict.fromkeys(problem for problem in (kept, held) if problem)
+        return Removed(connection, revoked, unsubscribed, "; ".join(problems) or None)
+
+    async def _tried(self, connection: Connection, attempt: Awaitable[T], otherwise: T) -> tuple[T, str | None]:
+        """What came of it, and what went wrong: a vendor that is away, a plugin that is gone or fails, keeps nobody from
+        forgetting an account."""
+        try:
+            return await attempt, None
+        except HubError as error:
+            return otherwise, str(error)
+        except TimeoutError:
+            return otherwise, f"{connection.connector} took longer than {_UNSUBSCRIBE_S:.0f} s to end its subscriptions"
+        except Exception as error:  # a plugin may raise anything
+            _log.exception(
+                "an account was forgotten without its vendor",
+                extra={"what": "removing_failed", "connection": connection.name, "connector": connection.connector},
+            )
+            return otherwise, f"the plugin {connection.connector} failed ({type(error).__name__}); the hub's log says where"
 
     async def _unsubscribe(self, connection: Connection) -> int:
         """Delete a connection's subscriptions at the vendor; returns how many there were. Raises ConnectorError, TimeoutError."""

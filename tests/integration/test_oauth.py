@@ -28,6 +28,7 @@ from hub.errors import AuthExpired, ConfigError, SignatureError
 from hub.plugins import load_plugins
 from hub.process import open_hub
 from hub.settings import load_settings
+from hub.store import connections
 from hub.testing.sandbox import SandboxServer
 from hub.vault import generate_key
 from tests import club
@@ -439,6 +440,30 @@ async def test_a_scope_that_another_implies_is_granted_with_it(place: Place, mon
     assert (await place.hub.connections.by_name("club")).scopes == {"members.read", "members.greet"}
 
 
+async def test_what_was_granted_beyond_what_is_asked_for_is_not_asked_for_again(place: Place) -> None:
+    # given a connection that was granted a scope which this version of the plugin does not know
+    await place.connected()
+    async with place.hub.store.write() as c:
+        await c.run("update connection set scopes = :scopes", scopes='["members.old", "members.read"]')
+        await connections.changed(c)
+    await place.hub.connections.refresh(force=True)
+
+    # when it is authorised again, without a word of scopes
+    status, begun = await place.call("POST", "/api/v1/connections/club/authorise", {})
+
+    # then the rest is asked for, as before
+    assert (status, begun.get("scopes")) == (201, ["members.read"]), begun
+
+
+async def test_the_browser_brings_its_cookie_back_also_where_the_hub_lies_below_a_path(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await place.begin()
+    monkeypatch.setattr(place.hub.settings, "public_url", "https://example.com/hub/")
+    async with aiohttp.ClientSession() as session, session.get(begun["url"], allow_redirects=False) as answer:
+        assert "; path=/hub/oauth;" in answer.headers["Set-Cookie"].lower()
+
+
 async def test_an_answer_that_the_vendor_did_not_sign_is_refused_before_anything_is_sent(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,6 +557,21 @@ async def test_a_removed_connection_is_revoked_at_the_vendor(place: Place) -> No
     status, removed = await place.call("DELETE", "/api/v1/connections/club")
     assert (status, removed["revoked"]) == (200, True)
     assert place.vendor.oauth.account_of(token) is None
+
+
+async def test_a_plugin_that_fails_over_it_keeps_nobody_from_removing_a_connection(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.connected()
+
+    def broken(fields: Mapping[str, str]) -> str:
+        return fields["no such field"]
+
+    monkeypatch.setattr(club.club, "auth", [replace(club.browser, revoke_url=broken)])
+    status, removed = await place.call("DELETE", "/api/v1/connections/club")
+    assert (status, removed["revoked"]) == (200, False)
+    assert removed["problem"] == "the plugin club failed (KeyError); the hub's log says where"
+    assert await place.hub.connections.all() == []
 
 
 async def test_an_app_s_secret_is_changed_for_all_of_its_connections(place: Place) -> None:

@@ -567,6 +567,21 @@ async def test_a_connection_is_removed_also_while_its_vendor_is_away(lite: Calla
         assert removed.problem
 
 
+async def test_a_connection_is_removed_also_when_its_plugin_fails_over_what_the_vendor_says(
+    lite: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lite() as it:
+        kept = it.hub.connections.connector("herald").subscriptions
+
+        async def broken(ctx: Any) -> Any:
+            raise ValueError("not what was expected: jane@example.com")
+
+        monkeypatch.setattr(kept, "list", broken)
+        removed = await it.hub.connections.remove("main")
+        assert removed.problem == "the plugin herald failed (ValueError); the hub's log says where"
+        assert await it.hub.connections.all() == []
+
+
 async def test_accounts_of_an_app_with_common_subscriptions_leave_each_other_theirs(lite: Callable[..., Any]) -> None:
     async with lite(Shared(), work=False) as it:
         await it.hub.connections.remove("main")
