@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -63,7 +64,7 @@ class Vault:
         try:
             data_key = key.decrypt(sealed[:_NONCE], sealed[_NONCE:_WRAPPED], aad)
             body = AESGCM(data_key).decrypt(sealed[_WRAPPED : _WRAPPED + _NONCE], sealed[_WRAPPED + _NONCE :], aad)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # of what was cut off not even the nonce may be there
             raise ConfigError(
                 f"the credentials of {owner} do not open: they were changed or belong to another row; give "
                 "new ones by `hub connections reauthorise NAME`"
@@ -90,9 +91,16 @@ def keys_from_file(path: Path) -> list[str]:
     """The embedded hub's keys, one a line; the file is made with a new key, readable by its owner only, if it is missing."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(generate_key() + "\n")
+        # Whole from the moment at which it is there: of several that begin at once, all use the key of the first.
+        made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(generate_key() + "\n")
+            with suppress(FileExistsError):
+                os.link(made, path)
+        finally:
+            made.unlink()
     return path.read_text().split()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -56,3 +58,27 @@ def test_the_embedded_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     file = tmp_path / "data" / "keys"
     assert keys_from_file(file) == keys_from_file(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("length", [0, 5, 40, 75])
+def test_what_was_cut_off_is_told_like_what_was_changed(length: int) -> None:
+    vault = Vault([generate_key()])
+    sealed = vault.seal(RECORD, "c-1")
+    with pytest.raises(ConfigError, match="do not open"):
+        vault.open(sealed[:length], "c-1", vault.key_id)
+
+
+def test_processes_that_begin_at_the_same_moment_make_one_key(tmp_path: Path) -> None:
+    for n in range(20):
+        file, begin = tmp_path / str(n) / "keys", Barrier(8)
+
+        def make(file: Path = file, begin: Barrier = begin) -> list[str]:
+            begin.wait()
+            return keys_from_file(file)
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [one.result() for one in [pool.submit(make) for _ in range(8)]]
+        assert [len(keys) for keys in found] == [1] * 8
+        assert len({keys[0] for keys in found}) == 1
+        assert [one.name for one in file.parent.iterdir()] == ["keys"]
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
