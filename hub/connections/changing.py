@@ -312,7 +312,10 @@ class Connections(Using):
                 "an account was forgotten without its vendor",
                 extra={"what": "removing_failed", "connection": connection.name, "connector": connection.connector},
             )
-            return otherwise, f"the plugin {connection.connector} failed ({type(error).__name__}); the hub's log says where"
+            return (
+                otherwise,
+                f"the plugin {connection.connector} failed ({type(error).__name__}); the hub's log says where",
+            )
 
     async def _unsubscribe(self, connection: Connection) -> int:
         """Delete a connection's subscriptions at the vendor; returns how many there were. Raises ConnectorError, TimeoutError."""

@@ -322,7 +322,11 @@ async def test_who_saves_the_same_at_the_same_moment_is_told_so_or_gets_the_next
         # one name, one account, one app: one of them is there, and the others hear of it
         new = {"connector": "acme", "sandbox": True}
         for path, taken, bodies in (
-            ("connections", "connection same", [{**new, "name": "same", "fields": {"account": f"a{n}"}} for n in range(5)]),
+            (
+                "connections",
+                "connection same",
+                [{**new, "name": "same", "fields": {"account": f"a{n}"}} for n in range(5)],
+            ),
             ("connections", "account one", [{**new, "name": f"n{n}", "fields": {"account": "one"}} for n in range(5)]),
             ("apps", "app ours", [{"connector": "acme", "name": "ours", "fields": {"webhook_secret": "x"}}] * 5),
         ):
