@@ -341,7 +341,7 @@ def _starts_with(actual: Json, expected: Json) -> Truth:
 
 @lru_cache(maxsize=1024)
 def pattern(text: str) -> SchemaValidator:
-    """A compiled pattern of `matches`. Raises ValueError for what takes more than linear time, or is too long.
+    """A compiled pattern of `matches`. Raises ValueError for what is none, takes more than linear time, or is too long.
 
     The engine is the Rust one that pydantic uses: it has neither look-around nor back-references, which is why its time
     is linear in the text.
@@ -351,7 +351,8 @@ def pattern(text: str) -> SchemaValidator:
     try:
         return SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
     except SchemaError as error:
-        raise ValueError("look-around, back-references and very large repeats are refused") from error
+        # Its last line says what is wrong, behind `error:` or `SchemaError:`.
+        raise ValueError(str(error).rpartition("\n")[2].rpartition("rror: ")[2].strip(" .")) from error
 
 
 def _matches(actual: Json, expected: Json) -> Truth:

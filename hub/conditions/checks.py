@@ -144,7 +144,7 @@ def _problem_of_pattern(expected: Json) -> str | None:
     try:
         pattern(expected)
     except ValueError as error:
-        return f"{expected!r} is no pattern that takes linear time: {error}"
+        return f"{expected!r} is no pattern that can be used: {error}"
     return None
 
 

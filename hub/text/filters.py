@@ -15,6 +15,7 @@ from hub.clock import parse_duration_ms, parse_time_ms, rfc3339, to_datetime
 from hub.events import Money, e164
 from hub.text.values import TextError, as_text, money_of
 
+_NUMERAL = re.compile(r"\s*-?\d+(\.\d+)?\s*")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -60,16 +61,44 @@ def filter_date(value: object, format: str, zone: str = "UTC") -> str:
     """A time in a zone: `{{ trigger.occurred_at | date: "%d.%m.%Y %H:%M", zone: "Europe/Istanbul" }}`."""
     moment = _moment(value, "date")
     try:
-        moment = moment.astimezone(ZoneInfo(zone or "UTC"))
-    except (ZoneInfoNotFoundError, ValueError, OverflowError, OSError):
+        moment = moment.astimezone(_zone(zone or "UTC"))
+    except (OverflowError, ValueError):
+        raise TextError("date: the time lies outside of the years that there are") from None
+    return "".join(piece if isinstance(piece, str) else piece(moment) for piece in _pieces(str(format)))
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
         raise TextError("date: there is no such zone; a zone looks like Europe/Istanbul") from None
-    written, pieces = [], iter(str(format))
-    for character in pieces:
-        directive = next(pieces, "") if character == "%" else ""
+
+
+def _pieces(format: str) -> list[str | Callable[[datetime], str]]:
+    """A format's characters and directives. Raises TextError for a directive that is none."""
+    pieces, left = list[str | Callable[[datetime], str]](), iter(format)
+    for character in left:
+        directive = next(left, "") if character == "%" else ""
         if character == "%" and directive not in _DIRECTIVES:
             raise TextError(f"date: %{directive} is not known; use %{', %'.join(_DIRECTIVES)}")
-        written.append(_DIRECTIVES[directive](moment) if directive else character)
-    return "".join(written)
+        pieces.append(_DIRECTIVES[directive] if directive else character)
+    return pieces
+
+
+def check_date(format: str | None = None, zone: str | None = None) -> None:
+    """Raises TextError for a written format or zone that is none; None stands for what only the run knows."""
+    _pieces(format or "")
+    _zone(zone or "UTC")
+
+
+def check_plus(other: str | None = None) -> None:
+    """Raises TextError for a written text that is neither a number nor a duration."""
+    if other is None or _NUMERAL.fullmatch(other):
+        return
+    try:
+        parse_duration_ms(other)
+    except ValueError as error:
+        raise TextError(f"plus: {error}") from None
 
 
 def filter_e164(value: object, region: str | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from liquid import Environment
 from liquid.ast import Node
 from liquid.builtin.expressions import Filter, FilteredExpression, KeywordArgument, Path
-from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral
+from liquid.builtin.expressions.primitive import IntegerLiteral, RangeLiteral, StringLiteral
 from liquid.builtin.output import Output, OutputNode
 from liquid.builtin.tags.case_tag import CaseNode
 from liquid.builtin.tags.if_tag import IfNode
@@ -24,7 +24,15 @@ from liquid.undefined import FalsyStrictUndefined, is_undefined
 
 from hub.catalogue import nearest
 from hub.events import Json
-from hub.text.filters import filter_date, filter_e164, filter_money, filter_sha256, shifting
+from hub.text.filters import (
+    check_date,
+    check_plus,
+    filter_date,
+    filter_e164,
+    filter_money,
+    filter_sha256,
+    shifting,
+)
 from hub.text.values import TextError, as_text
 
 MAX_SOURCE = 65_536
@@ -127,6 +135,10 @@ _PAIRWISE = frozenset(["uniq"])
 
 # Filters whose result may be far larger than their arguments together.
 _GROWTH: dict[str, Callable[..., int]] = {"replace": _replaced_size, "join": _joined_size}
+
+
+# What can be said of arguments before anything runs, where they are written out.
+_CHECKS: dict[str, Callable[..., None]] = {"date": check_date, "plus": check_plus}
 
 
 # A filter takes and returns what Liquid passes around, hence Any.
@@ -324,3 +336,9 @@ def _check_filter(one: Filter) -> None:
         )
     named = [arg.name for arg in one.args if isinstance(arg, KeywordArgument)]
     function.check_arguments(len(one.args) - len(named), named)
+    if check := _CHECKS.get(one.name):
+        written = [arg.value.value if isinstance(arg.value, StringLiteral) else None for arg in one.args]
+        check(
+            *(text for arg, text in zip(one.args, written, strict=True) if not isinstance(arg, KeywordArgument)),
+            **{arg.name: text for arg, text in zip(one.args, written, strict=True) if isinstance(arg, KeywordArgument)},
+        )
