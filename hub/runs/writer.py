@@ -187,7 +187,7 @@ class Writer:
     async def look_back(self, hand: Hand, watches: Sequence[Watch]) -> None:
         """Find events that came before their watch was committed, and wake or stop the run as routing would have."""
         await self._await_routing({w.key for w in watches if w.key_field == "contact"})
-        for watch in sorted(watches, key=lambda w: w.kind != "exit"):
+        for watch in watches:
             async with self._tools.store.read() as c:
                 if watch.key_field == "contact":
                     found = await events.of_contact_since(c, watch.key, [watch.type], watch.since_ms)
