@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from hub import seams
 from hub.connector import Reply
 from hub.errors import StoreUnavailable
 from hub.ingest import Refused
 from hub.store import deliveries, views
+from hub.store.events import Incoming
 from hub.store.pools import PostgresPool
 from tests.acme import acme, signed
 
@@ -52,6 +54,18 @@ async def test_a_redelivery_changes_nothing_and_is_counted(running: Callable[...
             assert await it.deliver("signed_up", SIGN_UP, delivery="d-1") == 200
         [event] = await _events(it)
         assert event["duplicates"] == 2
+
+
+async def test_two_connections_may_get_the_same_delivery_and_fact_ids(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.hub.connections.add("acme", "new", {"account": "other"}, sandbox=True)
+        await it.deliver("signed_up", SIGN_UP, delivery="d-1")
+        secret = it.sandbox.secret("other", "webhook_secret")
+        await it.deliver("signed_up", SIGN_UP, delivery="d-1", connection="new", account="other", secret=secret)
+        assert sorted((e["connection"], e["duplicates"]) for e in await _events(it)) == [("acme", 0), ("new", 0)]
+        assert len(await _deliveries(it)) == 2
 
 
 async def test_one_fact_in_two_deliveries_is_one_event(running: Callable[..., Any], database_url: str) -> None:
@@ -227,6 +241,55 @@ async def test_it_answers_only_after_the_commit_and_503_when_the_store_is_away(
         it.hub.store._writer = it.hub.store._reader = PostgresPool("postgresql://nobody@127.0.0.1:1/nothing", 1, {})
         with pytest.raises(StoreUnavailable):
             await it.deliver("signed_up", SIGN_UP)
+
+
+async def test_the_bell_is_rung_when_the_event_can_be_seen(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        reached: list[str] = []
+        monkeypatch.setattr(seams, "_at", reached.append)
+        monkeypatch.setattr(it.hub.ingest, "_ring", lambda: reached.append("ring"))
+        await it.deliver("signed_up", SIGN_UP, delivery="d-1")
+        assert reached == ["ingest.commit", "ingest.committed", "ring"]
+        # Of a repeat there is nothing to tell.
+        await it.deliver("signed_up", SIGN_UP, delivery="d-1")
+        assert reached.count("ring") == 1
+
+
+async def test_refusals_that_could_not_be_written_are_counted_on(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable
+
+    async with running(sqlite_url, work=False) as it:
+        it.hub.ingest.refuse_flood("acme", "k")
+        with monkeypatch.context() as while_away:
+            while_away.setattr("hub.ingest.count_refusals", away)
+            with pytest.raises(StoreUnavailable):
+                await it.hub.ingest.flush_refusals()
+        it.hub.ingest.refuse_flood("acme", "k")
+        await it.hub.ingest.flush_refusals()
+        async with it.hub.store.read() as c:
+            assert sum(row["count"] for row in await deliveries.refused(c, 10)) == 2
+
+
+async def test_what_the_database_cannot_hold_keeps_nothing_else_in_the_spool(
+    running: Callable[..., Any], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(postgres_url, work=False) as it:
+        kept: list[Incoming] = []
+
+        async def keep(incoming: Incoming) -> None:
+            kept.append(incoming)
+
+        with monkeypatch.context() as while_away:
+            while_away.setattr(it.hub.ingest, "_store_it", keep)
+            await it.deliver("signed_up", {"id": "s-\x00", "cart": "c\x00"})
+            await it.deliver("signed_up", {"id": "s-2"})
+        await it.hub.ingest.store_kept(kept)
+        assert sorted(row["state"] for row in await _deliveries(it)) == ["accepted", "unreadable"]
 
 
 async def test_the_first_calls_after_a_start_are_all_accepted(running: Callable[..., Any], database_url: str) -> None:

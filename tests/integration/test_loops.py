@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hub.ids import id_floor, new_id, reference, run_of
-from hub.store import views
+from hub.loops import Loops
+from hub.store import runs, views
+from hub.store.runs import NewRun
+from hub.store.session import Store
 
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada"}
 
@@ -155,6 +159,17 @@ async def test_many_events_of_one_delivery_are_counted_one_by_one(
         assert len(await it.runs()) == 4
 
 
+async def test_an_entry_whose_id_another_machine_made_by_its_own_clock_is_counted(store: Store) -> None:
+    now_ms = int(time.time() * 1000)
+    # given a run that began just within the window, with an id of a clock that is half a minute behind
+    id_ = id_floor(now_ms - 630_000)
+    async with store.write() as c:
+        run = NewRun(id_, "self", 1, "c-1", "ev:1:", "", {}, now_ms - 590_000)
+        await runs.start(c, [run], runs.Lease("w-1", now_ms, 1))
+        found = await Loops(depth=1, entries=1, window_s=600).look(c, [], [("self", "c-1")], now_ms)
+    assert found.entered == {("self", "c-1"): 1}
+
+
 async def test_somebody_else_s_reference_is_no_cause(running: Callable[..., Any], database_url: str) -> None:
     async with running(database_url) as it:
         await it.publish(SELF)
@@ -174,7 +189,5 @@ def test_a_reference_leads_to_its_run_and_is_one_of_its_effect() -> None:
 
 
 def test_ids_made_later_are_above_the_floor() -> None:
-    import time
-
     floor = id_floor(int(time.time() * 1000) - 1_000)
     assert id_floor(int(time.time() * 1000) + 60_000) > new_id() > floor
