@@ -125,6 +125,57 @@ async def test_a_run_that_lives_long_finds_what_it_waits_for_and_what_started_it
         assert await _count(it.hub.store, "event") == 0
 
 
+async def test_what_the_oldest_of_several_runs_looks_back_at_stays(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        # given runs of two versions, and what happened between their starts
+        await it.publish(PATIENT)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        await it.deliver("purchased", {"id": "p-1", **ADA})
+        await it.publish(PATIENT.replace("40d", "41d"))
+        await it.advance(DAY)
+        await it.deliver("signed_up", {"id": "s-2", "email": "bob@example.com"})
+        await it.rest()
+        it.hub.clock.offset_ms += 35 * DAY
+        await it.hub.retention.prune(dry=False, progress=lambda name, count: None)
+        async with it.hub.store.read() as c:
+            assert [row["type"] for row in await c.all("select type from event")] == ["acme.purchased"]
+
+
+async def test_what_a_run_may_leave_on_stays(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(
+            "recipe: leaver\non: {event: acme.signed_up}\nexit_on: [{event: acme.purchased}]\nsteps:\n  - wait: 40d\n"
+        )
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        await it.deliver("purchased", {"id": "p-1", "email": "bob@example.com"})
+        await it.rest()
+        it.hub.clock.offset_ms += 35 * DAY
+        await it.hub.retention.prune(dry=False, progress=lambda name, count: None)
+        async with it.hub.store.read() as c:
+            assert [row["type"] for row in await c.all("select type from event")] == ["acme.purchased"]
+
+
+async def test_what_an_open_call_is_looked_up_in_stays(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url, keep_events_days=1, keep_dedupe_days=1) as it:
+        await it.publish(THANKS)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        await it.deliver("clicked", {"id": "c-1", "message_id": "m-1", **ADA})
+        await it.rest()
+        # given a call of which nobody knows yet what came of it
+        async with it.hub.store.write() as c:
+            await c.run("update run set status = 'acting', finished_at = null")
+            await c.run("update effect set state = 'intended', outcome = null")
+        it.hub.clock.offset_ms += 2 * DAY
+        await it.hub.retention.prune(dry=False, progress=lambda name, count: None)
+        async with it.hub.store.read() as c:
+            assert [row["type"] for row in await c.all("select type from event")] == ["acme.clicked"]
+
+
 async def test_what_is_not_routed_stays_however_old_it_is(running: Callable[..., Any], database_url: str) -> None:
     async with running(database_url, work=False) as it:
         await it.deliver("signed_up", {"id": "s-1", **ADA})
@@ -179,6 +230,8 @@ async def test_a_turn_does_a_little_and_the_next_one_goes_on(
             left.append(await _count(it.hub.store, "event"))
             assert left[-2] - left[-1] <= 3
             assert turns < 50
+        begun = left.index(7)
+        assert left[begun : begun + 4] == [7, 4, 1, 0]
         assert turns > 4
 
 
