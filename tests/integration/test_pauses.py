@@ -163,6 +163,22 @@ async def test_what_waited_too_long_skips_its_call_and_goes_on(running: Callable
         assert "too_late: a pause held it back for 3h" in old["steps"][0]["reason"]
 
 
+async def test_a_call_that_may_have_been_made_is_not_given_up_for_having_waited(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(NOTE)
+        # given a call whose answer was lost, and a pause before it is made again
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        pause = await _pause(it)
+        await it.advance(3 * HOUR)
+        await _resume(it, pause, expire_older_ms=HOUR)
+        await it.advance(10_000)
+        assert _keys(it) == ["s-1", "s-1", "s-1-done"]
+
+
 async def test_validity_goes_on_counting_and_is_told_before(running: Callable[..., Any], database_url: str) -> None:
     async with running(database_url) as it:
         await it.publish(TEXT)

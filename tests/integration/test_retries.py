@@ -12,8 +12,9 @@ from hub.clock import parse_duration_ms
 from hub.errors import NotThere
 from hub.retries import PAGE, How, instant_ms
 from hub.store import retries as rows
-from hub.store.retries import Selection
+from hub.store.retries import Revival, Selection
 from hub.store.runs import Lease
+from hub.store.work import NEVER_MS
 
 ADA = {"email": "ada@example.com", "phone": "+14155550100", "first_name": "Ada", "sms_ok": True}
 DAYS = parse_duration_ms("5d")
@@ -104,6 +105,28 @@ async def test_it_may_fail_again_and_be_retried_again(running: Callable[..., Any
         it.sandbox.status.clear()
         await _retry(it)
         assert _keys(it) == ["s-0-one", "s-0-end-failed", "s-0-two", "s-0-three-done"]
+
+
+async def test_whoever_planned_to_retry_a_run_as_it_was_does_not_retry_what_became_of_it(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Revival] = []
+    revive = rows.revive
+
+    async def noting(c: Any, revivals: Any, **how: Any) -> set[str]:
+        planned.extend(revivals)
+        return await revive(c, revivals, **how)
+
+    async with running(sqlite_url) as it:
+        await _fail(it, THREE, "/keyed")
+        monkeypatch.setattr(rows, "revive", noting)
+        # given a retry that failed again, and somebody whose plan is from before
+        it.sandbox.status["/keyed"] = 400
+        await _retry(it)
+        async with it.hub.store.write() as c:
+            assert await revive(c, planned, reason="bob retried it", now_ms=it.hub.clock.now_ms()) == set()
+        # What the failed step had brought is none of the run's memory when that is retried.
+        assert planned[0].ctx["steps"] == {}
 
 
 async def test_a_canary_takes_the_oldest_and_the_rest_stays_selected(
@@ -201,6 +224,44 @@ async def _lose_a_charge(it: Any) -> None:
     it.sandbox.lose["charges"] = 1
     await it.deliver("signed_up", {"id": "s-1", **ADA})
     await it.advance(60_000)
+
+
+async def test_of_two_unknown_calls_only_the_one_that_is_retried_is_made_again(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish("""
+recipe: twice
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.charge, on_unknown: continue, with: {key: one}}
+  - {do: acme.charge, on_unknown: continue, with: {key: two}}
+""")
+        it.sandbox.lose["charges"] = 2
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert [e["state"] for e in run["effects"]] == ["unknown", "unknown"]
+        await _retry(it, include_unknown=True)
+        assert _keys(it) == ["one", "two", "one"]
+
+
+async def test_a_call_that_a_poison_run_may_have_made_is_not_made_again_from_the_start_unless_told_to(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(CHARGE)
+        await _lose_a_charge(it)
+        # given a run that ended its process at each claim, so that nobody noted what became of its charge
+        async with it.hub.store.write() as c:
+            await c.run("update effect set state = 'intended', outcome = null where action = 'acme.charge'")
+            await c.run("update run set status = 'parked', ended_by = null, finished_at = null")
+            await c.run(
+                "insert into work (kind, ref, queue, due_at, parked_on) select 'run', id, recipe, :never, 'poison' from run",
+                never=NEVER_MS,
+            )
+        done = await _retry(it, from_start=True)
+        assert (done.runs, len(done.left), _keys(it)) == ([], 1, ["s-1-before", "s-1-pay"])
 
 
 async def test_an_unknown_message_is_looked_up_before_it_is_sent_again(

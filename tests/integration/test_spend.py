@@ -18,11 +18,14 @@ from hub.clock import parse_duration_ms, to_ms
 from hub.errors import ConfigError
 from hub.ids import new_id
 from hub.spending import window
+from hub.store import runs
 from hub.store import spending as rows
 from hub.store.invariants import findings
+from hub.store.runs import EffectResult
 from hub.store.session import Store
 from hub.store.spending import Cap, Charge
 from tests.acme import acme
+from tests.conftest import until
 from tests.crash.invariants import of_spending
 
 DAY = parse_duration_ms("1d")
@@ -159,6 +162,37 @@ async def test_what_certainly_was_not_made_is_given_back(running: Callable[..., 
             assert await c.all("select * from spend") == []
 
 
+async def test_what_a_process_that_lost_its_run_did_not_call_is_given_back_too(store: Store) -> None:
+    charge = Charge(Cap("c1", "connection", "acme", "day", "calls", 5, 0), 2, 0, DAY)
+    async with store.write() as c:
+        assert await rows.take(c, "r0:do", "token", [charge]) == (None, [2])
+        no = EffectResult("r0:do", "token", "acme.charge", "failed", "failed", "", None, 0, spent=True)
+        gone = runs.Advance(run_id="r0", epoch=-1, at_ms=0, seq=0, status="ready", position=None, ctx={}, result=no)
+        await runs.advance(c, [gone])
+        assert await rows.used(c, [charge]) == {"c1": 0}
+
+
+async def test_whoever_lost_a_run_before_its_batch_takes_nothing_of_a_cap(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(MEMBER)
+        await _cap(it, 5)
+        gate, taken = it.hub.pump._runner._calls._gate, list[str]()
+        reserve = gate.reserve
+
+        async def late(*given: Any) -> Any:
+            taken.append("now")
+            async with it.hub.store.write() as c:
+                await c.run("update work set epoch = epoch + 1, owner = 'other' where kind = 'run'")
+            return await reserve(*given)
+
+        monkeypatch.setattr(gate, "reserve", late)
+        await it.deliver("signed_up", _person(1))
+        await until(lambda: bool(taken) and it.hub.pump.busy == 0)
+        assert await _used(it) == 0
+
+
 async def test_an_unknown_outcome_stays_counted(running: Callable[..., Any], database_url: str) -> None:
     async with running(database_url) as it:
         await _until_morning(it)
@@ -170,6 +204,15 @@ async def test_an_unknown_outcome_stays_counted(running: Callable[..., Any], dat
         assert await _used(it) == 4
         states = [e["state"] for r in await it.runs() for e in r["effects"]]
         assert sorted(states) == ["done"] + ["planned"] * 5 + ["unknown"] * 3
+
+
+async def test_a_call_that_is_simply_made_again_counts_twice(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(CHARGE.replace("acme.charge", "acme.put_note"))
+        await _cap(it, 5)
+        it.sandbox.drop_answers = 1
+        await _sign_up(it, range(1))
+        assert (len(it.sandbox.log), await _used(it)) == (2, 2)
 
 
 async def test_calls_for_many_at_once_are_counted_one_by_one(running: Callable[..., Any], database_url: str) -> None:
