@@ -12,7 +12,7 @@ from hub import Batch, Effect
 from hub.clock import parse_duration_ms
 from hub.deadline import Deadline, instant
 from hub.errors import PluginError
-from hub.store import work
+from hub.store import runs, work
 from hub.store.lanes import Lane, Rank
 from tests.acme import Member, Noted, acme
 
@@ -48,6 +48,22 @@ async def test_a_full_batch_goes_at_once_and_the_rest_after_lingering(
         assert {r["status"] for r in await it.runs()} == {"done"}
         async with it.hub.store.read() as c:
             assert await c.all("select * from work where kind = 'batch'") == []
+
+
+async def test_a_run_that_is_stopped_before_its_batch_goes_is_not_in_it(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(JOIN)
+        await _join(it, "a", "b")
+        await it.rest()
+        first = (await it.runs())[0]
+        async with it.hub.store.write() as c:
+            await runs.stop(c, {first["id"]: {"cancel": "cancelled", "event": None}}, it.hub.clock.now_ms())
+        await it.advance(11_000)
+        assert _calls(it) == [["b@example.com"]]
+        first = (await it.runs())[0]
+        assert (first["status"], [e["state"] for e in first["effects"]]) == ("cancelled", ["withdrawn"])
 
 
 async def test_each_group_is_a_call_of_its_own(running: Callable[..., Any], sqlite_url: str) -> None:

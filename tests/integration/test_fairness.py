@@ -102,6 +102,22 @@ async def test_a_recipe_with_slow_calls_leaves_slots_to_the_others(
         assert len(it.sandbox.log) == 60
 
 
+async def test_a_process_that_has_its_hands_full_rings_the_others(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url, slots=4) as it:
+        await it.publish(RECIPE.format(name="slow", event="signed_up"))
+        rung = asyncio.Event()
+        monkeypatch.setattr(it.hub.pump, "_ring", rung.set)
+        it.sandbox.hold = asyncio.Event()
+        await it.deliver("signed_up", [{"id": f"s-{n}"} for n in range(10)])
+        async with asyncio.timeout(10):
+            await rung.wait()
+        it.sandbox.hold.set()
+        await it.rest()
+        assert len(it.sandbox.log) == 10
+
+
 async def test_runs_of_a_held_connection_are_passed_over_and_a_woken_one_is_not(
     running: Callable[..., Any], database_url: str, claims: list[work.Claim]
 ) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from hub import seams
-from hub.clock import parse_duration_ms
+from hub import engine, seams
+from hub.backoff import FEW_ATTEMPTS
+from hub.clock import parse_duration_ms, rfc3339
 from hub.errors import StoreUnavailable
 from hub.routing import Router
-from hub.store import views
+from hub.store import views, work
+from hub.store.runs import Lease
 from tests.acme import acme
 from tests.conftest import until
 
@@ -208,6 +210,56 @@ async def test_a_second_cart_does_not_enter_again(running: Callable[..., Any], d
         assert len(await it.runs()) == 2
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_so_many_entries_and_no_more_however_they_come(
+    running: Callable[..., Any], sqlite_url: str, together: bool
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await it.publish(
+            "recipe: twice\non: {event: acme.signed_up}\n"
+            "entry: {per: contact, at_most: 2, within: 7d, while_inside: parallel}\nsteps:\n  - {stop: here}\n"
+        )
+        lease = Lease("w-1", it.hub.clock.now_ms() + 30_000, 0)
+        for n in range(4):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+            if not together:
+                await it.hub.pump._router.route(lease)
+        await it.hub.pump._router.route(lease)
+        assert len(await it.runs()) == 2
+
+
+async def test_whoever_routes_singly_takes_no_more_in_hand_than_it_has_room_for(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admits = engine.admits
+
+    def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
+        if event["id"] == "s-0":
+            raise RecursionError
+        return admits(program, event_type, event, connection)
+
+    async with running(sqlite_url, work=False) as it:
+        await it.publish(TWO_NOTES)
+        monkeypatch.setattr(engine, "admits", explode)
+        for n in range(6):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+        routed = await it.hub.pump._router.route(Lease("w-1", it.hub.clock.now_ms() + 30_000, 2))
+        assert (routed.events, len(routed.in_hand)) == (6, 2)
+
+
+async def test_an_event_from_before_the_run_ends_none_of_its_waits(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(REMINDER)
+        await it.deliver("carted", _cart())
+        await it.rest()
+        # when a vendor tells late what happened the day before
+        await it.deliver("purchased", {"id": "p-1", "at": rfc3339(it.hub.clock.now_ms() - 24 * HOUR), **ADA})
+        await it.rest()
+        assert (await it.runs())[0]["status"] == "sleeping"
+
+
 @pytest.mark.parametrize(
     ("recipe", "place"),
     [
@@ -366,6 +418,19 @@ async def test_a_limit_puts_the_run_back_and_it_goes_on_by_itself(
         assert _did(it) == [("send_text", "Hi"), ("put_note", "sent")]
 
 
+async def test_who_is_only_asked_to_wait_is_not_given_up_after_a_few_tries(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        # given a step that is given up soon when its vendor is down
+        await it.publish(one_step("acme.put_note", ", on_error: continue"))
+        it.sandbox.throttle_until_ms = it.hub.clock.now_ms() + parse_duration_ms("5m")
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(parse_duration_ms("10m"))
+        assert it.sandbox.refused > FEW_ATTEMPTS
+        assert _did(it) == [("put_note", "s-1")]
+
+
 async def test_an_outage_is_waited_out_and_then_given_up_after_days(
     running: Callable[..., Any], sqlite_url: str
 ) -> None:
@@ -391,13 +456,35 @@ async def test_refused_credentials_park_the_run_until_the_account_is_connected_a
         [run] = await it.runs()
         assert run["status"] == "parked"
         assert "re-authorisation" in run["reason"]
+        assert [e["attempts"] for e in run["effects"]] == [0]
         assert (await it.hub.connections.by_name("acme")).health == "needs re-authorisation"
         # when it works again
         it.sandbox.status.clear()
-        from hub.store import work
-
         async with it.hub.store.write() as c:
             assert await work.unpark(c, "connection:acme", it.hub.clock.now_ms()) == 1
+        await it.advance(5_000)
+        assert _did(it) == [("put_note", "s-1")]
+
+
+async def test_a_run_that_is_parked_just_after_the_account_was_connected_again_goes_on(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(one_step("acme.put_note"))
+        writer = it.hub.pump._runner._writer
+        park = writer.park
+
+        async def late(*given: Any) -> None:
+            # Whoever connects it now finds nobody parked.
+            it.sandbox.status.clear()
+            async with it.hub.store.write() as c:
+                await c.run("update connection set health = 'ok'")
+                assert await work.unpark(c, "connection:acme", it.hub.clock.now_ms()) == 0
+            await park(*given)
+
+        monkeypatch.setattr(writer, "park", late)
+        it.sandbox.status["/notes"] = 401
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
         await it.advance(5_000)
         assert _did(it) == [("put_note", "s-1")]
 
@@ -416,8 +503,6 @@ async def test_a_missing_plugin_parks_the_run_and_its_return_resumes_it(
             assert "the plugin of acme.put_note is not loaded" in run["reason"]
         finally:
             acme.actions["put_note"] = taken
-        from hub.store import work
-
         async with it.hub.store.write() as c:
             await work.unpark(c, "plugin:acme", it.hub.clock.now_ms())
         await it.advance(5_000)
@@ -501,8 +586,6 @@ class _Missing:
         self._taken = acme.actions.pop(name)
 
     async def back(self, it: Any) -> None:
-        from hub.store import work
-
         acme.actions[self._name] = self._taken
         async with it.hub.store.write() as c:
             await work.unpark(c, "plugin:acme", it.hub.clock.now_ms())
