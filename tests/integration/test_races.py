@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hub import seams
+from hub.backoff import MAX_CLAIMS
 from hub.clock import parse_duration_ms
-from hub.deadline import Deadline
+from hub.deadline import Deadline, instant
 from hub.errors import StoreUnavailable
+from hub.limits import Refusal
+from hub.process import working
 from hub.runs.hand import LetGo
-from hub.store import runs
+from hub.store import runs, work
 from hub.store.runs import EffectResult
 from tests.acme import acme
 from tests.conftest import until
@@ -229,6 +233,33 @@ async def test_an_answer_to_an_earlier_call_is_not_taken_for_a_later_ones(
         assert message["sent_at"]
 
 
+async def test_what_became_of_one_try_is_not_taken_for_the_outcome_of_the_next(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(CHARGES)
+        # given a first try that did nothing, and a second one whose answer is lost
+        it.sandbox.fail_next, it.sandbox.drop_answers = 1, 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        async with it.hub.store.read() as c:
+            first = await c.first("select key, token, state from effect")
+        assert first["state"] == "planned"
+        await it.advance(60_000)
+        [run] = await it.runs()
+        assert [(e["state"], e["attempts"]) for e in run["effects"]] == [("unknown", 2)]
+        # when whoever made the first one stood still and says only now that it failed
+        late = EffectResult(first["key"], first["token"], "acme.charge", "failed", "failed", "", None, 0)
+        async with it.hub.store.write() as c:
+            gone = runs.Advance(
+                run_id=run["id"], epoch=-1, at_ms=0, seq=0, status="ready", position=None, ctx={}, result=late
+            )
+            await runs.advance(c, [gone])
+        # then it is still not known whether the second one was carried out
+        [run] = await it.runs()
+        assert [e["state"] for e in run["effects"]] == ["unknown"]
+
+
 async def test_no_call_is_begun_that_might_outlive_its_lease(
     running: Callable[..., Any], database_url: str, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +323,231 @@ async def test_whoever_lost_a_run_before_the_gate_writes_no_intent(
         assert [entry.operation for entry in it.sandbox.log] == ["send_text"]
 
 
+async def test_whoever_lost_a_run_during_a_call_makes_no_other(running: Callable[..., Any], sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(CHARGES)
+        it.sandbox.hold = asyncio.Event()
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await until(lambda: it.sandbox.arrived == 1)
+        await _take(it, "epoch = epoch + 1, owner = 'other'")
+        it.sandbox.hold.set()
+        await until(lambda: it.hub.pump.busy == 0)
+        assert await _charges(it) == ["s-1-a"]
+        # and whoever has it goes on from what was done
+        await _take(it, "owner = null, due_at = 0")
+        await it.rest()
+        assert await _charges(it) == ["s-1-a", "s-1-a-b"]
+
+
+async def test_a_lease_is_counted_from_before_it_was_asked_for(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url, work=False, lease_s=0.1) as it:
+        pump, now, renew = it.hub.pump, 1_000.0, work.renew
+        for module in ("hub.deadline", "hub.worker.pump"):
+            monkeypatch.setattr(f"{module}.instant", lambda: now)
+        begun: list[Deadline] = []
+
+        def start(claim: work.Claim, deadline: Deadline, doing: Any) -> None:
+            doing.close()
+            begun.append(deadline)
+            pump._claims[claim.kind, claim.ref] = claim
+            pump._deadlines[claim.kind, claim.ref] = deadline
+
+        monkeypatch.setattr(pump, "_start", start)
+        async with it.hub.store.write() as c:
+            await c.run("delete from work")
+            await work.add_if_absent(c, "of a newer release", "a", "q", 0)
+
+        async def slowly(c: Any) -> list[work.Claim]:
+            nonlocal now
+            claims = await work.claim(c, most=1, **pump._terms())
+            now += 10
+            return claims
+
+        # given a process that stands still between its claim and the answer
+        await pump._claim(slowly)
+        assert begun[0].over
+        # and once more while it renews its leases
+        before, asked = now, list[float]()
+
+        async def renew_slowly(c: Any, **how: Any) -> Any:
+            nonlocal now
+            kept = await renew(c, **how)
+            now += 10
+            return kept
+
+        monkeypatch.setattr(work, "renew", renew_slowly)
+        monkeypatch.setattr(begun[0], "renewed", asked.append)
+        renewing = asyncio.create_task(pump._renewing())
+        await until(lambda: bool(asked))
+        renewing.cancel()
+        assert asked[0] == before
+
+
+async def test_who_lets_go_of_work_late_leaves_it_to_the_claim_that_came_since(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        pump, key, ends = it.hub.pump, ("poll", "a"), [asyncio.Event(), asyncio.Event()]
+        for epoch, end in enumerate(ends):
+            claim = work.Claim("poll", "a", "q", epoch, 1, 0, None, 0)
+            pump._start(claim, Deadline(30, instant()), end.wait())
+        ends[0].set()
+        await until(lambda: pump.busy == 1)
+        assert pump._claims[key].epoch == 1
+        ends[1].set()
+        await until(lambda: pump.busy == 0)
+        assert key not in pump._claims
+
+
+async def test_whoever_lost_a_run_tells_it_of_no_event_either(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(WAITING)
+        writer, taken = it.hub.pump._runner._writer, list[str]()
+        look_back = writer.look_back
+
+        async def late(*given: Any) -> None:
+            # Somebody else has it, and waits for nothing any more, when the event comes.
+            async with it.hub.store.write() as c:
+                await c.run("delete from waiter")
+            await _take(it, "epoch = epoch + 1, owner = 'other'")
+            await it.deliver("clicked", {"id": "k-1", "cart": "c-1"})
+            taken.append("now")
+            await look_back(*given)
+
+        monkeypatch.setattr(writer, "look_back", late)
+        await it.deliver("carted", _cart(cart="c-1"))
+        await until(lambda: bool(taken) and it.hub.pump.busy == 0)
+        async with it.hub.store.read() as c:
+            [row] = await c.all("select run.wake as wake, work.owner as owner from run join work on work.ref = run.id")
+        assert (row["wake"], row["owner"]) == (None, "other")
+
+
+async def test_a_stop_that_came_before_the_intent_was_committed_is_heard_before_the_call(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(CHARGES)
+        calls = it.hub.pump._runner._calls
+        act_in_one = calls._act_in_one
+
+        async def after_a_stop(hand: Any, *given: Any) -> Any:
+            async with it.hub.store.write() as c:
+                await runs.stop(c, {hand.row.id: {"cancel": "cancelled", "event": None}}, it.hub.clock.now_ms())
+            return await act_in_one(hand, *given)
+
+        monkeypatch.setattr(calls, "_act_in_one", after_a_stop)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert (run["ended_by"], [e["state"] for e in run["effects"]]) == ("cancelled", ["withdrawn"])
+        assert it.sandbox.arrived == 0
+
+
+async def test_a_call_that_found_no_slot_is_no_attempt(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(CHARGES)
+        slot, full = it.hub.limits.slot, iter([Refusal(0.05, "all calls are in flight")])
+
+        @asynccontextmanager
+        async def full_at_first(*given: Any) -> AsyncIterator[Refusal | None]:
+            if refused := next(full, None):
+                yield refused
+                return
+            async with slot(*given) as answer:
+                yield answer
+
+        monkeypatch.setattr(it.hub.limits, "slot", full_at_first)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(1_000)
+        [run] = await it.runs()
+        assert [(e["state"], e["attempts"]) for e in run["effects"]] == [("done", 1), ("done", 1)]
+
+
+async def test_what_a_run_waited_for_in_vain_wakes_it_no_more(running: Callable[..., Any], database_url: str) -> None:
+    async with running(database_url) as it:
+        await it.publish(WAITING.replace("    on_timeout:\n", "    on_timeout:\n      - wait: 2h\n"))
+        await it.deliver("carted", _cart(cart="c-1"))
+        await it.advance(HOUR + 60_000)
+        async with it.hub.store.read() as c:
+            assert await c.all("select key from waiter") == []
+        # when it comes after all, while the run sleeps because it did not
+        await it.deliver("clicked", {"id": "k-1", "cart": "c-1"})
+        await it.advance(HOUR)
+        assert it.sandbox.log == []
+        await it.advance(HOUR + 60_000)
+        assert [e.data["key"] for e in it.sandbox.log] == ["silent"]
+
+
+async def test_a_stop_that_came_on_the_way_to_the_gate_is_heard_there(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(TEXT)
+        gate = it.hub.pump._runner._calls._gate
+        passes = gate.passes
+
+        async def after_a_stop(hand: Any, *given: Any) -> Any:
+            async with it.hub.store.write() as c:
+                await runs.stop(c, {hand.row.id: {"cancel": "cancelled", "event": None}}, it.hub.clock.now_ms())
+            return await passes(hand, *given)
+
+        monkeypatch.setattr(gate, "passes", after_a_stop)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [run] = await it.runs()
+        assert (run["ended_by"], it.sandbox.arrived) == ("cancelled", 0)
+
+
+@pytest.mark.parametrize(("claims", "status"), [(MAX_CLAIMS - 1, "done"), (MAX_CLAIMS, "parked")])
+async def test_a_run_is_set_aside_after_so_many_claims_that_brought_nothing_and_not_before(
+    running: Callable[..., Any], sqlite_url: str, claims: int, status: str
+) -> None:
+    async with running(sqlite_url, work=False) as it:
+        await it.publish(CHARGES)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.hub.pump._router.route(runs.Lease("w-1", 0, 0))
+        await _take(it, f"claims = {claims}")
+        async with working(it.hub):
+            await it.rest()
+        [run] = await it.runs()
+        assert run["status"] == status
+
+
+async def test_who_waits_in_the_same_breath_in_which_its_exits_are_written_hears_of_both(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    recipe = WAITING.replace(
+        "steps:", "exit_on: [{event: acme.purchased}]\nsteps:\n  - {do: acme.put_note, with: {key: first}}"
+    )
+    async with running(sqlite_url) as it:
+        await it.publish(recipe)
+        await it.deliver("carted", _cart(cart="c-1"))
+        await it.rest()
+        await it.deliver("clicked", {"id": "k-1", "cart": "c-1"})
+        await it.rest()
+        assert [e.data["key"] for e in it.sandbox.log] == ["first", "clicked"]
+
+
+async def test_an_exit_and_an_answer_that_both_came_before_the_wait_end_the_run(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.publish(WAITING.replace("steps:", "exit_on: [{event: acme.purchased}]\nsteps:"))
+        await it.deliver("carted", _cart(cart="c-1"))
+        await it.deliver("clicked", {"id": "k-1", "cart": "c-1"})
+        await it.deliver("purchased", {"id": "p-1", "email": ADA["email"]})
+        async with working(it.hub):
+            await it.rest()
+        [run] = await it.runs()
+        assert (run["ended_by"], it.sandbox.log) == ("acme.purchased", [])
+
+
 async def test_nobody_looks_up_a_call_that_may_still_be_under_way(
     running: Callable[..., Any], database_url: str, at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +583,32 @@ async def test_nobody_looks_up_a_call_that_may_still_be_under_way(
         assert len(it.sandbox.texts) == 1
 
 
+async def test_nor_a_later_call_that_may_still_be_under_way(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, looked = acme.actions["send_text"], list[int]()
+    look_up = send.lookup_
+    assert look_up is not None
+    async with running(sqlite_url) as it:
+
+        async def noting(ctx: Any, input_: Any) -> Any:
+            looked.append(it.hub.clock.now_ms())
+            return await look_up(ctx, input_)
+
+        monkeypatch.setattr(send, "lookup_", noting)
+        await it.publish(TEXT)
+        # given a call that was refused for seven seconds, and a second one whose answer is lost
+        it.sandbox.refuse_next, it.sandbox.drop_answers = 429, 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(120_000)
+        # then the vendor is asked only when the second one must have ended
+        [sent] = it.sandbox.log
+        tools = it.hub.pump._runner._tools
+        assert looked[0] >= sent.at_ms + (tools.limit_s(send) + tools.margin_s) * 1000
+        [run] = await it.runs()
+        assert [(e["state"], e["attempts"]) for e in run["effects"]] == [("done", 2)]
+
+
 POISON = """
 recipe: poison
 on: {event: acme.signed_up, where: {event.first_name: {eq: Ada}}}
@@ -352,8 +634,6 @@ async def test_a_poisonous_event_is_set_aside_alone(
         monkeypatch.setattr(engine, "admits", explode)
         for n in range(1, 5):
             await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
-        from hub.process import working
-
         async with working(it.hub):
             await it.rest()
         assert sorted(e.data["key"] for e in it.sandbox.log) == ["s-1", "s-3", "s-4"]
@@ -422,6 +702,25 @@ steps:
         # then it is not known what became of it
         assert run["finished_at"] is not None
         assert [e["state"] for e in run["effects"]] == ["unknown"]
+
+
+async def test_what_a_look_up_did_not_find_was_not_done(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(ctx: Any, input_: Any) -> None:
+        return None
+
+    async with running(sqlite_url) as it:
+        monkeypatch.setattr(acme.actions["send_text"], "lookup_", nothing)
+        await it.publish(TEXT)
+        # given a call that got lost on its way, and a second one that is refused
+        it.sandbox.drop_requests = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        it.sandbox.status["/texts"] = 400
+        await it.advance(60_000)
+        [run] = await it.runs()
+        assert [(e["state"], e["attempts"]) for e in run["effects"]] == [("failed", 2)]
 
 
 STOPPED = {

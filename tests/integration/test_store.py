@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -18,6 +19,7 @@ from hub.settings import load_settings
 from hub.store import deliveries, events, migrate, revisions, runs, work
 from hub.store.events import Incoming
 from hub.store.grouped import Full, Grouped, Late
+from hub.store.lanes import Lane
 from hub.store.runs import NewRun
 from hub.store.schema import metadata
 from hub.store.session import Change, Store
@@ -199,11 +201,32 @@ async def test_a_zombie_changes_nothing(store: Store) -> None:
     [new] = await _claim(store, "w-2", 31_001)
     async with store.write() as c:
         assert not await work.finish(c, old)
+        assert not await work.remember(c, old, "how far it had come")
         assert not await work.give_back(c, old, due_ms=5)
         assert not await work.park(c, old, "x")
         assert await work.renew(c, owner="w-1", until_ms=99_000, held=[("run", "a", old.epoch)]) == set()
         assert await work.renew(c, owner="w-2", until_ms=99_000, held=[("run", "a", new.epoch)]) == {("run", "a")}
     assert await _claim(store, "w-3", 70_000) == []
+
+
+async def test_whoever_holds_work_that_is_put_anew_holds_it_no_more(store: Store) -> None:
+    await _add(store, "a")
+    [old] = await _claim(store, "w-1", 1_000)
+    async with store.write() as c:
+        await work.put(c, [{"kind": "run", "ref": "a", "queue": "q", "due_at": 5_000, "data": "new"}])
+        assert not await work.finish(c, old)
+    assert [claim.data for claim in await _claim(store, "w-2", 5_000)] == ["new"]
+
+
+async def test_a_claim_counts_only_where_it_is_said_to(store: Store) -> None:
+    await _add(store, "a")
+    counts = []
+    for now, counted in enumerate((True, True, False, False)):
+        [claim] = await _claim(store, "w-1", now)
+        counts.append(claim.claims)
+        async with store.write() as c:
+            assert await work.give_back(c, claim, due_ms=now, counted=counted)
+    assert counts == [1, 2, 3, 1]
 
 
 async def test_parked_work_is_due_again_when_its_reason_is_gone(store: Store) -> None:
@@ -294,14 +317,151 @@ async def test_a_run_that_was_stopped_while_it_was_set_aside_waits_for_nothing(s
             ctx={},
             due_ms=work.NEVER_MS,
             parked_on="connection:a",
+            lane=Lane("welcome", "a"),
         )
         assert [done.stop is not None for done in await runs.advance(c, [aside])] == [True]
     # when it is in somebody's hand again, and what it would have waited for is there
-    assert [claim.ref for claim in await _claim(store, "w-2", 3_000)] == ["r0"]
+    assert [(claim.ref, claim.queue) for claim in await _claim(store, "w-2", 3_000)] == [("r0", "welcome")]
     async with store.write() as c:
         assert await work.unpark(c, "connection:a", 3_500) == 0
     # then nobody else takes it
     assert await _claim(store, "w-3", 5_000) == []
+
+
+async def _started(store: Store, *refs: str) -> None:
+    """Runs in the hand of w-1 until 31,000."""
+    new = [NewRun(ref, "welcome", 1, None, f"ev:{ref}:", "", {}, 1_000) for ref in refs]
+    async with store.write() as c:
+        await runs.start(c, new, runs.Lease("w-1", 31_000, len(refs)))
+
+
+def _change(ref: str, status: str, **more: Any) -> runs.Advance:
+    return runs.Advance(run_id=ref, epoch=1, at_ms=3_000, seq=0, status=status, position=None, ctx={}, **more)
+
+
+async def test_the_first_reason_to_end_a_run_stays(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        for n, why in enumerate(("first", "second")):
+            await runs.stop(c, {"r0": {"cancel": why, "event": None}}, 2_000 + n)
+        assert ((await runs.load(c, ["r0"]))["r0"].stop or {})["cancel"] == "first"
+
+
+async def test_an_answer_to_a_run_that_is_set_aside_is_kept_until_that_is_mended(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "parked", due_ms=work.NEVER_MS, parked_on="plugin:a")])
+        await runs.wake(c, {"r0": {"name": "came", "event": {}}}, 4_000)
+    assert await _claim(store, "w-2", 5_000) == []
+    async with store.write() as c:
+        assert await work.unpark(c, "plugin:a", 6_000) == 1
+        assert (await runs.load(c, ["r0"]))["r0"].wake == {"name": "came", "event": {}}
+
+
+async def test_a_run_that_was_set_aside_is_ready_when_that_is_mended(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "parked", reason="no plugin", due_ms=work.NEVER_MS, parked_on="plugin:a")])
+        await work.unpark(c, "plugin:a", 4_000)
+        run = (await runs.load(c, ["r0"]))["r0"]
+    assert (run.status, run.reason) == ("ready", None)
+
+
+async def test_what_set_a_run_aside_takes_it_from_nobody_when_the_run_was_stopped_meanwhile(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "parked", due_ms=work.NEVER_MS, parked_on="plugin:a")])
+        await runs.stop(c, {"r0": {"cancel": "cancelled", "event": None}}, 4_000)
+    assert [claim.ref for claim in await _claim(store, "w-2", 4_000)] == ["r0"]
+    async with store.write() as c:
+        assert await work.unpark(c, "plugin:a", 5_000) == 0
+
+
+async def test_an_answer_fences_off_whoever_is_about_to_wait_for_it(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        await runs.wake(c, {"r0": {"name": "came", "event": {}}}, 4_000)
+        assert not await runs.arm(c, "r0", 1, 90_000_000, status="waiting")
+    assert [claim.ref for claim in await _claim(store, "w-2", 4_000)] == ["r0"]
+
+
+async def test_a_run_that_has_ended_is_told_nothing(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "done", finished=True, ended_by="done")])
+        await runs.wake(c, {"r0": {"name": "came", "event": {}}}, 4_000)
+        run = (await runs.load(c, ["r0"]))["r0"]
+    assert (run.status, run.wake) == ("done", None)
+
+
+async def test_whoever_lost_a_run_sets_no_timer_of_it(store: Store) -> None:
+    await _started(store, "r0")
+    [_] = await _claim(store, "w-2", 31_001)
+    async with store.write() as c:
+        assert not await runs.arm(c, "r0", 1, 90_000_000, status="waiting")
+    assert [claim.ref for claim in await _claim(store, "w-3", 61_002)] == ["r0"]
+
+
+def _queued(n: int) -> runs.EffectRow:
+    about = ("acme.add_members", "acme", "queued", "", {}, 0)
+    return runs.EffectRow(f"r{n}:do", f"r{n}", "do", *about, intended_at_ms=1_000 - n, batch="acme|a|vip")
+
+
+async def test_a_batch_takes_whoever_waits_longest_and_only_its_holder_lets_go_of_them(store: Store) -> None:
+    await _started(store, *(f"r{n}" for n in range(5)))
+    async with store.write() as c:
+        for n in range(5):
+            await runs.intend(c, _queued(n))
+        await work.put(c, [{"kind": "batch", "ref": "acme|a|vip", "queue": "q", "due_at": 0, "data": None}])
+        frozen = await runs.freeze_batch(c, "acme|a|vip", 3, "token", 5_000)
+        assert [effect.run_id for effect in frozen.effects] == ["r2", "r3", "r4"]
+    [old] = await _claim(store, "w-1", 5_000)
+    new = next(claim for claim in await _claim(store, "w-2", 36_000) if claim.kind == "batch")
+    async with store.write() as c:
+        for claim, left in ((old, 2), (new, 5)):
+            await runs.thaw_batch(c, "acme|a|vip", claim.epoch)
+            assert await runs.queued_in(c, "acme|a|vip", 9) == left
+
+
+async def test_a_batch_in_hand_stays_there_when_the_next_one_is_full(store: Store) -> None:
+    await _started(store, "r0")
+    async with store.write() as c:
+        await work.put(c, [{"kind": "batch", "ref": "acme|a|vip", "queue": "q", "due_at": 0, "data": None}])
+    [_] = await _claim(store, "w-1", 3_000)
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "waiting", due_ms=work.NEVER_MS, intent=_queued(0), linger=(9_000, 1))])
+        assert await runs.queued_in(c, "acme|a|vip", 9) == 1
+    assert await _claim(store, "w-2", 10_000) == []
+
+
+@pytest.mark.parametrize(("state", "left"), [("done", 1), ("unknown", 1), ("failed", 0), ("planned", 0)])
+async def test_only_a_message_that_certainly_was_not_sent_is_counted_no_more(
+    store: Store, state: str, left: int
+) -> None:
+    await _started(store, "r0")
+    intent = replace(_queued(0), state="intended", token="t", batch=None)
+    result = runs.EffectResult(intent.key, "t", intent.action, state, state, "", None, 3_000, message=True)
+    async with store.write() as c:
+        await runs.reserve_message(
+            c, intent.key, contact_id=None, channel="sms", purpose="cart", recipe="welcome", at_ms=2_000
+        )
+        await runs.advance(c, [_change("r0", "acting", intent=intent)])
+        await runs.advance(c, [_change("r0", "acting", result=result)])
+        assert len(await c.all("select 1 as n from message")) == left
+
+
+async def test_what_a_process_that_lost_its_run_did_is_stored_and_nothing_else_of_it(store: Store) -> None:
+    await _started(store, "r0")
+    intent = replace(_queued(0), state="intended", token="t", batch=None)
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "acting", intent=intent)])
+    [_] = await _claim(store, "w-2", 31_001)
+    did = runs.EffectResult(intent.key, "t", intent.action, "done", "done", "", {"id": "m-1"}, 3_000)
+    async with store.write() as c:
+        [answer] = await runs.advance(c, [_change("r0", "done", finished=True, ended_by="done", result=did)])
+        assert not answer.held
+        assert await runs.effect_state(c, "r0", "do") == "done"
+        assert (await runs.load(c, ["r0"]))["r0"].finished_at_ms is None
 
 
 # -- changes that go together ------------------------------------------------------------------------------------------
