@@ -85,6 +85,7 @@ async def test_many_deliveries_at_once_are_each_stored_once(running: Callable[..
         events = await _events(it)
         assert len(events) == 60
         assert sum(e["duplicates"] for e in events) == 120
+        assert it.hub.ingest._in_hand_bytes == 0
 
 
 async def test_several_accounts_in_one_delivery_go_to_their_connections(

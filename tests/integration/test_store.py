@@ -377,6 +377,16 @@ async def test_what_set_a_run_aside_takes_it_from_nobody_when_the_run_was_stoppe
         assert await work.unpark(c, "plugin:a", 5_000) == 0
 
 
+async def test_who_was_answered_may_still_be_ended_by_its_exits(store: Store) -> None:
+    await _started(store, "r0")
+    watches = [runs.WatchRow(kind, "0", "acme.clicked", "contact=c-1", None, 0) for kind in ("exit", "answer")]
+    async with store.write() as c:
+        await runs.advance(c, [_change("r0", "waiting", due_ms=90_000, watches=watches)])
+        await runs.wake(c, {"r0": {"name": "0", "event": {}}}, 4_000)
+        left = await runs.waiting_for(c, [("acme.clicked", "contact=c-1")])
+    assert [one.kind for one in left] == ["exit"]
+
+
 async def test_an_answer_fences_off_whoever_is_about_to_wait_for_it(store: Store) -> None:
     await _started(store, "r0")
     async with store.write() as c:
