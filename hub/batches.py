@@ -313,7 +313,7 @@ def _result(effect: EffectRow, answer: _Answer, at_ms: int) -> EffectResult:
         return EffectResult(effect.key, effect.token, effect.action, state, state, reason, response, at_ms, spent=spent)
 
     if isinstance(answer, OutcomeUnknown):
-        return made("unknown", str(answer))
+        return made("unknown", str(answer), runs.refusal(answer))
     if isinstance(answer, ConnectorError):
-        return made("failed", str(answer))
+        return made("failed", str(answer), runs.refusal(answer))
     return made("done", "", answer.model_dump(mode="json"))

@@ -48,6 +48,8 @@ class Effect(TypedDict):
     connection: str
     state: Annotated[str, Field(description="intended, queued, done, failed, skipped or unknown")]
     reason: str | None
+    http_status: Annotated[int | None, Field(description="What the vendor answered, where it was not done")]
+    code: Annotated[str | None, Field(description="The vendor's own code for why it was not done, where it gave one")]
     attempts: int
     input: Json
     output: Json

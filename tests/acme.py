@@ -260,7 +260,9 @@ async def add_members(ctx: ActionContext, inputs: Sequence[Member]) -> Sequence[
     people = [f"-{i.email}" if isinstance(i, Leaver) else i.email for i in inputs]
     answer = await ctx.http.request("POST", "/members", json={"audience": inputs[0].audience, "people": people})
     refused = set(answer.json()["refused"])
-    return [Rejected(f"{ctx.connection} refused it") if p in refused else Noted(key=p) for p in people]
+    return [
+        Rejected(f"{ctx.connection} refused it", code="no_member") if p in refused else Noted(key=p) for p in people
+    ]
 
 
 class Leaver(Member):

@@ -144,8 +144,16 @@ def show_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJs
     steps = {"at": "at (UTC)", "path": "step", "kind": "kind", "outcome": "outcome", "reason": "reason"}
     effects = {"step": "step", "action": "action", "connection": "connection", "state": "state", "attempts": "tries"}
     _section("Steps", found["steps"], steps)
-    _section("Effects", found["effects"], {**effects, "reason": "reason", "input": "asked for"})
+    made = [{**effect, "reason": _and_answer(effect)} for effect in found["effects"]]
+    _section("Effects", made, {**effects, "reason": "reason", "input": "asked for"})
     _section("Waits for", found["waits_for"], {"kind": "kind", "name": "name", "event": "event"})
+
+
+def _and_answer(effect: shown.Effect) -> str:
+    """Why an effect is in its state, and how the vendor said no: `the list is gone (HTTP 404, code list_missing)`."""
+    answer = [f"HTTP {effect['http_status']}"] if effect["http_status"] is not None else []
+    answer += [f"code {effect['code']}"] if effect["code"] else []
+    return " ".join(filter(None, [effect["reason"], f"({', '.join(answer)})" if answer else None]))
 
 
 @runs.command("cancel")

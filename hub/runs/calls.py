@@ -251,7 +251,7 @@ class Calls:
             open_ms = self._tools.clock.now_ms() - effect.intended_at_ms
             if open_ms > GIVE_UP_MS:
                 self._note_giving_up(effect, error)
-                return self._unknown(hand, effect, f"given up looking it up: {say(error)}")
+                return self._unknown(hand, effect, f"given up looking it up: {say(error)}", error)
             # Looks are not counted: how long it has been open says how far apart they are by now.
             doublings = max(1, (open_ms // 1000).bit_length())
             delay_s = self._backoff(doublings, getattr(error, "retry_after_s", None))
@@ -337,7 +337,9 @@ class Calls:
             await self._signals(effect, skip)
             return self._skipped(hand, effect, skip, message=action.message is not None)
         except AuthExpired as error:
-            hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True)
+            hand.result = planned(
+                effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True, error=error
+            )
             return await self._expired(hand, effect, connection, error)
         except LeaseOver as error:
             hand.result = planned(effect, self._tools.clock.now_ms(), message=action.message is not None, unspent=True)
@@ -346,7 +348,7 @@ class Calls:
         except RetryableError as error:
             return await self._again(hand, effect, action, connection, error)
         except PermanentError as error:
-            return self._failed(hand, effect, say(error), message=action.message is not None)
+            return self._failed(hand, effect, say(error), error, message=action.message is not None)
         except OutcomeUnknown as error:
             return await self._lost(hand, effect, action, connection, error, say(error))
         except (StoreUnavailable, ConfigError) as error:
@@ -370,7 +372,7 @@ class Calls:
         try:
             output, told = action.rehearse(input_, self._tools.clock.now_ms()), action.dry_run(input_)
         except PermanentError as error:
-            return self._failed(hand, effect, say(error), message=message)
+            return self._failed(hand, effect, say(error), error, message=message)
         return self._done(hand, effect, output, told, message=message)
 
     def _done(
@@ -380,8 +382,11 @@ class Calls:
         hand.result = result_of(effect, "done", "done", reason, data, self._tools.clock.now_ms(), message=message)
         return ActionDone("done", data, reason)
 
-    def _failed(self, hand: Hand, effect: EffectRow, reason: str, *, message: bool = True) -> ActionDone:
-        hand.result = result_of(effect, "failed", "failed", reason, None, self._tools.clock.now_ms(), message=message)
+    def _failed(
+        self, hand: Hand, effect: EffectRow, reason: str, error: Exception, *, message: bool = True
+    ) -> ActionDone:
+        now_ms = self._tools.clock.now_ms()
+        hand.result = result_of(effect, "failed", "failed", reason, None, now_ms, message=message, error=error)
         return ActionDone("failed", None, reason)
 
     def _skipped(self, hand: Hand, effect: EffectRow, skip: SkipStep, *, message: bool) -> ActionDone:
@@ -389,8 +394,9 @@ class Calls:
         hand.result = result_of(effect, "skipped", "skipped", reason, None, self._tools.clock.now_ms(), message=message)
         return ActionDone("skipped", None, reason)
 
-    def _unknown(self, hand: Hand, effect: EffectRow, reason: str) -> ActionDone:
-        hand.result = result_of(effect, "unknown", "unknown", reason, None, self._tools.clock.now_ms(), message=True)
+    def _unknown(self, hand: Hand, effect: EffectRow, reason: str, error: Exception | None = None) -> ActionDone:
+        now_ms = self._tools.clock.now_ms()
+        hand.result = result_of(effect, "unknown", "unknown", reason, None, now_ms, message=True, error=error)
         return ActionDone("unknown", None, reason)
 
     async def _again(
@@ -405,8 +411,9 @@ class Calls:
         if not limited and (few or is_over(effect.attempts, effect.intended_at_ms, now_ms)):
             span = format_duration(max(1000, now_ms - effect.intended_at_ms))
             self._note_giving_up(effect, error)
-            return self._failed(hand, effect, f"given up after {effect.attempts} attempts in {span}: {say(error)}")
-        hand.result = planned(effect, now_ms, message=action.message is not None)
+            said = f"given up after {effect.attempts} attempts in {span}: {say(error)}"
+            return self._failed(hand, effect, said, error)
+        hand.result = planned(effect, now_ms, message=action.message is not None, error=error)
         delay_s = self._backoff(effect.attempts, error.retry_after_s)
         self._note_retry(effect, error, delay_s)
         lane = self._lane(hand, effect, connection)
@@ -424,10 +431,10 @@ class Calls:
     ) -> Arrival:
         """The answer was lost: it may have been done. The effect class says what follows."""
         if action.effect is Effect.AT_MOST_ONCE:
-            return self._unknown(hand, effect, reason)
+            return self._unknown(hand, effect, reason, error)
         if is_over(effect.attempts, effect.intended_at_ms, self._tools.clock.now_ms()):
             self._note_giving_up(effect, error)
-            return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}")
+            return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}", error)
         delay_s = self._backoff(effect.attempts, None)
         if action.effect is Effect.RECONCILABLE:
             delay_s += self._tools.limit_s(action) + self._tools.margin_s

@@ -23,7 +23,7 @@ from hub.notices import Notices
 from hub.pauses import Pauses
 from hub.plugins import Plugins
 from hub.spending import Spending
-from hub.store.runs import EffectResult, EffectRow, RunRow
+from hub.store.runs import EffectResult, EffectRow, RunRow, refusal
 from hub.store.session import Store
 from hub.store.work import Claim
 from hub.traces import Traces
@@ -120,16 +120,20 @@ def result_of(
     *,
     message: bool = True,
     unspent: bool = False,
+    error: Exception | None = None,
 ) -> EffectResult:
-    """What became of an effect, as T5 writes it."""
+    """What became of an effect, as T5 writes it; `error` is what its call failed with."""
+    response = response if error is None else refusal(error)
     about, spent = (effect.key, effect.token, effect.action), bool(effect.request.get("spent"))
     return EffectResult(*about, state, outcome, reason, response, at_ms, message=message, unspent=unspent, spent=spent)
 
 
-def planned(effect: EffectRow, at_ms: int, *, message: bool = True, unspent: bool = False) -> EffectResult:
+def planned(
+    effect: EffectRow, at_ms: int, *, message: bool = True, unspent: bool = False, error: Exception | None = None
+) -> EffectResult:
     """An effect that certainly was not done and is to be tried again; `unspent` says that the attempt does not count."""
     why = "to be tried again"
-    return result_of(effect, "planned", "planned", why, None, at_ms, message=message, unspent=unspent)
+    return result_of(effect, "planned", "planned", why, None, at_ms, message=message, unspent=unspent, error=error)
 
 
 def say(error: Exception) -> str:

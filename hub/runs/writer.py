@@ -181,8 +181,8 @@ class Writer:
             row = await runs.outcome_of(c, effect_key)
         if row is None:
             return None
-        response = from_json(row["response"]) if row["response"] else None
-        return ActionDone(row["outcome"], response, row["reason"] or "")
+        output = from_json(row["output"]) if row["output"] else None
+        return ActionDone(row["outcome"], output, row["reason"] or "")
 
     async def look_back(self, hand: Hand, watches: Sequence[Watch]) -> None:
         """Find events that came before their watch was committed, and wake or stop the run as routing would have."""

@@ -292,7 +292,8 @@ async def answered(c: Connection, run: RunRow, effect: EffectRow, *, done: bool,
         await call_again(c, [effect.key])
         return
     await c.run(
-        "update effect set state = 'done', outcome = 'done', reason = :reason, finished_at = :now where key = :key",
+        "update effect set state = 'done', outcome = 'done', reason = :reason, response = null, finished_at = :now "
+        "where key = :key",
         reason=f"{who} said that it was done",
         now=now_ms,
         key=effect.key,

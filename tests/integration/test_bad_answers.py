@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hub import Rejected
+from hub import RateLimited, Rejected
 from hub.clock import parse_duration_ms
 from tests.acme import acme
 from tests.integration.test_runs import ADA
@@ -162,7 +162,7 @@ async def test_a_yes_with_an_error_in_it_is_what_the_connector_says_it_is(
     running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def classify(answer: Any) -> Exception | None:
-        return Rejected("no such list") if b"error" in answer.body else None
+        return Rejected("no such list", code="list_missing") if b"error" in answer.body else None
 
     async def error(request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": "no such list"})
@@ -173,6 +173,41 @@ async def test_a_yes_with_an_error_in_it_is_what_the_connector_says_it_is(
         _, effects, steps = await _run(it)
         assert {(e["state"], e["attempts"]) for e in effects.values()} == {("failed", 1)}
         assert {step["reason"] for step in steps.values()} == {"no such list"}
+        assert {(e["http_status"], e["code"], e["output"]) for e in effects.values()} == {(200, "list_missing", None)}
+
+
+@pytest.mark.usefixtures("in_haste")
+async def test_what_the_vendor_answered_stands_beside_the_reason_of_every_state(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=403, body=b"busy")
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=422)
+
+    def classify(answer: Any) -> Exception | None:
+        return RateLimited(code="busy" * 100, retry_after_s=600) if answer.body == b"busy" else None
+
+    monkeypatch.setattr(acme, "classify", classify)
+    async with running(database_url) as it:
+        # given a vendor that is asked too often, then refuses the input; and an answer that says nothing
+        it.sandbox.odd = {"/notes": busy, "/charges": _error_500}
+        await it.publish(RECIPE)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        [effect] = (await it.runs())[0]["effects"]
+        assert (effect["state"], effect["http_status"], effect["code"]) == ("planned", 403, ("busy" * 100)[:80])
+        it.sandbox.odd["/notes"] = refuse
+        await it.advance(parse_duration_ms("2h"))
+        # then each says what it was answered, and what was done in the end only that
+        [run] = await it.runs()
+        assert {e["action"]: (e["state"], e["http_status"], e["code"]) for e in run["effects"]} == {
+            "acme.put_note": ("failed", 422, None),
+            "acme.add_keyed": ("done", None, None),
+            "acme.send_text": ("done", None, None),
+            "acme.charge": ("unknown", 500, None),
+        }
 
 
 ASKS = """

@@ -82,6 +82,11 @@ async def test_one_refused_member_fails_only_its_own_run(running: Callable[..., 
         await it.advance(11_000)
         notes = {r.data["key"] for r in it.sandbox.log if r.operation == "put_note"}
         assert notes == {"a:sent", "no-b:failed"} or notes == {"a:done", "no-b:failed"}
+        joins = [run["effects"][0] for run in await it.runs()]
+        assert {(e["state"], e["http_status"], e["code"]) for e in joins} == {
+            ("done", None, None),
+            ("failed", None, "no_member"),
+        }
 
 
 async def test_a_lost_answer_is_repeated_with_exactly_the_same_people(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from hub.errors import NotFound
 from hub.events import Event, Identity
 from hub.process import open_store
 from hub.settings import load_settings
 from hub.store import contacts, deliveries, events, runs
 from hub.store.events import Incoming, NewEvent
-from hub.store.runs import Advance, EffectResult, EffectRow, Lease, NewRun, StepRow, WatchRow
+from hub.store.runs import Advance, EffectResult, EffectRow, Lease, NewRun, StepRow, WatchRow, refusal
 from tests.integration.conftest import Cli
 
 _AT_MS = 1_767_603_600_000  # 2026-01-05T09:00:00Z
@@ -108,6 +109,24 @@ def test_a_run_tells_every_reason_effect_and_wait(cli: Cli, known: Known) -> Non
         "2026-01-06 09:00:00",
     ):
         assert part in text
+
+
+def test_what_a_vendor_answered_stands_beside_the_reason(cli: Cli, known: Known) -> None:
+    asyncio.run(_refuse(cli.data_dir))
+    [effect] = cli.json("runs", "show", known.waiting)["effects"]
+    assert (effect["http_status"], effect["code"], effect["output"]) == (404, "list_missing", None)
+    text = " ".join(cli("runs", "show", known.waiting).stdout.split())
+    assert "the list is gone (HTTP 404, code" in text
+    assert "list_missing)" in text
+
+
+async def _refuse(data_dir: Path) -> None:
+    why = refusal(NotFound(status=404, code="list_missing"))
+    no = EffectResult("k1", "t", "twilio.send_sms", "failed", "failed", "the list is gone", why, _AT_MS)
+    async with open_store(load_settings(data_dir=data_dir)) as store, store.write() as c:
+        await runs.advance(
+            c, [Advance(run_id=R1, epoch=-1, at_ms=_AT_MS, seq=1, status="", position=None, ctx={}, result=no)]
+        )
 
 
 def test_a_run_is_cancelled_once_and_a_finished_one_never(cli: Cli, known: Known) -> None:

@@ -5,7 +5,7 @@ Their calls are written in `effects`, those that are made together in `batches`;
 
 from hub.store.runs.advancing import Advance, Advanced, Held, StepRow, WatchRow, advance, arm, hold
 from hub.store.runs.batches import freeze_batch, queued_in, settle_batch, thaw_batch
-from hub.store.runs.effects import EffectResult, intend, reserve_message
+from hub.store.runs.effects import EffectResult, intend, refusal, reserve_message
 from hub.store.runs.rows import EffectRow, RunRow, effect_state, load, open_effects, outcome_of
 from hub.store.runs.starting import Lease, NewRun, entries, inside, known_keys, start, write_entries
 from hub.store.runs.waking import Waiting, stop, waiting_for, wake
@@ -35,6 +35,7 @@ __all__ = [
     "open_effects",
     "outcome_of",
     "queued_in",
+    "refusal",
     "reserve_message",
     "settle_batch",
     "start",

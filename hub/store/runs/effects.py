@@ -7,11 +7,14 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from hub.errors import ConnectorError
 from hub.events import Json
 from hub.store import spending
 from hub.store.runs.rows import EffectRow
 from hub.store.session import Change, Connection
 from hub.values import value
+
+_CODE = 80
 
 
 @value(frozen=True)
@@ -25,12 +28,20 @@ class EffectResult:
     outcome: str
     reason: str
     response: Mapping[str, Json] | None
+    """The output of what was done, else the `refusal`."""
     at_ms: int
     message: bool = False
     unspent: bool = False
     """The attempt does not count: the credentials were refused, or the call was held back at the last moment."""
     spent: bool = False
     """Whether it was counted under spending caps."""
+
+
+def refusal(error: Exception | None) -> Mapping[str, Json] | None:
+    """What a vendor gave with an error: `http_status`, and its own `code` (a word: a long one is cut off); None: neither."""
+    if not isinstance(error, ConnectorError) or (error.status is None and error.code is None):
+        return None
+    return {"http_status": error.status, "code": None if error.code is None else str(error.code)[:_CODE]}
 
 
 # That a call was not made says nothing any more once somebody else has found out, or given up finding out, about it.

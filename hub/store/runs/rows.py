@@ -118,9 +118,9 @@ async def effect_state(c: Connection, run_id: str, step_id: str) -> str | None:
 
 
 async def outcome_of(c: Connection, effect_key: str) -> Row | None:
-    """The outcome, reason and response of an effect that has one."""
+    """The outcome, reason and output of an effect that has one."""
     return await c.first(
-        "select outcome, reason, response from effect where key = :key "
+        "select outcome, reason, case when state = 'done' then response end as output from effect where key = :key "
         "and state in ('done', 'failed', 'skipped', 'unknown')",
         key=effect_key,
     )

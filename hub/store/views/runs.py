@@ -113,16 +113,21 @@ def run_view(row: Row) -> shown.RunLine:
 
 
 def _effect_view(row: Row) -> shown.Effect:
-    """An effect: what was asked for, in which state it is, and why."""
+    """An effect: what was asked for, in which state it is, why, and what the vendor answered where it was not done."""
+    answer = from_json(row["response"]) if row["response"] else None
+    done = row["state"] == "done"
+    refusal = {} if done or answer is None else answer
     return {
         "step": row["step_id"],
         "action": row["action"],
         "connection": row["connection"],
         "state": row["state"],
         "reason": row["reason"],
+        "http_status": refusal.get("http_status"),
+        "code": refusal.get("code"),
         "attempts": row["attempts"],
         "input": from_json(row["request"])["input"],
-        "output": from_json(row["response"]) if row["response"] else None,
+        "output": answer if done else None,
         "intended_at": rfc3339(row["intended_at"]),
         "finished_at": when(row["finished_at"]),
     }
