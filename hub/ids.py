@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 
@@ -19,6 +20,11 @@ def new_id() -> str:
 def new_inbound_key() -> str:
     """The unguessable part of a webhook address."""
     return secrets.token_urlsafe(18)
+
+
+def key_hash(inbound_key: str) -> str:
+    """What is kept of a webhook address whose call was refused: enough to know one of ours again, not to call it."""
+    return hashlib.sha256(inbound_key.encode()).hexdigest()[:12]
 
 
 def idempotency_key(effect_key: str) -> str:

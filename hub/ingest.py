@@ -5,7 +5,6 @@ Refusals never touch the database one by one; they are counted and flushed by `f
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +19,10 @@ from hub.connections import App, Connection, Connections
 from hub.connector import Connector, Delivery, InboundRequest, Privacy, Reply, Webhook
 from hub.errors import ConfigError, HubError, IngressError, PayloadError, SignatureError, StoreUnavailable
 from hub.events import Event
+from hub.ids import key_hash
 from hub.metrics import Metrics, word_of
 from hub.spool import Spool
-from hub.store.deliveries import Refusal, count_refusals
+from hub.store.deliveries import MANY_ADDRESSES, NO_CONNECTOR, Refusal, count_refusals
 from hub.store.events import Incoming, NewEvent, Stored, ingest
 from hub.store.grouped import Full, Grouped
 from hub.store.session import Store
@@ -358,12 +358,11 @@ class Ingest:
 
     def _refuse(self, connector: str, key: str, why: IngressError, headers: Mapping[str, str], size: int) -> None:
         # The key in a refused call is the caller's word; of known ones the hash tells the operator which it was.
-        known = connector if connector in self._catalogue.connectors else "(unknown)"
+        known = connector if connector in self._catalogue.connectors else NO_CONNECTOR
         self._metrics.refused(known, word_of(why))
-        key_hash = hashlib.sha256(key.encode()).hexdigest()[:12]
         bucket = (
             known,
-            key_hash if len(self._refusals.counts) < 1000 else "(many)",
+            key_hash(key) if len(self._refusals.counts) < 1000 else MANY_ADDRESSES,
             str(why),
             self._clock.now_ms() // 60_000,
         )
@@ -377,9 +376,9 @@ class Ingest:
         if not self._refusals.counts:
             return
         taken, self._refusals = self._refusals, _Refusals()
-        for (connector, key_hash, reason, _), count in taken.counts.items():
+        for (connector, address, reason, _), count in taken.counts.items():
             # Once a second and reason, however many there are: a flood of calls is none of lines.
-            facts = {"connector": connector, "address": key_hash, "reason": reason, "count": count}
+            facts = {"connector": connector, "address": address, "reason": reason, "count": count}
             _log.info("calls were refused", extra={"what": "webhook_refused", **facts})
         rows = [
             Refusal(*bucket, count, to_json(taken.samples[bucket]).decode()) for bucket, count in taken.counts.items()

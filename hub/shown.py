@@ -124,11 +124,16 @@ class Refusal(TypedDict):
     """Calls that were refused at one address for one reason within one minute."""
 
     connector: str
+    connection: Annotated[
+        str | None, Field(description="Whose address it is; null: none of a connection that there is")
+    ]
+    app: Annotated[str | None, Field(description="Whose address it is, when it is that of an app")]
     key_hash: str
     reason: str
     count: int
     minute: Instant
     samples: Json
+    remedy: Annotated[str, Field(description="What to look at first")]
 
 
 class Identity(TypedDict):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from hub import replays, shown
 from hub.api.access import Reading, Writing, caller
 from hub.api.given import Cursor, Listing, Most, Page
+from hub.api.problems import for_programs
 from hub.store import deliveries, runs, views
 
 router = APIRouter(prefix="/api/v1", tags=["inspect"])
@@ -114,9 +115,12 @@ async def list_deliveries(
 
 @router.get("/refusals")
 async def list_refusals(hub: Reading, limit: Most = 50) -> list[shown.Refusal]:
-    """Calls that were refused, counted per address, reason and minute, newest first."""
+    """Calls that were refused, counted per address, reason and minute, newest first; whose address it is, and what to do."""
     async with hub.store.read() as c:
-        return [views.refusal_view(row) for row in await deliveries.refused(c, limit)]
+        found = await views.list_refusals(c, most=limit)
+    for one in found:
+        one["remedy"] = for_programs(one["remedy"])
+    return found
 
 
 @router.get("/contacts")

@@ -54,7 +54,7 @@ _FOR_PROGRAMS = tuple(
         (r"`hub runs list --status (\w+)`", r"GET /api/v1/runs?status=\1"),
         (r"`hub (pauses|deliveries)`", r"GET /api/v1/\1"),
         (r"`hub deliveries --refused`", "GET /api/v1/refusals"),
-        (r"`hub (runs|events|contacts|recipes) show ([\w-]+)`", r"GET /api/v1/\1/\2"),
+        (r"`hub (runs|events|contacts|recipes|connections|apps) show ([\w-]+)`", r"GET /api/v1/\1/\2"),
         (r"`hub (runs|events|contacts|recipes) show`", r"GET /api/v1/\1/…"),
         (r"`hub connections remove`", "DELETE /api/v1/connections/…"),
         (r"`hub connections reauthorise ([\w-]+)`", r"POST /api/v1/connections/\1/reauthorise"),

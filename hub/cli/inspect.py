@@ -295,17 +295,20 @@ def list_deliveries(
         if state or before:
             raise typer.BadParameter("--state and --before are about stored calls, refused ones are only counted")
 
-        async def refusals(c: Connection) -> list[shown.Refusal]:
-            return [views.refusal_view(row) for row in await deliveries.refused(c, limit)]
-
+        counted = read(lambda c: views.list_refusals(c, most=limit))
         columns = {
             "minute": "minute (UTC)",
-            "connector": "connector",
+            "address": "address",
             "count": "calls",
             "reason": "reason",
-            "key_hash": "address (hash)",
         }
-        show_list(read(refusals), columns, as_json=as_json, empty="nothing was refused")
+        lines: Sequence[Mapping[str, Json]] = counted
+        if not as_json:
+            lines = [{**one, "address": _whose(one)} for one in counted]
+        show_list(lines, columns, as_json=as_json, empty="nothing was refused")
+        if not as_json:
+            for line in dict.fromkeys(f"{_whose(one)}: {one['remedy']}" for one in counted):
+                note(line)
         return
 
     async def stored(c: Connection) -> list[shown.Delivery]:
@@ -325,6 +328,15 @@ def list_deliveries(
         ]
     columns = {"id": "delivery", "what": "what", "state": "state", "received_at": "came (UTC)"}
     show_list(rows, columns, as_json=as_json, empty="no deliveries", limit=limit)
+
+
+def _whose(refusal: shown.Refusal) -> str:
+    """The connection or app whose address was called; of an address that is nobody's what tells it from others."""
+    if refusal["connection"]:
+        return refusal["connection"]
+    if refusal["app"]:
+        return f"app {refusal['app']}"
+    return f"{refusal['connector']}, nobody's: {refusal['key_hash']}"
 
 
 def _and_why(row: Mapping[str, Json], key: str) -> str:

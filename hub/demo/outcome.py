@@ -206,7 +206,7 @@ def _effect(run: Json, effect: Json, contact: str) -> EffectSeen:
 async def _events(c: Connection, repeats_sent: int) -> Events:
     counted = await views.counts(c)
     every = await views.list_events(c, most=_MOST)
-    refusals = [views.refusal_view(row) for row in await deliveries.refused(c, _MOST)]
+    refusals = await deliveries.refused(c, _MOST)
     odd = await deliveries.listed(c, state="unrecognised", most=_MOST)
     refused: Counter[str] = Counter()
     for refusal in refusals:

@@ -7,6 +7,11 @@ from dataclasses import asdict, dataclass
 
 from hub.store.session import Connection, Row
 
+NO_CONNECTOR = "(unknown)"
+"""Stands for the connector of a refusal when there is none of the name that was called."""
+MANY_ADDRESSES = "(many)"
+"""Stands for the address when so many were called that they are not told apart."""
+
 
 @dataclass(frozen=True)
 class Refusal:

@@ -95,6 +95,10 @@ async def test_unknown_address_and_bad_signature_look_alike(web: Callable[..., A
         await w.it.hub.ingest.flush_refusals()
         _, refused = await w.call("GET", "/api/v1/refusals")
         assert sum(r["count"] for r in refused) == 2
+        # then the operator is told whose address it was, and where to look
+        told = {r["connection"]: r["remedy"] for r in refused}
+        assert told["acme"] == "compare address and secrets with the vendor's settings: GET /api/v1/connections/acme"
+        assert "take the address out of the vendor's settings" in told[None]
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(web: Callable[..., Any], sqlite_url: str) -> None:

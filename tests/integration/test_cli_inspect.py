@@ -10,9 +10,10 @@ import pytest
 
 from hub.errors import NotFound
 from hub.events import Event, Identity
+from hub.ids import key_hash
 from hub.process import open_store
 from hub.settings import load_settings
-from hub.store import contacts, deliveries, events, runs
+from hub.store import connections, contacts, deliveries, events, runs
 from hub.store.events import Incoming, NewEvent
 from hub.store.runs import Advance, EffectResult, EffectRow, Lease, NewRun, StepRow, WatchRow, refusal
 from tests.integration.conftest import Cli
@@ -161,6 +162,26 @@ def test_deliveries_are_listed_as_stored_and_as_refused(cli: Cli, known: Known) 
     assert [(r["reason"], r["count"]) for r in cli.json("deliveries", "--refused")] == [("bad signature", 3)]
     assert "bad signature" in cli("deliveries", "--refused").stdout
     assert cli("deliveries", "--refused", "--state", "accepted").exit_code == 2
+
+
+def test_calls_that_were_refused_tell_whose_address_it_was_and_what_to_do(cli: Cli, known: Known) -> None:
+    asyncio.run(_refuse_at_ours(cli.data_dir))
+    told = {r["app"]: r["remedy"] for r in cli.json("deliveries", "--refused")}
+    assert told["our-app"] == "compare address and secrets with the vendor's settings: `hub apps show our-app`"
+    assert "take the address out of the vendor's settings" in told[None]
+    shown = cli("deliveries", "--refused")
+    assert "app our-app" in shown.stdout
+    assert "nobody's: ab12" in shown.stdout
+    assert "app our-app: compare address and secrets" in shown.stderr
+    assert "shopify, nobody's: ab12: take the address out" in shown.stderr
+
+
+async def _refuse_at_ours(data_dir: Path) -> None:
+    row = {"id": "a1", "connector": "shopify", "name": "our-app", "inbound_key": "k", "secret": b"", "key_id": "x"}
+    async with open_store(load_settings(data_dir=data_dir)) as store, store.write() as c:
+        await connections.add_app(c, settings={}, created_at=_AT_MS, **row)
+        ours = deliveries.Refusal("shopify", key_hash("k"), "bad signature", 29_460_061, 1, "[]")
+        await deliveries.count_refusals(c, [ours])
 
 
 @pytest.mark.parametrize("name", ["ADA@example.com", "+1 415 555 0100", "id"])

@@ -40,7 +40,7 @@ def test_every_call_that_programs_are_told_of_is_there() -> None:
     there = {f"{method.upper()} {re.sub(r'{[^}]*}', '…', path)}" for path, how in paths.items() for method in how}
     for command in (
         *(f"{kind} list" for kind in ("runs", "events", "contacts", "recipes", "connections", "apps", "caps")),
-        *(f"{kind} show x" for kind in ("runs", "events", "contacts", "recipes")),
+        *(f"{kind} show x" for kind in ("runs", "events", "contacts", "recipes", "connections", "apps")),
         "runs list --status waiting",
         "pauses",
         "deliveries",

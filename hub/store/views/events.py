@@ -10,6 +10,9 @@ from hub import shown
 from hub.catalogue import nearest
 from hub.clock import rfc3339
 from hub.errors import NotThere
+from hub.ids import key_hash
+from hub.store import connections, deliveries
+from hub.store.deliveries import MANY_ADDRESSES, NO_CONNECTOR
 from hub.store.session import Connection, Row
 from hub.store.views.runs import RUNS, run_view
 
@@ -125,13 +128,34 @@ def delivery_view(row: Row) -> shown.Delivery:
     }
 
 
-def refusal_view(row: Row) -> shown.Refusal:
-    """Calls refused at one address for one reason within one minute."""
+async def list_refusals(c: Connection, *, most: int) -> list[shown.Refusal]:
+    """Calls that were refused, counted by address, reason and minute, the newest first."""
+    apps, accounts = await connections.everything(c)
+    owners = {(one["connector"], key_hash(one["inbound_key"])): ("app", one["name"]) for one in apps}
+    owners |= {(one["connector"], key_hash(one["inbound_key"])): ("connection", one["name"]) for one in accounts}
+    rows = await deliveries.refused(c, most)
+    return [_refusal_view(row, *owners.get((row["connector"], row["key_hash"]), ("", None))) for row in rows]
+
+
+def _refusal_view(row: Row, kind: str, owner: str | None) -> shown.Refusal:
     return {
         "connector": row["connector"],
+        "connection": owner if kind == "connection" else None,
+        "app": owner if kind == "app" else None,
         "key_hash": row["key_hash"],
         "reason": row["reason"],
         "count": row["count"],
         "minute": rfc3339(row["minute"] * 60_000),
         "samples": from_json(row["samples"]),
+        "remedy": _remedy(row, kind, owner),
     }
+
+
+def _remedy(row: Row, kind: str, owner: str | None) -> str:
+    if owner is not None:
+        return f"compare address and secrets with the vendor's settings: `hub {kind}s show {owner}`"
+    if row["connector"] == NO_CONNECTOR:
+        return "nothing here takes such calls; if something should, `hub plugins` shows which connectors there are"
+    if row["key_hash"] == MANY_ADDRESSES:
+        return "somebody tries addresses; nothing to do, unless calls that are meant are missing"
+    return "take the address out of the vendor's settings, or give it one that `hub connections list` or `hub apps list` shows"
