@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -166,12 +166,12 @@ class Router:
                 # What was published or connected before an event came must count for it: ask where the event is seen.
                 strange = {e.connection_id for e in batch if not self._connections.knows(e.connection_id)} - gone
                 if ready := not strange and not await self._library.stale(c):
-                    in_hand = await self._route(c, batch, lease)
+                    in_hand, over = await self._route(c, batch, lease)
                     seams.reach("route.commit")
             if ready:
                 seams.reach("route.committed")
                 self._observe(batch, began_ns)
-                self._tell_of_ended(batch)
+                self._tell_of_ended(over)
                 return Routed(len(found), in_hand, more)
             await self._connections.refresh(force=True)
             # A connection that was removed since is none that any recipe names; who waits is found all the same.
@@ -186,7 +186,10 @@ class Router:
             self._metrics.routed((now_ms - event.received_at_ms) / 1000)
             self._traces.routed(event.id, began_ns, type=event.type)
 
-    async def _route(self, c: Connection, batch: Sequence[StoredEvent], lease: Lease) -> list[tuple[Claim, RunRow]]:
+    async def _route(
+        self, c: Connection, batch: Sequence[StoredEvent], lease: Lease
+    ) -> tuple[list[tuple[Claim, RunRow]], set[str]]:
+        """The runs that are in hand already, and the connections (ids) that their vendors let in no longer."""
         names = {e.connection_id: self._name(e.connection_id) for e in batch}
         contact_of, erased = await self._people(c, batch, names)
         batch = [e for e in batch if e.id not in erased]
@@ -201,9 +204,9 @@ class Router:
         await self._silence(c, new, names)
         if self._withdrawals is not None:
             await self._withdrawals.look(c, new, contact_of)
-        if ended := self._ended(batch):
-            await connections.end_access(c, ended)
-        return await self._write(c, outcome, lease, contact_of)
+        ended = self._ended(batch)
+        over = await connections.end_access(c, ended) if ended else set()
+        return await self._write(c, outcome, lease, contact_of), over
 
     async def _people(
         self, c: Connection, batch: Sequence[StoredEvent], names: Mapping[str, str]
@@ -270,17 +273,19 @@ class Router:
     def _name(self, connection_id: str) -> str:
         return self._connections.name_of(connection_id)
 
-    def _ended(self, batch: Iterable[StoredEvent]) -> dict[str, str]:
-        """The connections of which an event says that their vendor lets them in no longer, by id, and why."""
+    def _ended(self, batch: Iterable[StoredEvent]) -> dict[str, connections.Ended]:
+        """The connections of which an event says that their vendor lets them in no longer, by id, and the last such event."""
         return {
-            event.connection_id: f"{event.type} came: the vendor takes its credentials no longer"
-            for event in batch
+            event.connection_id: connections.Ended(
+                event.occurred_at_ms, f"{event.type} came: the vendor takes its credentials no longer"
+            )
+            for event in sorted(batch, key=lambda one: one.occurred_at_ms)
             if not event.again and (trigger := self._catalogue.trigger(event.type)) is not None and trigger.ends_access
         }
 
-    def _tell_of_ended(self, batch: Sequence[StoredEvent]) -> None:
-        if ended := self._ended(batch):
-            _log.warning("a vendor ended access", extra={"what": "access_ended", "connections": sorted(ended)})
+    def _tell_of_ended(self, over: Collection[str]) -> None:
+        if over:
+            _log.warning("a vendor ended access", extra={"what": "access_ended", "connections": sorted(over)})
             self._connections.look_again()
 
     # -- those who wait --------------------------------------------------------------------------------------------

@@ -273,6 +273,7 @@ class Connections(Using):
                 settings=settings,
                 secret=sealed,
                 key_id=key_id,
+                at_ms=self._clock.now_ms(),
                 token_expires_at=token_expires_at_ms,
                 scopes=scopes,
             )

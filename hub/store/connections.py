@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from hub.store.session import Connection, Row
+from hub.values import value
 
 _GENERATION = "connections"
 NEEDS_REAUTHORISATION = "needs re-authorisation"
@@ -129,6 +130,7 @@ async def replace_secret(
     settings: Mapping[str, str],
     secret: bytes,
     key_id: str,
+    at_ms: int,
     token_expires_at: int | None = None,
     scopes: Sequence[str] | None = None,
 ) -> None:
@@ -136,11 +138,12 @@ async def replace_secret(
     await c.run(
         "update connection set settings = :settings, secret = :secret, key_id = :key_id, health = 'ok', "
         "health_reason = null, token_epoch = token_epoch + 1, token_expires_at = :expires, scopes = :scopes, "
-        "token_lease = null, token_lease_until = null where id = :id",
+        "token_lease = null, token_lease_until = null, authorised_at = :at where id = :id",
         id=id_,
         settings=to_json(settings).decode(),
         secret=secret,
         key_id=key_id,
+        at=at_ms,
         expires=token_expires_at,
         scopes=_listed(scopes),
     )
@@ -232,17 +235,35 @@ async def set_health(c: Connection, id_: str, health: str, reason: str | None, *
     return bool(known)
 
 
-async def end_access(c: Connection, reasons: Mapping[str, str]) -> None:
-    """The credentials of these connections are over, as their vendors say; reasons by id."""
+@value(frozen=True)
+class Ended:
+    """That a vendor ended the access that a connection had at an instant, and how we know."""
+
+    at_ms: int
+    reason: str
+
+
+async def end_access(c: Connection, ended: Mapping[str, Ended]) -> set[str]:
+    """The credentials of these connections (by id) are over, as their vendors say; returns those of which it is so.
+
+    Credentials that were given after their vendor ended access are others than those it ended.
+    """
     # In one order, so that nobody waits in a circle.
-    for id_ in sorted(reasons):
-        await c.run(
-            "update connection set health = :health, health_reason = :reason where id = :id",
+    over = {
+        id_
+        for id_ in sorted(ended)
+        if await c.run(
+            "update connection set health = :health, health_reason = :reason "
+            "where id = :id and coalesce(authorised_at, created_at) <= :at",
             id=id_,
             health=NEEDS_REAUTHORISATION,
-            reason=reasons[id_],
+            reason=ended[id_].reason,
+            at=ended[id_].at_ms,
         )
-    await changed(c)
+    }
+    if over:
+        await changed(c)
+    return over
 
 
 async def is_healthy(c: Connection, id_: str) -> bool:

@@ -74,6 +74,8 @@ connection = Table(
     _text("health"),
     _text("health_reason", null=True),
     _ms("created_at"),
+    # When it was given its credentials anew; null: they are those it was made with.
+    _ms("authorised_at", null=True),
     UniqueConstraint("connector", "account", name="connection_account"),
 )
 

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from hub import replays
+from hub.clock import rfc3339
+from hub.connections import kind_of
 from hub.store import connections, views
 from tests.conftest import Running
 from tests.planted import tell
@@ -56,12 +58,43 @@ async def test_an_end_of_access_that_is_routed_again_ends_no_new_one(erasing: St
         assert await it.hub.connections.healths() == {}
 
 
+async def test_an_end_of_access_from_before_the_account_was_connected_again_ends_nothing(
+    erasing: Start, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with erasing(database_url) as it:
+        # given an account that was locked out, and was given new credentials before that is told
+        locked_out = it.hub.clock.now_ms()
+        await it.advance(60_000)
+        await _reauthorise(it, "guestbook")
+        await it.advance(60_000)
+
+        # when it is told at last, then the new credentials are as good as before
+        await tell(it, "locked_out", {"id": "2", "at": rfc3339(locked_out)})
+        await it.rest()
+        assert await it.hub.connections.healths() == {}
+        assert [r for r in caplog.records if getattr(r, "what", "") == "access_ended"] == []
+
+        # when it is locked out again, whichever of both is told first
+        await tell(it, "locked_out", {"id": "3", "at": rfc3339(it.hub.clock.now_ms())})
+        await tell(it, "locked_out", {"id": "4", "at": rfc3339(locked_out)})
+        await it.rest()
+        assert await it.hub.connections.healths() == {"guestbook": ENDED}
+
+
+async def _reauthorise(it: Running, name: str) -> None:
+    known = it.hub.connections
+    connection = await known.by_name(name)
+    connector, values = known.connector(connection.connector), await known.fields(connection)
+    kind = kind_of(connector, values, auth=connection.auth, app=False)
+    await known.replace(connection, connector, kind, connection.account, values)
+
+
 async def test_accounts_whose_access_ends_at_once_are_all_told_of(running: Start, database_url: str) -> None:
     async with running(database_url, work=False) as it:
         await it.hub.connections.add("acme", "another", {"account": "other"}, sandbox=True)
         both = await it.hub.connections.all()
         async with it.hub.store.write() as c:
-            await connections.end_access(c, {one.id: f"{one.name} is over" for one in both})
+            await connections.end_access(c, {one.id: connections.Ended(2**52, f"{one.name} is over") for one in both})
         await it.hub.connections.refresh(force=True)
         assert await it.hub.connections.healths() == {
             one: (connections.NEEDS_REAUTHORISATION, f"{one} is over") for one in ("acme", "another")

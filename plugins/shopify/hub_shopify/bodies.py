@@ -7,6 +7,8 @@ version 2026-07, read 2026-11-22)
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from hub import Delivery, Money, PayloadError, e164
 from hub.events import Json
 from hub_shopify.client import rest_id
@@ -30,6 +32,17 @@ def told_by(delivery: Delivery) -> str:
         if told := headers.get(f"x-{name}") or headers.get(name):
             return told
     return ""
+
+
+def triggered_at(delivery: Delivery) -> datetime | None:
+    """When Shopify says that it happened, however late it is told; None when it does not say so readably."""
+    headers = delivery.request.headers
+    said = headers.get("x-shopify-triggered-at") or headers.get("shopify-triggered-at") or ""
+    try:
+        at = datetime.fromisoformat(said)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
 
 
 def order(raw: Json) -> Order:

@@ -205,6 +205,7 @@ class Uninstalled(Payload):
 
     shop: str
     told: str = ""
+    removed_at: Moment | None = None
 
 
 class PersonRequest(Payload):

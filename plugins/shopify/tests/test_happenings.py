@@ -232,8 +232,20 @@ def test_a_variant_that_is_back_is_matched_by_its_id(sample: Read, delivered: Ma
 def test_an_app_that_was_removed_names_the_shop(sample: Read) -> None:
     [event] = events_of(told("app/uninstalled", sample("app_uninstalled"), x_shopify_event_id="e"), "app_uninstalled")
     assert (event.data["shop"], event.subject) == ("some-shop.myshopify.com", None)
+    assert event.occurred_at_ms == 1  # when it came
     # its owner's address is left out
     assert "owner@example.com" not in json.dumps(dict(event.data))
+
+
+@pytest.mark.parametrize(
+    ("said", "at_ms"),
+    [("2026-11-22T10:00:00.877041743Z", 1_795_341_600_877), ("2026-11-22T10:00:00Z", 1_795_341_600_000), ("soon", 1)],
+)
+def test_the_removal_of_an_app_was_when_shopify_says(sample: Read, said: str, at_ms: int) -> None:
+    [event] = events_of(
+        told("app/uninstalled", sample("app_uninstalled"), x_shopify_triggered_at=said), "app_uninstalled"
+    )
+    assert event.occurred_at_ms == at_ms
 
 
 async def test_a_shop_that_removed_the_app_needs_a_new_authorisation() -> None:
