@@ -350,7 +350,7 @@ class Authorising:
 def _require_client(app: str, values: Mapping[str, str]) -> None:
     if missing := [f.name for f in CLIENT_FIELDS if not values.get(f.name)]:
         raise ConnectionConfigError(
-            f"the app {app} has no {' and no '.join(missing)}; register one that has, with `hub apps add`"
+            f"the app {app} has no {' and no '.join(missing)}; give it one with `hub apps set {app}`"
         )
 
 

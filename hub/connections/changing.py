@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from hub.catalogue import nearest
 from hub.connections.accounts import App, Connection
-from hub.connections.fields import app_values, auth_of, check_pattern, parted, secret_names, values_of
+from hub.connections.fields import app_values, auth_of, check_pattern, parted, require_client, secret_names, values_of
 from hub.connections.using import Using
 from hub.connector import TOKEN_FIELDS, Auth, Connector, OAuth2, sandbox_secret
 from hub.errors import ConnectionConfigError, HubError, NoSuchApp
@@ -353,6 +353,7 @@ class Connections(Using):
         """Register an app of ours, which serves many connections: its webhook secrets, its client id and secret."""
         connector = self.connector(connector_name)
         settings, secrets = app_values(connector, given)
+        require_client(connector, given)
         id_ = new_id()
         while True:
             await self.refresh(force=True)
@@ -380,13 +381,14 @@ class Connections(Using):
         while True:
             await self.refresh(force=True)
             app = await self.app_by_name(name)
-            settings, secrets = app_values(self.connector(app.connector), given)
+            connector = self.connector(app.connector)
+            settings, secrets = app_values(connector, given)
             was, _ = self._known.sealed[app.id]
-            sealed, key_id = self.seal({**self.secrets(app), **secrets}, app.id)
+            settings, secrets = {**app.settings, **settings}, {**self.secrets(app), **secrets}
+            require_client(connector, {**settings, **secrets})
+            sealed, key_id = self.seal(secrets, app.id)
             async with self._store.write() as c:
-                done = await rows.replace_app(
-                    c, app.id, was=was, settings={**app.settings, **settings}, secret=sealed, key_id=key_id
-                )
+                done = await rows.replace_app(c, app.id, was=was, settings=settings, secret=sealed, key_id=key_id)
             # Else somebody changed it, or sealed it with another key, in this moment.
             if done:
                 await self.refresh(force=True)

@@ -112,6 +112,24 @@ def app_values(connector: Connector, given: Mapping[str, str]) -> tuple[dict[str
     return settings, {name: value for name, value in given.items() if name not in settings}
 
 
+def require_client(connector: Connector, values: Mapping[str, str]) -> None:
+    """Raise ConnectionConfigError for an app (all of its values) that has one half only of what authorises accounts.
+
+    An app may have neither, for its webhook secrets alone; where the client's secret signs the webhooks, also just that.
+    """
+    fields = app_fields(connector)
+    webhook = connector.webhook.secrets if connector.webhook else ()
+    client = [f.name for f in CLIENT_FIELDS if f.name in fields]
+    missing = [name for name in client if not values.get(name)]
+    given = [name for name in client if values.get(name) and name not in webhook]
+    if missing and given:
+        how = "--secret-from-env {}=VARIABLE" if fields[missing[0]].secret else "--set {}=…"
+        raise ConnectionConfigError(
+            f"an app of {connector.name} with a {given[0]} needs a {missing[0]}, too: accounts are authorised by both; "
+            f"the vendor shows it where the app is registered, so add {how.format(missing[0])}"
+        )
+
+
 def secrets_of(connector: Connector, owner: Connection | App) -> list[str]:
     """The names of the secrets that an owner can be given."""
     if isinstance(owner, App):

@@ -620,12 +620,29 @@ async def test_an_app_goes_only_when_no_connection_belongs_to_it(place: Place) -
     assert (status, "the app or its plugin is gone" in said) == (400, True)
 
 
-async def test_an_app_without_client_secret_is_told_apart(place: Place) -> None:
-    await place.call("POST", "/api/v1/apps", {"connector": "club", "name": "half", "fields": {"client_id": "c"}})
+@pytest.mark.parametrize(("given", "other"), [("client_id", "client_secret"), ("client_secret", "client_id")])
+async def test_an_app_that_could_authorise_nobody_is_refused(place: Place, given: str, other: str) -> None:
+    half = {"connector": "club", "name": "half", "fields": {given: "c"}}
+    status, refused = await place.call("POST", "/api/v1/apps", half)
+    assert status == 422
+    assert f"an app of club with a {given} needs a {other}, too" in refused["detail"]
+    assert (await place.call("GET", "/api/v1/apps/half"))[0] == 404
+
+
+async def test_an_app_that_lost_its_client_secret_is_told_apart_and_mended(place: Place) -> None:
+    # given one that an earlier release took
+    app = await place.hub.connections.add_app("club", "half", {"client_id": "c", "client_secret": "s"})
+    sealed, _ = place.hub.connections.seal({}, app.id)
+    async with place.hub.store.write() as c:
+        await c.run("update app set secret = :secret where id = :id", secret=sealed, id=app.id)
+        await connections.changed(c)
+    await place.hub.connections.refresh(force=True)
+    assert (await place.call("PATCH", "/api/v1/apps/half", {"fields": {"client_id": "c-2"}}))[0] == 422
     status, refused = await place.call(
         "POST", "/api/v1/authorisations", {"connector": "club", "name": "x", "app": "half", "sandbox": True}
     )
     assert (status, "client_secret" in refused["detail"]) == (422, True)
+    assert (await place.call("PATCH", "/api/v1/apps/half", {"fields": {"client_secret": "s-2"}}))[0] == 200
 
 
 async def test_a_static_way_in_refuses_what_is_authorised_in_the_browser(place: Place) -> None:

@@ -48,6 +48,7 @@ def test_every_call_that_programs_are_told_of_is_there() -> None:
         "connections remove",
         "connections reauthorise x",
         "apps add",
+        "apps set x",
     ):
         told = problems.for_programs(f"`hub {command}`")
         assert "hub " not in told
