@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hub.backoff import MAX_CLAIMS, backoff_s
 from hub.clock import Clock
 from hub.connections import Connection, Connections
-from hub.errors import AuthExpired, HubError, OutcomeUnknown, RateLimited, RetryableError
+from hub.errors import AuthExpired, HubError, NoSuchConnection, OutcomeUnknown, RateLimited, RetryableError
 from hub.limits import Limits
 from hub.metrics import Metrics
 from hub.store import work
@@ -73,9 +73,7 @@ class Errands:
             if errand is not None:
                 await self._limited(claim, errand)
         except Unconnected as error:
-            _log.info("work of a removed connection is dropped", extra={"what": "work_dropped", "reason": str(error)})
-            async with self._store.write() as c:
-                await work.finish(c, claim)
+            await self._drop(claim, error)
         except Missing as error:
             async with self._store.write() as c:
                 await work.park(c, claim, f"plugin:{error}")
@@ -123,7 +121,12 @@ class Errands:
 
     async def _expired(self, claim: Claim, error: AuthExpired, errand: Errand | None) -> None:
         """The credentials are refused: renew what can be renewed, once; else the work waits for a new authorisation."""
-        connection = await self._connections.by_name(claim.ref.partition("|")[0])
+        try:
+            connection = await self._connections.by_name(claim.ref.partition("|")[0])
+        except NoSuchConnection as gone:
+            # Whoever removed it meanwhile has given its token back.
+            await self._drop(claim, gone)
+            return
         try:
             renewed = await self._connections.tokens.renew_refused(connection)
         except AuthExpired as again:
@@ -139,6 +142,11 @@ class Errands:
             await work.park(c, claim, f"connection:{connection.name}")
         self._metrics.parked("connection")
         await self._connections.unpark_if_healthy(connection)
+
+    async def _drop(self, claim: Claim, why: Exception) -> None:
+        _log.info("work of a removed connection is dropped", extra={"what": "work_dropped", "reason": str(why)})
+        async with self._store.write() as c:
+            await work.finish(c, claim)
 
     async def _later(self, claim: Claim, error: HubError, errand: Errand | None) -> None:
         """Try again later: when the vendor said, else doubling to an hour, for as long as the work is worth."""

@@ -20,7 +20,7 @@ from hub.connector import ActionContext, Connector, Subscription, Subscriptions,
 from hub.errands import Errand, Errands, Missing, Unconnected
 from hub.errors import AuthExpired, ConfigError, HubError, NoSuchConnection, PermanentError
 from hub.library import Library
-from hub.metrics import Metrics
+from hub.metrics import Metrics, word_of
 from hub.plugins import Plugins
 from hub.store import recipes, subscriptions, work
 from hub.store.session import Store
@@ -383,7 +383,12 @@ class _Round:
         """It counts as done once its secret is kept. Raises ConfigError when nobody told it, Unconnected when it is in vain."""
         if await self._connections.is_leaving(self._about.connection):
             # Who removes the connection asked for what there is before this was there.
-            await self._kept.delete(self._context, made)
+            try:
+                await self._kept.delete(self._context, made)
+            except HubError as error:
+                # Nobody is connected any more who could; calls that it brings are refused and counted.
+                facts = {"connection": self._about.connection.name, "topic": made.topic, "error": word_of(error)}
+                _log.warning("a subscription outlives its connection", extra={"what": "subscription_left", **facts})
             raise Unconnected(f"the connection {self._about.connection.name} was removed meanwhile")
         if not self._is_told(made):
             raise ConfigError(f"the vendor tells no secret of {made.topic}; mend the plugin's `create`")

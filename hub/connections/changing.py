@@ -296,7 +296,8 @@ class Connections(Using):
         async with self._store.write() as c:
             await rows.remove(c, connection.id, connection.name)
         await self.refresh(force=True)
-        problems = dict.fromkeys(problem for problem in (kept, held) if problem)
+        left = kept and self._left(connection, kept)
+        problems = dict.fromkeys(problem for problem in (left, held) if problem)
         return Removed(connection, revoked, unsubscribed, "; ".join(problems) or None)
 
     async def _tried(self, connection: Connection, attempt: Awaitable[T], otherwise: T) -> tuple[T, str | None]:
@@ -307,7 +308,7 @@ class Connections(Using):
         except HubError as error:
             return otherwise, str(error)
         except TimeoutError:
-            return otherwise, f"{connection.connector} took longer than {_UNSUBSCRIBE_S:.0f} s to end its subscriptions"
+            return otherwise, f"it took longer than {_UNSUBSCRIBE_S:.0f} s"
         except Exception as error:  # a plugin may raise anything
             _log.exception(
                 "an account was forgotten without its vendor",
@@ -317,6 +318,14 @@ class Connections(Using):
                 otherwise,
                 f"the plugin {connection.connector} failed ({type(error).__name__}); the hub's log says where",
             )
+
+    def _left(self, connection: Connection, why: str) -> str:
+        """What somebody has to do about subscriptions that stay at the vendor: nobody here can call there any more."""
+        address = self.inbound_url(connection) or f"an address that ends in {connection.inbound_key}"
+        return (
+            f"its subscriptions at {connection.connector} were not all deleted ({why}): delete there what calls {address}; "
+            "until then such calls are refused here"
+        )
 
     async def _unsubscribe(self, connection: Connection) -> int:
         """Delete a connection's subscriptions at the vendor; returns how many there were. Raises ConnectorError, TimeoutError."""

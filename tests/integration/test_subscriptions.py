@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from hub.cli.checkup_store import in_database
 from hub.clock import Clock, parse_duration_ms
 from hub.connections.addresses import Addresses
 from hub.connector import Subscription
-from hub.errors import NotThere
+from hub.errors import AuthExpired, NotThere
 from hub.plugins import load_plugins
 from hub.process import Hub, open_hub, working
 from hub.settings import load_settings
@@ -564,7 +564,55 @@ async def test_a_connection_is_removed_also_while_its_vendor_is_away(lite: Calla
         it.herald.fail_next = 100
         removed = await it.hub.connections.remove("main")
         assert removed.unsubscribed == 0
-        assert removed.problem
+        address = it.hub.connections.inbound_url(removed.connection)
+        assert removed.problem == (
+            "its subscriptions at herald were not all deleted (the vendor answered 503): delete there what calls "
+            f"{address}; until then such calls are refused here"
+        )
+
+
+async def test_what_is_made_too_late_to_be_deleted_is_told(
+    lite: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, removed = Plain(), list[Any]()
+    create = kept.create
+
+    async def late(ctx: Any, topic: str, address: str) -> Subscription:
+        # The credentials are over by the time that it is made.
+        if not removed:
+            removed.append(await it.hub.connections.remove("main"))
+        made = await create(ctx, topic, address)
+        it.herald.refuse_next = 401
+        return made
+
+    async with lite(kept, work=False) as it:
+        monkeypatch.setattr(kept, "create", late)
+        async with working(it.hub):
+            await it.rest()
+        [told] = [r for r in caplog.records if getattr(r, "what", "") == "subscription_left"]
+        assert (told.connection, told.error) == ("main", "auth_expired")
+        assert len(it.herald.hooks) == 1
+
+
+async def test_credentials_that_are_refused_after_their_connection_was_removed_are_nobody_s_concern(
+    lite: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hub.errands")
+    kept = Plain()
+    listed = kept.list
+
+    async def late(ctx: Any) -> Sequence[Subscription]:
+        # Once more by whoever removes it.
+        monkeypatch.setattr(kept, "list", listed)
+        await it.hub.connections.remove("main")
+        raise AuthExpired()
+
+    async with lite(kept, work=False) as it:
+        monkeypatch.setattr(kept, "list", late)
+        async with working(it.hub):
+            await it.rest()
+        assert [r.message for r in caplog.records if r.levelname == "ERROR"] == []
+        assert "work_dropped" in {getattr(r, "what", "") for r in caplog.records}
 
 
 async def test_a_connection_is_removed_also_when_its_plugin_fails_over_what_the_vendor_says(
