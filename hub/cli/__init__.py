@@ -66,6 +66,11 @@ class _Rim(TyperGroup):
                     f"{error.filename}: {error.strerror}; name another, or see that it is there and you may write there"
                 )
                 raise typer.Exit(1) from None
+            if isinstance(error, UnicodeEncodeError):
+                print_error(
+                    "what was given holds bytes that are no UTF-8, as no name, id or address here does; type it anew"
+                )
+                raise typer.Exit(2) from None
             # Further lines of a driver's message can hold what was to be stored.
             reason = str(error).partition("\n")[0]
             print_error(

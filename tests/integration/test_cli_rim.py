@@ -345,3 +345,11 @@ def test_a_folder_that_cannot_be_is_named_and_no_defect(
     assert result.exit_code == 1
     assert "taken" in result.stderr
     assert "the hub itself failed" not in result.output
+
+
+@pytest.mark.parametrize("command", [("runs", "show"), ("events", "show"), ("contacts", "show")])
+def test_bytes_that_are_no_text_are_a_mistake_of_whoever_gave_them(cli: Cli, command: tuple[str, ...]) -> None:
+    # given a byte as a shell passes it on that is no UTF-8
+    refused = cli(*command, "a\udcff")
+    assert refused.exit_code == 2, refused.output
+    assert "holds bytes that are no UTF-8" in refused.stderr
