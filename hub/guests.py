@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -30,17 +31,20 @@ class Guest:
     async def ask(self, hook: str, function: Callable[..., Any], arguments: Mapping[str, Any], limit_s: float) -> Any:
         """Call a hook and wait for its answer. Raises HookFailed when it raises, or does not come back in time.
 
-        While a call that was given up still runs, no other is begun.
+        Its time counts from when its thread takes it up: what is asked side by side may have to wait in line. While a call
+        that was given up still runs, no other is begun.
         """
         if self._late in self._open:
             raise HookFailed(self._name, hook, "an earlier call has not come back yet")
         call, here = object(), asyncio.get_running_loop()
         answer: asyncio.Future[Any] = here.create_future()
         tasks: list[asyncio.Task[Any]] = []
+        # When the plugin's thread took the call up, and when it was done with it.
+        times: list[float] = []
         there = self._running_loop()
 
         def begin() -> None:
-            task = there.create_task(_run(function, arguments))
+            task = there.create_task(_run(function, arguments, times))
             tasks.append(task)
             task.add_done_callback(end)
 
@@ -52,12 +56,21 @@ class Guest:
         self._open.add(call)
         there.call_soon_threadsafe(begin)
         try:
-            async with asyncio.timeout(limit_s):
-                return await answer
-        except TimeoutError as error:
-            self._late = call
-            there.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
-            raise HookFailed(self._name, hook, f"it did not come back within {limit_s:g} s") from error
+            rest_s = limit_s
+            while rest_s > 0 and not (await asyncio.wait((answer,), timeout=rest_s))[0]:
+                if not times and self._late in self._open:
+                    raise HookFailed(self._name, hook, "an earlier call has not come back yet")
+                # The answer of one that is done stands behind whatever else the thread has taken up.
+                rest_s = times[0] + limit_s - time.monotonic() if len(times) == 1 else limit_s
+            if not answer.done():
+                self._late = call
+                raise HookFailed(self._name, hook, f"it did not come back within {limit_s:g} s")
+        finally:
+            if not answer.done():
+                answer.cancel()
+                there.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        try:
+            return answer.result()
         except Exception as error:  # a plugin may raise anything
             raise HookFailed(self._name, hook, f"it raised {type(error).__name__}") from error
 
@@ -91,12 +104,15 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+async def _run(function: Callable[..., Any], arguments: Mapping[str, Any], times: list[float]) -> Any:
+    times.append(time.monotonic())
     try:
         answer = function(**arguments)
         return await answer if inspect.isawaitable(answer) else answer
     except (SystemExit, KeyboardInterrupt) as error:
         raise RuntimeError("it tried to end the process") from error
+    finally:
+        times.append(time.monotonic())
 
 
 def _settle(answer: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:

@@ -68,8 +68,12 @@ def hub_register_actions(register: RegisterAction) -> None:
 
 @hookspec
 def hub_event_received(event: Event, event_id: str) -> Awaitable[None] | None:
-    """An event was stored and is about to be routed. Called in a worker, at least once per event: a worker that dies between
-    telling and routing leaves the event to another one, which tells again.
+    """An event was stored, and is routed or set aside. Called in a worker, at least once per event, and again when the event
+    is replayed.
+
+    It is told as `hub_after_effect` is: right after the commit, and after a crash by another process. Events are told of
+    side by side, in no order, while their runs go on: a slow hook holds nothing up. Of an event that is told late and was
+    erased or removed meanwhile, what is left is told, or nothing.
 
     Of a stored event `fact_id` is its id in the hub; `correlate` and `consents` are empty, for they are stored already.
 

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic_core import from_json
 
 from hub.backoff import FEW_ATTEMPTS, MAX_CLAIMS
 from hub.clock import Clock
 from hub.errors import StoreUnavailable
+from hub.events import Event
 from hub.ids import new_id
 from hub.plugins import Plugins
-from hub.store import notices, work
+from hub.store import events, notices, work
+from hub.store.events import StoredEvent
 from hub.store.grouped import Grouped
 from hub.store.notices import Kept, Notice
 from hub.store.session import Store
 from hub.store.work import Claim
 
-AFTER_EFFECT, RUN_FINISHED = "hub_after_effect", "hub_run_finished"
+EVENT_RECEIVED, AFTER_EFFECT, RUN_FINISHED = "hub_event_received", "hub_after_effect", "hub_run_finished"
+# Of so many events plugins are told side by side by whoever routed them; of the others as of any work that is due.
+_BESIDE = 100
 # What nobody here implements is left for a while to processes that have the plugin.
 _ELSEWHERE_MS = 60_000
 
@@ -35,11 +40,27 @@ class Notices:
     def __init__(self, store: Store, plugins: Plugins, clock: Clock, *, lease_s: float, hook_limit_s: float) -> None:
         self._store, self._plugins, self._clock, self._limit_s = store, plugins, clock, hook_limit_s
         hooks = plugins.manager.hook
-        self._heard = frozenset(h for h in (AFTER_EFFECT, RUN_FINISHED) if getattr(hooks, h).get_hookimpls())
+        known = (EVENT_RECEIVED, AFTER_EFFECT, RUN_FINISHED)
+        self._heard = frozenset(h for h in known if getattr(hooks, h).get_hookimpls())
         self._owner = f"n-{new_id()}"
         # Plugins get no more than the limit to hear it, so that nobody renews the lease.
         self._lease_ms = int(max(lease_s, 2 * hook_limit_s) * 1000)
         self._told: Grouped[Kept, None] = Grouped(self._finish, most=200, bound=100_000)
+        self.telling: set[asyncio.Task[None]] = set()
+        """Of which events plugins are being told beside everything else."""
+
+    def of_events(self, ids: Sequence[str], *, in_hand: bool = True) -> tuple[Notice, ...]:
+        """That events were stored and routed, or set aside. Nothing when no plugin wants to know.
+
+        A notice names its event and holds nothing of it, so that what is erased meanwhile is nowhere else.
+        """
+        if EVENT_RECEIVED not in self._heard:
+            return ()
+        room = _BESIDE - len(self.telling) if in_hand else 0
+        return tuple(
+            Notice(f"event|{id_}", EVENT_RECEIVED, {"event_id": id_}, *self._hand(n < room))
+            for n, id_ in enumerate(ids)
+        )
 
     def of_effect(
         self, key: str, token: str | None, *, action: str, run_id: str, outcome: str, in_hand: bool = True
@@ -64,10 +85,25 @@ class Notices:
 
     async def tell(self, kept: Sequence[Kept]) -> None:
         """Tell what was just committed, all of it side by side. What fails now is told again when its lease is over."""
-        await asyncio.gather(*(self._tell(one) for one in kept))
+        await asyncio.gather(*(self._tell(one, one.notice.arguments) for one in kept))
 
-    async def _tell(self, kept: Kept) -> None:
-        await self._plugins.notify(kept.notice.hook, limit_s=self._limit_s, **kept.notice.arguments)
+    def tell_beside(self, kept: Sequence[Kept], routed: Mapping[str, StoredEvent]) -> None:
+        """Begin to tell of events that were just committed, those that are in hand; a slow plugin holds nobody up."""
+        for one in kept:
+            if one.notice.owner is not None:
+                about = _about(routed[str(one.notice.arguments["event_id"])])
+                task = asyncio.ensure_future(self._tell(one, about))
+                self.telling.add(task)
+                task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self.telling.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its lease brings it back.
+            _log.error("plugins could not be told", exc_info=error, extra={"what": "work_failed", "kind": notices.KIND})
+
+    async def _tell(self, kept: Kept, arguments: Mapping[str, Any]) -> None:
+        await self._plugins.notify(kept.notice.hook, limit_s=self._limit_s, **arguments)
         try:
             await self._told.submit(kept)
         except StoreUnavailable as error:
@@ -88,7 +124,9 @@ class Notices:
             # Whoever tells it dies of it; a notice that nobody can hear must not take every worker along.
             _say_lost(claim, about["hook"], f"claimed {MAX_CLAIMS} times, and no process lived to tell it")
         elif about["hook"] in self._heard:
-            await self._plugins.notify(about["hook"], limit_s=self._limit_s, **about["arguments"])
+            arguments = await self._stored(about["hook"], about["arguments"])
+            if arguments is not None:
+                await self._plugins.notify(about["hook"], limit_s=self._limit_s, **arguments)
         elif claim.attempts < FEW_ATTEMPTS:
             async with self._store.write() as c:
                 due_ms = self._clock.now_ms() + _ELSEWHERE_MS
@@ -98,6 +136,19 @@ class Notices:
             _say_lost(claim, about["hook"], "the plugin that wants to know is not loaded any more")
         async with self._store.write() as c:
             await work.finish(c, claim)
+
+    async def _stored(self, hook: str, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What a hook is called with; None when the event is gone, and there is nothing to tell any more."""
+        if hook != EVENT_RECEIVED:
+            return arguments
+        async with self._store.read() as c:
+            stored = await events.get(c, arguments["event_id"])
+        return _about(stored) if stored else None
+
+
+def _about(stored: StoredEvent) -> Mapping[str, Any]:
+    event = Event(stored.type, stored.id, stored.occurred_at_ms, stored.data, stored.subject)
+    return {"event": event, "event_id": stored.id}
 
 
 def _say_lost(claim: Claim, hook: str, reason: str) -> None:

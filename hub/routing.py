@@ -14,22 +14,24 @@ from typing import Any
 from pydantic_core import to_json
 
 from hub import engine, seams
+from hub.catalogue import Catalogue
 from hub.clock import Clock, format_duration
 from hub.conditions import Truth
 from hub.connections import Connections
 from hub.connector import Privacy, Trigger
 from hub.erasing import Erasing
 from hub.errors import HubError, NewerRelease, StoreUnavailable
-from hub.events import Event, Json
+from hub.events import Json
 from hub.ids import new_id
 from hub.library import Library
 from hub.listening import Published
 from hub.loops import Loops
 from hub.metrics import Metrics
-from hub.plugins import Plugins
-from hub.store import blanking, connections, contacts, events, runs, work
+from hub.notices import Notices
+from hub.store import blanking, connections, contacts, events, notices, runs, work
 from hub.store.events import StoredEvent, answers_watch, event_scope
 from hub.store.lanes import Lane
+from hub.store.notices import Kept
 from hub.store.runs import Lease, NewRun, RunRow, Waiting
 from hub.store.session import Change, Connection, Store
 from hub.store.work import Claim
@@ -95,21 +97,20 @@ class Router:
         store: Store,
         library: Library,
         connections: Connections,
-        plugins: Plugins,
+        catalogue: Catalogue,
         clock: Clock,
         loops: Loops,
+        notices: Notices,
         *,
         erasing: Erasing | None,
         withdrawals: Withdrawals | None,
-        hook_limit_s: float,
         metrics: Metrics,
         traces: Traces,
     ) -> None:
         self._erasing, self._withdrawals = erasing, withdrawals
         self._loops = loops
         self._store, self._library, self._connections, self._clock = store, library, connections, clock
-        self._plugins, self._catalogue = plugins, plugins.catalogue
-        self._hook_limit_s = hook_limit_s
+        self._catalogue, self._notices = catalogue, notices
         self._metrics, self._traces = metrics, traces
 
     async def route(self, lease: Lease) -> Routed:
@@ -118,7 +119,7 @@ class Router:
         await self._library.refresh(within_s=_LOOK_AGAIN_S)
         await self._connections.refresh()
         try:
-            return await self._batch(BATCH, await self._announced(), lease)
+            return await self._batch(BATCH, lease)
         except (StoreUnavailable, NewerRelease):
             raise
         except Exception:  # whatever it was, one event caused it: find out which, and set that one aside
@@ -135,9 +136,7 @@ class Router:
             event_id = found[0].id
             try:
                 # Only this one: the others may be in somebody else's hands, and theirs to judge.
-                alone = await self._announced(1)
-                alone = {event_id} if alone is None else alone & {event_id}
-                one = await self._batch(1, alone, replace(lease, most=lease.most - len(done.in_hand)))
+                one = await self._batch(1, replace(lease, most=lease.most - len(done.in_hand)), only=event_id)
                 done = Routed(done.events + one.events, [*done.in_hand, *one.in_hand])
             except (StoreUnavailable, NewerRelease):
                 raise
@@ -146,15 +145,16 @@ class Router:
                 reason = str(error) if isinstance(error, HubError) else type(error).__name__
                 async with self._store.write() as c:
                     await events.quarantine(c, event_id, f"routing failed: {reason}")
+                    await notices.write(c, self._notices.of_events([event_id], in_hand=False))
                 done = replace(done, events=done.events + 1)
         return done
 
-    async def _batch(self, most: int, announced: set[str] | None, lease: Lease) -> Routed:
+    async def _batch(self, most: int, lease: Lease, *, only: str | None = None) -> Routed:
         gone: set[str] = set()
         while True:
             began_ns = time.time_ns()
             async with self._store.write() as c:
-                found = [e for e in await events.unrouted(c, most) if announced is None or e.id in announced]
+                found = [e for e in await events.unrouted(c, most) if only in (None, e.id)]
                 # One that is routed again keeps its person, who is locked for it alone: nobody waits in a circle. So is
                 # whom a vendor asks about.
                 alone = next((e for e in found if e.again or self._privacy(e) is not None), None)
@@ -166,10 +166,11 @@ class Router:
                 # What was published or connected before an event came must count for it: ask where the event is seen.
                 strange = {e.connection_id for e in batch if not self._connections.knows(e.connection_id)} - gone
                 if ready := not strange and not await self._library.stale(c):
-                    in_hand, over = await self._route(c, batch, lease)
+                    in_hand, news, over = await self._route(c, batch, lease)
                     seams.reach("route.commit")
             if ready:
                 seams.reach("route.committed")
+                self._notices.tell_beside(news, {e.id: e for e in batch})
                 self._observe(batch, began_ns)
                 self._tell_of_ended(over)
                 return Routed(len(found), in_hand, more)
@@ -188,10 +189,14 @@ class Router:
 
     async def _route(
         self, c: Connection, batch: Sequence[StoredEvent], lease: Lease
-    ) -> tuple[list[tuple[Claim, RunRow]], set[str]]:
-        """The runs that are in hand already, and the connections (ids) that their vendors let in no longer."""
+    ) -> tuple[list[tuple[Claim, RunRow]], list[Kept], set[str]]:
+        """Route a batch in its transaction: the new runs that are in hand, what plugins are to be told of it, and the
+        connections (ids) that their vendors let in no longer."""
         names = {e.connection_id: self._name(e.connection_id) for e in batch}
         contact_of, erased = await self._people(c, batch, names)
+        # That somebody is to be erased is told; what was of them is not.
+        heard = [e.id for e in batch if e.id not in erased or self._privacy(e) is not None]
+        news = await notices.write(c, told) if (told := self._notices.of_events(heard)) else []
         batch = [e for e in batch if e.id not in erased]
         contact_of = {e.id: contact_of.get(e.id) for e in batch}
         again = {e.id for e in batch if e.again}
@@ -206,7 +211,7 @@ class Router:
             await self._withdrawals.look(c, new, contact_of)
         ended = self._ended(batch)
         over = await connections.end_access(c, ended) if ended else set()
-        return await self._write(c, outcome, lease, contact_of), over
+        return await self._write(c, outcome, lease, contact_of), news, over
 
     async def _people(
         self, c: Connection, batch: Sequence[StoredEvent], names: Mapping[str, str]
@@ -253,22 +258,6 @@ class Router:
             )
         await events.set_aside(c, missing)
         return [e for e in found if e.id not in missing]
-
-    async def _announced(self, most: int = BATCH) -> set[str] | None:
-        """Tell plugins of the events about to be routed; returns their ids, None when no plugin wants to know.
-
-        They are told first and routed afterwards, so that an event nobody was told of is one that is still to be routed.
-        """
-        if not self._plugins.manager.hook.hub_event_received.get_hookimpls():
-            return None
-        async with self._store.read() as c:
-            batch = await events.unrouted(c, most)
-        for stored in batch:
-            event = Event(stored.type, stored.id, stored.occurred_at_ms, stored.data, stored.subject)
-            await self._plugins.notify(
-                "hub_event_received", limit_s=self._hook_limit_s, event=event, event_id=stored.id
-            )
-        return {event.id for event in batch}
 
     def _name(self, connection_id: str) -> str:
         return self._connections.name_of(connection_id)

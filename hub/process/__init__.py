@@ -262,22 +262,22 @@ async def _assemble(
     metrics = Metrics()
     seen: dict[str, Any] = {"metrics": metrics, "traces": traces}
     erasing = Erasing(store, plugins.catalogue, clock, peppered, lease_s=settings.lease_s)
+    notices = Notices(store, plugins, clock, lease_s=settings.lease_s, hook_limit_s=settings.hook_limit_s)
     router = Router(
         store,
         library,
         connections,
-        plugins,
+        plugins.catalogue,
         clock,
         loops,
+        notices,
         # What is played again erases nobody, and no vendor hears of it.
         erasing=None if rehearsal else erasing,
         withdrawals=None if rehearsal else Withdrawals(library, plugins.catalogue, clock),
-        hook_limit_s=settings.hook_limit_s,
         **seen,
     )
     pauses = Pauses(store, clock)
     spending = Spending(store, library, connections, plugins.catalogue, clock, zone=settings.zone)
-    notices = Notices(store, plugins, clock, lease_s=settings.lease_s, hook_limit_s=settings.hook_limit_s)
     tools = Tools(
         store=store,
         library=library,

@@ -87,7 +87,7 @@ class Pump:
         metrics: Metrics,
     ) -> None:
         self._store, self._time, self._router, self._runner = store, time_, router, runner
-        self._batches = batches
+        self._batches, self._notices = batches, notices
         self._others = {
             UPKEEP: retention.handle,
             NOTICE: notices.handle,
@@ -174,8 +174,8 @@ class Pump:
             for claim, row in routed.in_hand:
                 self._take(Hand(claim, row, Deadline(self._lease_s, asked)), None)
             claims = await self._claim(lambda c: work.claim(c, most=self._slots, **self._terms()))
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            if doing := self._tasks | self._notices.telling:
+                await asyncio.wait(doing)
             elif not routed.events and not claims:
                 return
         raise ConfigError(f"work did not come to rest within {_REST_LIMIT_S:.0f} s, so the clock stays")
@@ -185,14 +185,14 @@ class Pump:
         self._to_route.set()
         self._to_claim.set()
         await asyncio.wait(loops[:2], timeout=drain_s)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=drain_s)
-        if self._tasks:
+        if doing := self._tasks | self._notices.telling:
+            await asyncio.wait(doing, timeout=drain_s)
+        if left := self._tasks | self._notices.telling:
             # What is left is fenced by its lease: another worker goes on from what is stored.
-            _log.warning("stopping with work in hand", extra={"what": "drain_over", "left": len(self._tasks)})
-        for task in (*loops, *self._tasks):
+            _log.warning("stopping with work in hand", extra={"what": "drain_over", "left": len(left)})
+        for task in (*loops, *left):
             task.cancel()
-        await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*loops, *left, return_exceptions=True)
 
     # -- the loops -------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -59,7 +61,7 @@ async def _left(it: Any) -> list[Any]:
         return list(await c.all("select * from work where kind = 'notice'"))
 
 
-@pytest.mark.parametrize("place", ["run.finished", "batch.settled"])
+@pytest.mark.parametrize("place", ["route.committed", "run.finished", "batch.settled"])
 async def test_what_nobody_lived_to_tell_is_told_by_the_next_one(
     running: Callable[..., Any],
     database_url: str,
@@ -162,7 +164,76 @@ async def test_a_zombies_word_about_a_call_that_was_made_again_is_not_told(
                 assert len(answer.notices) == (token == row["token"])
 
 
-async def test_events_that_are_routed_one_by_one_are_told_of_first(
+class Slow(Listening):
+    """A plugin that hears of an event as a test says."""
+
+    def __init__(self, hear: Callable[[], Awaitable[None] | None]) -> None:
+        super().__init__()
+        self.hear = hear
+
+    @hookimpl
+    async def hub_event_received(self, event: Event) -> None:
+        answer = self.hear()
+        if answer is not None:
+            await answer
+        self.told.append(f"event {event.data['id']}")
+
+
+async def test_a_plugin_that_is_slow_to_hear_of_events_holds_no_routing_up(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a plugin that takes its time over each event, and more events than are told of side by side
+    monkeypatch.setattr("hub.notices._BESIDE", 10)
+    may_go, asked = asyncio.Event(), 0
+
+    async def wait() -> None:
+        nonlocal asked
+        asked += 1
+        while not may_go.is_set():  # noqa: ASYNC110  (another thread's event)
+            await asyncio.sleep(0.02)
+
+    slow = Slow(wait)
+    plugins = load_plugins(extra=[acme_plugin, slow])
+    async with running(database_url, plugins=plugins, hook_limit_s=60, slots=20, work=False) as it:
+        await it.publish(THREE)
+        for n in range(40):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+        async with working(it.hub):
+            # then all of them are routed and their runs go on while none of them was heard
+            async with asyncio.timeout(30):
+                while await _done(it) < 40:  # noqa: ASYNC110  (runs ring no bell)
+                    await asyncio.sleep(0.05)
+            assert [line for line in slow.told if line.startswith("event")] == []
+            # and no more of them are begun than may be told of side by side, and are claimed as other work is
+            assert asked <= 10 + it.hub.pump.slots
+            # when it comes back, it hears of each
+            may_go.set()
+            await it.rest()
+        assert {line for line in slow.told if line.startswith("event")} == {f"event s-{n}" for n in range(40)}
+        assert await _left(it) == []
+
+
+async def _done(it: Any) -> int:
+    async with it.hub.store.read() as c:
+        return len(await c.all("select id from run where status = 'done'"))
+
+
+async def test_a_plugin_that_hears_one_event_after_the_other_hears_of_all(
+    running: Callable[..., Any], sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a plugin that blocks its thread, so that what it is told at once waits in line for longer than a call may take
+    slow = Slow(lambda: time.sleep(0.03))
+    plugins = load_plugins(extra=[acme_plugin, slow])
+    async with running(sqlite_url, plugins=plugins, hook_limit_s=0.5, work=False) as it:
+        for n in range(60):
+            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
+        async with working(it.hub):
+            await it.rest()
+    assert sorted(slow.told) == sorted(f"event s-{n}" for n in range(60))
+    assert [r for r in caplog.records if getattr(r, "what", "") == "hook_failed"] == []
+
+
+async def test_events_that_are_routed_one_by_one_are_told_of(
     running: Callable[..., Any],
     database_url: str,
     listening: Listening,
@@ -191,7 +262,10 @@ async def test_events_that_are_routed_one_by_one_are_told_of_first(
         monkeypatch.setattr(it.hub.pump._router, "_singly", late)
         async with working(it.hub):
             await it.rest()
-        assert {f"event s-{n}" for n in range(1, 5)} <= set(listening.told)
+        # then plugins hear of each, also of the one that is set aside
+        assert sorted(line for line in listening.told if line.startswith("event")) == [
+            f"event s-{n}" for n in range(1, 5)
+        ]
 
 
 @pytest.mark.parametrize("why", ["it dies of it", "its plugin is gone"])
