@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hub.apikeys import create_api_key
 from hub.cli.entry import API_KEY_FILE, RUNNING_FILE, local_url
 from hub.cli.output import say
 from hub.clock import Clock
-from hub.errors import ConfigError
+from hub.errors import ConfigError, StoreError, StoreUnavailable
 from hub.oneprocess import OneProcess
 from hub.plugins import Plugins, load_plugins
 from hub.process import (
@@ -29,17 +30,21 @@ from hub.process import (
     here,
     make_traces,
     open_hub,
+    open_store,
     receiving,
     sandboxes,
     working,
 )
 from hub.settings import Settings
 from hub.testing.sandbox import SandboxServer
+from hub.timetravel import HubTime
 
 _LOCAL_KEY = "local"
 _BACKLOG = 2048
 # After how many new objects the garbage collector looks through the youngest.
 _GARBAGE = 20_000
+
+_log = logging.getLogger(__name__)
 
 
 async def up(settings: Settings, *, with_sandboxes: bool) -> None:
@@ -108,12 +113,51 @@ async def worker(settings: Settings) -> None:
             await _serve(make_probes(hub), listener, settings, stop)
 
 
-async def sandbox(host: str, port: int) -> None:
-    """All sandboxes on one port, until SIGTERM or SIGINT."""
-    stop = _stop_on_signal()
-    async with _sandboxes(load_plugins(), Clock(), host, port) as server:
+async def sandbox(settings: Settings, host: str, port: int) -> None:
+    """All sandboxes on one port, until SIGTERM or SIGINT. In development mode they go by the time of the settings' hub."""
+    stop, clock = _stop_on_signal(), Clock()
+    async with AsyncExitStack() as stack:
+        look = stack.push_async_exit(_HubsTime(settings, clock)).look if settings.development else None
+        server = await stack.enter_async_context(_sandboxes(load_plugins(), clock, host, port, before=look))
         say(f"sandboxes of {', '.join(server.sandboxes) or 'no connector'} at {server.url}")
         await stop.wait()
+
+
+class _HubsTime:
+    """Keeps a clock on the time of the hub whose store the settings name, also of one that comes up later.
+
+    Until there is a store, and while it is away, the clock goes on as it is; the log says so once.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._file = settings.data_dir / "hub.db" if settings.database_url is None else None
+        self._opening = asyncio.Lock()
+        self._open = AsyncExitStack()
+        self._time: HubTime | None = None
+        self._said = ""
+
+    async def look(self) -> None:
+        """Read the time as it is now."""
+        if self._file is not None and not self._file.exists():
+            return
+        try:
+            async with self._opening:
+                if self._time is None:
+                    store = await self._open.enter_async_context(open_store(self._settings, pool=2))
+                    self._time = HubTime(store, self._clock, development=True)
+            await self._time.sync()
+            self._said = ""
+        except (StoreError, StoreUnavailable) as error:
+            if self._said != str(error):
+                self._said = str(error)
+                facts = {"what": "hub_time_unread", "error": str(error)}
+                _log.warning(
+                    "the sandboxes' time goes on without the hub's; it is read again at each call", extra=facts
+                )
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
 
 
 def _require_server(settings: Settings, command: str) -> None:
@@ -168,11 +212,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def _sandboxes(plugins: Plugins, clock: Clock, host: str, port: int) -> AsyncIterator[SandboxServer]:
-    """The sandboxes, listening. Raises ConfigError when the address cannot be had."""
+async def _sandboxes(
+    plugins: Plugins, clock: Clock, host: str, port: int, *, before: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[SandboxServer]:
+    """The sandboxes, listening; `before` is awaited before each call. Raises ConfigError when the address cannot be had."""
     async with AsyncExitStack() as stack:
         try:
-            server = await stack.enter_async_context(sandboxes(plugins, clock, host=host, port=port))
+            server = await stack.enter_async_context(sandboxes(plugins, clock, host=host, port=port, before=before))
         except OSError as error:
             raise _no_address(host, port, error) from error
         yield server

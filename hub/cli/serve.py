@@ -56,10 +56,14 @@ def sandbox(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8001,
 ) -> None:
-    """Run the sandboxes of all installed connectors; point HUB_SANDBOX_URL at them."""
+    """Run the sandboxes of all installed connectors; point HUB_SANDBOX_URL at them.
+
+    Give it the hub's HUB_DEVELOPMENT, HUB_DATA_DIR and HUB_DATABASE_URL, and it goes by hub time, also when the clock is
+    advanced. Without HUB_DEVELOPMENT=true, or where there is no such database, it goes by this machine's clock.
+    """
     from hub.cli import running
 
-    run(running.sandbox(host, port))
+    run(running.sandbox(_serving_settings(None, None), host, port))
 
 
 def demo(

@@ -174,11 +174,14 @@ async def _flush_refusals(hub: Hub) -> None:
 
 
 @asynccontextmanager
-async def sandboxes(plugins: Plugins, clock: Clock, *, host: str, port: int) -> AsyncIterator[SandboxServer]:
-    """The sandboxes of all loaded connectors on one port."""
+async def sandboxes(
+    plugins: Plugins, clock: Clock, *, host: str, port: int, before: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[SandboxServer]:
+    """The sandboxes of all loaded connectors on one port; `before` is awaited before each call."""
     # Brings an HTTP server along, which most processes do without.
     from hub.testing.sandbox import SandboxServer, load_sandbox
 
     made = {name: load_sandbox(connector, clock) for name, connector in plugins.catalogue.connectors.items()}
-    async with SandboxServer({n: s for n, s in made.items() if s is not None}, host=host, port=port) as server:
+    there = {name: made_ for name, made_ in made.items() if made_ is not None}
+    async with SandboxServer(there, host=host, port=port, before=before) as server:
         yield server

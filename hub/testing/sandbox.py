@@ -219,18 +219,27 @@ def _cut(request: web.Request, response: web.StreamResponse) -> web.StreamRespon
 class SandboxServer:
     """All sandboxes on one local port: each vendor under `/{connector}/`, with the vendor's own paths below it.
 
-    Use it as `async with SandboxServer({"acme": sandbox}) as server`; `server.url` is where it listens.
+    Use it as `async with SandboxServer({"acme": sandbox}) as server`; `server.url` is where it listens. `before` is awaited
+    before each call.
     """
 
-    def __init__(self, sandboxes: Mapping[str, Sandbox], *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        sandboxes: Mapping[str, Sandbox],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.sandboxes = dict(sandboxes)
+        self._before = before
         self._host, self._port = host, port
         self._runner: web.AppRunner | None = None
         self.url = ""
 
     async def start(self) -> None:
         """Listen; `url` is set afterwards."""
-        root = web.Application(client_max_size=2_000_000)
+        root = web.Application(client_max_size=2_000_000, middlewares=[self._await_before])
         for name, sandbox in self.sandboxes.items():
             root.add_subapp(f"/{name}/", sandbox.app())
         self._runner = web.AppRunner(root, access_log=None)
@@ -239,6 +248,12 @@ class SandboxServer:
         await site.start()
         server = cast("asyncio.Server", site._server)
         self.url = f"http://{self._host}:{server.sockets[0].getsockname()[1]}"
+
+    @web.middleware
+    async def _await_before(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._before is not None:
+            await self._before()
+        return await handler(request)
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -82,8 +82,8 @@ def schedule(seed: int, times: int, moments: int) -> list[Kill]:
 class DemoStage(Stage):
     """A hub with the demo's connections, purposes and recipes.
 
-    Its sandboxes run in the process of the test, in a thread, on the hub's clock as it stands in the database: `hub sandbox`
-    has a clock of its own, and the day is made of jumps.
+    Its sandboxes run in the process of the test, which looks into them, in a thread, on the hub's clock as it stands in the
+    database.
     """
 
     def start_vendor(self) -> None:
