@@ -67,7 +67,11 @@ class HubTime:
         """Whether the clock that hub time follows went on otherwise than time did since it was looked at last."""
         ahead_ms = (time.time() - time.monotonic()) * 1000 + self.clock.skew_ms
         before_ms, self._ahead_ms = self._ahead_ms, ahead_ms
-        if before_ms is not None and abs(ahead_ms - before_ms) > _JUMP_MS:
+        if before_ms is None:
+            # Of what came before its start a process has only its machine's clock: where the database's is far ahead of
+            # that, it may have been set a moment ago, and others may not have noticed.
+            before_ms = ahead_ms - max(0, self.clock.skew_ms)
+        if abs(ahead_ms - before_ms) > _JUMP_MS:
             self._jumped_at, self._jump_ms = time.monotonic(), int(ahead_ms - before_ms)
             facts = {"what": "clock_jumped", "by_ms": self._jump_ms}
             _log.warning(

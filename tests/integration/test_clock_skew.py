@@ -244,6 +244,37 @@ async def test_nobody_takes_what_another_process_holds_when_the_database_s_clock
         assert it.sandbox.arrived == 2
 
 
+async def test_a_process_that_starts_after_the_database_s_clock_was_set_takes_nothing_that_another_holds(
+    running: Callable[..., Any], postgres_url: str, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _read_every(monkeypatch, 6.0)
+    monkeypatch.setattr(acme_plugin.acme.actions["send_text"], "timeout_s", 9)
+    async with running(postgres_url, lease_s=10) as it:
+        await it.publish(TEXT)
+        # given a process with a call in hand that has not noticed that the clock was set forward
+        it.sandbox.hold = asyncio.Event()
+        await it.deliver("signed_up", {"id": "s-1", **ADA, "phone": "+14155550123"})
+        async with asyncio.timeout(10):
+            while not it.sandbox.arrived:  # noqa: ASYNC110  (nor do calls)
+                await asyncio.sleep(0.01)
+        held = await _epochs(it)
+        it.hub.time._skew_read = time.monotonic()
+        await set_clock(3600)
+        # when another one starts
+        async with open_hub(it.settings, plugins=it.hub.plugins, clock=Clock()) as other, working(other):
+            await asyncio.sleep(2.5)
+            holding = await _epochs(it)
+            it.sandbox.hold.set()
+            # then it leaves that to its holder; and when all have noticed, work goes on
+            assert holding == held != []
+            await it.deliver("signed_up", {"id": "s-2", **ADA, "phone": "+14155550124"})
+            async with asyncio.timeout(30):
+                while [r["status"] for r in await it.runs()] != ["done", "done"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        assert sorted(text["body"] for text in it.sandbox.texts) == ["s-1", "s-2"]
+        assert it.sandbox.arrived == 2
+
+
 async def _epochs(it: Any) -> list[Any]:
     """Who holds which runs, under which claim."""
     async with it.hub.store.read() as c:
