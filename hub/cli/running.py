@@ -117,7 +117,9 @@ async def sandbox(settings: Settings, host: str, port: int) -> None:
     """All sandboxes on one port, until SIGTERM or SIGINT. In development mode they go by the time of the settings' hub."""
     stop, clock = _stop_on_signal(), Clock()
     async with AsyncExitStack() as stack:
-        look = stack.push_async_exit(_HubsTime(settings, clock)).look if settings.development else None
+        hubs = _HubsTime(settings, clock)
+        stack.push_async_callback(hubs.close)
+        look = hubs.look if settings.development else None
         server = await stack.enter_async_context(_sandboxes(load_plugins(), clock, host, port, before=look))
         say(f"sandboxes of {', '.join(server.sandboxes) or 'no connector'} at {server.url}")
         await stop.wait()
@@ -156,7 +158,8 @@ class _HubsTime:
                     "the sandboxes' time goes on without the hub's; it is read again at each call", extra=facts
                 )
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
+        """Close the store, if it was opened."""
         await self._open.aclose()
 
 
