@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from pydantic_core import from_json, to_json
 from yarl import URL
 
-from hub.connector import Connector
+from hub.connector import Connector, Credential
 from hub.deadline import Deadline, instant
 from hub.errors import (
     AuthExpired,
@@ -234,14 +234,14 @@ class ConnectionHttp:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         url = path if path.startswith("https://") else self.connector.base_url(self.credentials) + path
-        if asked := {**(params or {}), **self.proof}:
+        if asked := {**dict(self._filled((params or {}).items())), **self.proof}:
             url = f"{url}{'&' if '?' in url else '?'}{urlencode(asked)}"
         sent = {**self.authorisation, **(headers or {})}
         body: bytes | None = None
         if json is not None:
             body, sent["Content-Type"] = to_json(json), "application/json"
         elif form is not None:
-            pairs = list(form.items()) if isinstance(form, Mapping) else form
+            pairs = self._filled(form.items() if isinstance(form, Mapping) else form)
             body, sent["Content-Type"] = urlencode(pairs).encode(), "application/x-www-form-urlencoded"
         address = self.transport.address(url, self.connector, sandbox=self.sandbox)
         sent |= sandbox_headers(url) if self.sandbox else {}
@@ -269,6 +269,21 @@ class ConnectionHttp:
         if problem is not None:
             raise problem
         return answer
+
+    def _filled(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Pairs with credentials in the place of their names. Raises Rejected for one that is not there."""
+        filled = []
+        for name, text in pairs:
+            given = self.credentials.get(text, "") if isinstance(text, Credential) else text
+            if isinstance(text, Credential) and not given:
+                raise self._named(
+                    Rejected(
+                        f"the connection has no {text}, which this call needs; give it with `hub connections reauthorise`, "
+                        "or with `hub apps set` where it is the app's"
+                    )
+                )
+            filled.append((name, given))
+        return filled
 
     def _named(self, error: ConnectorError) -> ConnectorError:
         error.connector, error.connection_id = self.connector.name, self.connection_id

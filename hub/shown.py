@@ -420,7 +420,7 @@ class MissingScope(TypedDict):
 
 
 class Tested(TypedDict):
-    """The account behind a connection, in the vendor's words; what its token lacks and when it ends."""
+    """The account behind a connection, in the vendor's words; what its token lacks, when it ends, and what to mind."""
 
     id: str
     title: str
@@ -430,6 +430,7 @@ class Tested(TypedDict):
     missing_scopes: list[MissingScope]
     token_expires_at: Instant | None
     subscriptions: str | None
+    warnings: list[str]
 
 
 class HeldSubscription(TypedDict):

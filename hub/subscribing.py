@@ -302,7 +302,8 @@ class _Round:
         self._wanted = list(dict.fromkeys(await self._kept.wanted(self._context, self._about.topics)))
         others: Sequence[str] = ()
         if self._about.others:
-            others = await self._kept.wanted(self._context, self._about.others)
+            asked = await self._kept.wanted(self._context, self._about.others)
+            others = [topic for topic in asked if self._kept.is_shared(topic)]
         found = await self._kept.list(self._context)
         self._there = {one.id: one for one in found}
         if self._kept.secret_field:
@@ -381,7 +382,7 @@ class _Round:
 
     async def _made(self, made: Subscription) -> None:
         """It counts as done once its secret is kept. Raises ConfigError when nobody told it, Unconnected when it is in vain."""
-        if await self._connections.is_leaving(self._about.connection):
+        if await self._connections.is_leaving(self._about.connection, made.topic):
             # Who removes the connection asked for what there is before this was there.
             try:
                 await self._kept.delete(self._context, made)

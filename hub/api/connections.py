@@ -104,6 +104,7 @@ async def tested(hub: Hub, name: str) -> shown.Tested:
         "missing_scopes": [{"scope": scope, "recipes": recipes} for scope, recipes in missing.items()],
         "token_expires_at": None if expires is None else rfc3339(expires),
         "subscriptions": stands,
+        "warnings": list(account.warnings),
     }
 
 

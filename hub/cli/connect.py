@@ -192,6 +192,8 @@ def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = F
     show_record(account, columns | ({"token_expires_at": "token good until"} if account["token_expires_at"] else {}))
     if account["subscriptions"] is not None:
         say(f"subscriptions: {account['subscriptions']}; `hub connections subscriptions {name}` shows them")
+    for warning in account["warnings"]:
+        say(warning, style="yellow")
     for lack in account["missing_scopes"]:
         say(
             f"the scope {lack['scope']} is missing, which {', '.join(lack['recipes'])} needs; "

@@ -209,14 +209,17 @@ def _after(error: Exception, action: Action[Any, Any]) -> tuple[str, str]:
 def _noting(ctx: ActionContext, calls: list[dict[str, Json]]) -> tuple[ActionContext, Callable[[str], str]]:
     """The same context, its calls noted; and what takes the connection's secrets out of a text."""
     http = cast("ConnectionHttp", ctx.http)  # the hub's own contexts have no other
-    secrets = sorted((v for n, v in http.credentials.items() if n not in ctx.settings and v), key=len, reverse=True)
+    app = cast("ConnectionHttp | None", ctx.app_http)
+    known = {**http.credentials, **(app.credentials if app else {})}
+    secrets = sorted((v for n, v in known.items() if n not in ctx.settings and v), key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in secrets:
             text = text.replace(secret, "***")
         return text
 
-    return replace(ctx, http=_Noting(http, calls, hide)), hide
+    app_noting = _Noting(app, calls, hide) if app else None
+    return replace(ctx, http=_Noting(http, calls, hide), app_http=app_noting), hide
 
 
 @dataclass

@@ -330,7 +330,7 @@ class Connections(Using):
     async def _unsubscribe(self, connection: Connection) -> int:
         """Delete a connection's subscriptions at the vendor; returns how many there were. Raises ConnectorError, TimeoutError."""
         kept = self.connector(connection.connector).subscriptions
-        if kept is None or not self._subscribes_alone(connection):
+        if kept is None:
             return 0
         # Nobody is to make them anew meanwhile.
         async with self._store.write() as c:
@@ -339,22 +339,22 @@ class Connections(Using):
         async with asyncio.timeout(_UNSUBSCRIBE_S):
             context = await self.context(connection)
             for one in await kept.list(context):
-                if addresses.is_ours(one.address):
+                if addresses.is_ours(one.address) and not self._serves_others(connection, one.topic):
                     await kept.delete(context, one)
                     count += 1
         return count
 
-    async def is_leaving(self, connection: Connection) -> bool:
-        """Whether somebody removes a connection, or has, and with it its subscriptions: what is made now would outlive it."""
-        if not self._subscribes_alone(connection):
+    async def is_leaving(self, connection: Connection, topic: str) -> bool:
+        """Whether somebody removes a connection, or has, and with it a subscription: what is made now would outlive it."""
+        if self._serves_others(connection, topic):
             return False
         async with self._store.read() as c:
             return not await subscriptions.are_looked_after(c, connection.id)
 
-    def _subscribes_alone(self, connection: Connection) -> bool:
-        """Whether a connection has subscriptions that are nobody else's."""
+    def _serves_others(self, connection: Connection, topic: str) -> bool:
+        """Whether a subscription serves other connections of the app, too."""
         kept = self.connector(connection.connector).subscriptions
-        return kept is not None and not (kept.shared and self.siblings(connection))
+        return kept is not None and kept.is_shared(topic) and bool(self.siblings(connection))
 
     # -- apps ------------------------------------------------------------------------------------------------------
 

@@ -163,6 +163,14 @@ class Using(Finding):
         connector = self.connector(connection.connector)
         kind, values = await self.tokens.authorised(connection, connector)
         http = self._http(connection, connector, kind, values, total_s=total_s, deadline=deadline)
+        app_http = None
+        if connector.app_auth is not None:
+            app = self._app_of(connection)
+            both = values if app is None else {**values, **await self.fields(app)}
+            if all(both.get(f.name) for f in connector.app_auth.fields):
+                app_http = self._http(
+                    connection, connector, connector.app_auth, both, total_s=total_s, deadline=deadline
+                )
 
         async def sightings(type_: str) -> Sequence[Mapping[str, Json]]:
             async with self._store.read() as c:
@@ -176,6 +184,7 @@ class Using(Finding):
             account=connection.account,
             settings=connection.settings,
             http=http,
+            app_http=app_http,
             now_ms=self._clock.now_ms(),
             reference=reference,
             idempotency_key=idempotency_key,

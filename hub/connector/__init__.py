@@ -25,7 +25,18 @@ from hub.connector.auth import (
     StaticToken,
     sandbox_secret,
 )
-from hub.connector.calls import Account, ActionContext, ApiVersions, Budget, Concurrency, Http, Rate, Response, Throttle
+from hub.connector.calls import (
+    Account,
+    ActionContext,
+    ApiVersions,
+    Budget,
+    Concurrency,
+    Credential,
+    Http,
+    Rate,
+    Response,
+    Throttle,
+)
 from hub.connector.choices import Choice, ChoicePage, ChoiceQuery, Chosen, ReadChoices
 from hub.connector.triggers import (
     History,
@@ -60,6 +71,7 @@ __all__ = [
     "ClientCredentials",
     "Concurrency",
     "Connector",
+    "Credential",
     "Delivery",
     "Effect",
     "Field",
@@ -115,6 +127,11 @@ class Connector:
     base_url: Callable[[Mapping[str, str]], str]
     account: Callable[[Mapping[str, str]], str]
     auth: Sequence[Auth]
+    app_auth: StaticToken | None = None
+    """How the app itself is authorised, where the vendor wants that for some calls: `ctx.app_http` makes them.
+
+    Its functions get the connection's fields together with those of its app; `fields` are those of them that it needs.
+    """
     fields: Sequence[Field] = ()
     """Fields that every kind of auth needs, such as the shop's domain or a webhook secret."""
     webhook: Webhook | None = None

@@ -27,6 +27,16 @@ class Response(Protocol):
         ...
 
 
+class Credential(str):
+    """The name of one of the connection's fields, in place of its value, among the `params` or the `form` of a call.
+
+    The value is put in as the call leaves: `form={"verify_token": Credential("verify_token")}`. So code that calls holds no
+    secret that it could log or tell. A field without a value has the call fail as Rejected, before it is made.
+    """
+
+    __slots__ = ()
+
+
 class Http(Protocol):
     """The connection's way out: authorised, limited in time and size, kept to the connector's hosts."""
 
@@ -68,6 +78,8 @@ class ActionContext:
     """When the first attempt of this effect was about to be made."""
     callback_url: str = ""
     """The connection's own webhook address, for vendors that take one per call; empty without a public URL."""
+    app_http: Http | None = None
+    """The way out of the app itself, authorised by `Connector.app_auth`; None where the fields of that are not all known."""
     sightings: Callable[[str], Awaitable[Sequence[Mapping[str, Json]]]] | None = None
     """Payloads of stored events of a trigger (`twilio.sms_status`) whose `correlate` field `reference` is ours."""
 
@@ -82,6 +94,8 @@ class Account:
     currency: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     """What is learnt when it is authorised in the browser and calls need from then on, such as its data centre: settings."""
+    warnings: Sequence[str] = ()
+    """What `hub connections test` is to warn of though the credentials work: that they end, what they lack. No secrets."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,6 +205,10 @@ class Subscriptions(ABC):
         """Make one that expires last longer. Unless overridden it is made anew."""
         return await self.create(ctx, subscription.topic, subscription.address)
 
+    def is_shared(self, topic: str) -> bool:
+        """Whether one of this topic serves all accounts of the app; as `shared` says unless a vendor has both kinds."""
+        return self.shared
+
     async def wanted(self, ctx: ActionContext, topics: Sequence[str]) -> Sequence[str]:
         """The subscriptions' topics for these topics of triggers: the same, unless the vendor subscribes otherwise.
 

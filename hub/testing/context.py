@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 
 from hub.clock import Clock
-from hub.connector import ActionContext, Connector, StaticToken, sandbox_secret
+from hub.connector import ActionContext, Auth, Connector, StaticToken, sandbox_secret
 from hub.events import Json
 from hub.http import ConnectionHttp, Transport
 
@@ -45,22 +45,28 @@ async def sandbox_context(
         fields["access_token"] = token or sandbox_secret(connector.name, connector.account(fields), "access_token")
     secret_names = {f.name for f in (*connector.fields, *connector.auth[0].fields) if f.secret}
     transport = Transport(sandbox_url=sandbox_url)
+
+    def way_out(kind: Auth) -> ConnectionHttp:
+        return ConnectionHttp(
+            transport=transport,
+            connector=connector,
+            connection_id="test",
+            credentials=fields,
+            authorisation=kind.headers(fields),
+            proof=kind.params(fields) if kind.params else {},
+            sandbox=True,
+            total_s=total_s,
+        )
+
+    of_app = connector.app_auth
     try:
         yield ActionContext(
             connection=f"{connector.name}-sandbox",
             connection_id="test",
             account=connector.account(fields),
             settings={k: v for k, v in fields.items() if k not in secret_names},
-            http=ConnectionHttp(
-                transport=transport,
-                connector=connector,
-                connection_id="test",
-                credentials=fields,
-                authorisation=connector.auth[0].headers(fields),
-                proof=connector.auth[0].params(fields) if connector.auth[0].params else {},
-                sandbox=True,
-                total_s=total_s,
-            ),
+            http=way_out(connector.auth[0]),
+            app_http=way_out(of_app) if of_app and all(fields.get(f.name) for f in of_app.fields) else None,
             now_ms=clock.now_ms(),
             reference=reference,
             idempotency_key="00000000-0000-5000-8000-000000000000",

@@ -14,6 +14,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from hub.connector import Credential, sandbox_secret
 from hub.deadline import Deadline, instant
 from hub.errors import (
     AddressRefused,
@@ -337,6 +338,21 @@ async def test_no_trick_of_writing_leads_to_another_host(url: str) -> None:
     async with transport() as t:
         with pytest.raises(ConnectionConfigError):
             t.address(url, acme, sandbox=False)
+
+
+async def test_a_credential_is_put_in_as_the_call_leaves_and_one_that_is_missing_stops_it() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with server(serve) as (url, seen), sandbox_context(acme, url, {"account": "main"}) as ctx:
+        token = sandbox_secret("acme", "main", "token")
+        await ctx.http.request("GET", "/x", params={"of": Credential("token"), "as": "token"})
+        with pytest.raises(Rejected, match="has no nothing, which this call needs"):
+            await ctx.http.request("GET", "/x", params={"of": Credential("nothing")})
+        assert len(seen) == 1
+        assert f"of={token}&as=token" in seen[0].decode()
+        assert ctx.app_http is None
 
 
 async def test_a_redirect_is_not_followed() -> None:
