@@ -46,6 +46,26 @@ def test_a_sandbox_connection_needs_no_secret_and_works(
     assert "my-shop.myshopify.com" in cli("connections", "list").stdout
 
 
+def test_what_is_to_be_minded_about_credentials_that_work_is_told(
+    cli: Cli, started: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an account whose token cannot be looked at
+    sandboxes = started("sandbox", "--port", "0").wait_for("http://").split()[-1]
+    monkeypatch.setenv("HUB_SANDBOX_URL", sandboxes)
+    cli.json("connections", "add", "facebook_ads", "meta", "--set", "ad_account_id=act_111", "--sandbox")
+
+    # When it is tested, then programs and people are told
+    [warning] = cli.json("connections", "test", "meta")["warnings"]
+    assert "without an app_id" in warning
+    told = " ".join(cli("connections", "test", "meta").stdout.split())
+    assert "meta works" in told
+    assert warning in told
+
+    # And one about whose token nothing is to be minded says nothing
+    cli.json("connections", "set", "meta", "app_id=1000000000000001")
+    assert cli.json("connections", "test", "meta")["warnings"] == []
+
+
 def test_without_a_public_address_the_ways_in_are_told_and_the_account_is_connected(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

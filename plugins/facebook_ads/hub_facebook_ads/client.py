@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hub import Account, ActionContext, Json, OutcomeUnknown, Rejected, Response, Throttle
+from hub import (
+    Account,
+    ActionContext,
+    AuthExpired,
+    Credential,
+    Json,
+    OutcomeUnknown,
+    PermanentError,
+    Rejected,
+    Response,
+    Throttle,
+)
 from hub_facebook_ads.usage import used_percent
 
 logger = logging.getLogger(__name__)
@@ -45,6 +59,18 @@ class _AdAccount(Named):
 
 class Done(BaseModel):
     """The answer of a change that has nothing to tell; `success: false` was turned into an error before."""
+
+
+class _Token(BaseModel):
+    """What `debug_token` tells; `expires_at` (seconds) is 0 where it never does."""
+
+    type: str = ""
+    expires_at: int = 0
+    scopes: tuple[str, ...] = ()
+
+
+class _Debugged(BaseModel):
+    data: _Token
 
 
 class _Cursors(BaseModel):
@@ -154,8 +180,73 @@ def ad_account(ctx: ActionContext) -> str:
     )
 
 
+# -- the app itself ----------------------------------------------------------------------------------------------------
+
+
+def as_app(ctx: ActionContext) -> ActionContext:
+    """The same context, calling with the app's own token. Raises Rejected where that is not known."""
+    if ctx.app_http is None:
+        raise Rejected(
+            f"{ctx.connection} has no app_id (`hub connections set`), or no app_secret (`hub connections reauthorise`)"
+        )
+    return replace(ctx, http=ctx.app_http)
+
+
+@contextmanager
+def app_token() -> Iterator[None]:
+    """Around calls of the app itself: a token of its own that is refused says nothing about the connection's."""
+    try:
+        yield
+    except AuthExpired as error:
+        raise Rejected(
+            "Meta does not take the app's own token: compare app_id and app_secret with the App Dashboard > Settings > Basic"
+        ) from error
+
+
+# -- whose token it is -------------------------------------------------------------------------------------------------
+
+_FOR_AD_ACCOUNTS = ("ads_management", "ads_read", "business_management")
+_FOR_PAGES = (
+    "leads_retrieval",
+    "pages_show_list",
+    "pages_read_engagement",
+    "pages_manage_metadata",
+    "pages_manage_ads",
+)
+
+
 async def whoami(ctx: ActionContext) -> Account:
-    """The ad account or Page that the token can read."""
+    """The ad account or Page that the token can read, and what is wrong with the token though it is good now."""
+    found = await _account(ctx)
+    return replace(found, warnings=tuple(await _warnings(ctx)))
+
+
+async def _warnings(ctx: ActionContext) -> list[str]:
+    if ctx.app_http is None:
+        return ["whether the token ends, and what it may do, cannot be looked at without an app_id and an app_secret"]
+    params = {"input_token": Credential("access_token")}
+    try:
+        with app_token():
+            token = (await call(as_app(ctx), "GET", "/debug_token", _Debugged, params=params)).data
+    except PermanentError as error:
+        return [f"whether the token ends, and what it may do, cannot be looked at: {error}"]
+    told = []
+    if token.expires_at:
+        ends = datetime.fromtimestamp(token.expires_at, UTC)
+        told.append(
+            f"the token ({token.type.lower() or 'of an unknown kind'}) ends at {ends:%Y-%m-%dT%H:%M:%SZ}, and the hub cannot "
+            "renew it: give the connection one of a system user that never expires (`hub connections reauthorise`)"
+        )
+    needed = [
+        *(_FOR_AD_ACCOUNTS if ctx.settings.get("ad_account_id") else ()),
+        *(_FOR_PAGES if ctx.settings.get("page_id") else ()),
+    ]
+    if missing := [scope for scope in needed if scope not in token.scopes]:
+        told.append(f"the token lacks {', '.join(missing)}: make a new one at Meta with these permissions")
+    return told
+
+
+async def _account(ctx: ActionContext) -> Account:
     account_id, page_id = ctx.settings.get("ad_account_id"), ctx.settings.get("page_id")
     page = await call(ctx, "GET", f"/{page_id}", Named, params={"fields": "id,name"}) if page_id else None
     if not account_id:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from hub import Connector, Field, Rate, StaticToken
 from hub_facebook_ads.client import CALLS, CALLS_PER_HOUR, throttle, whoami
 from hub_facebook_ads.errors import classify
-from hub_facebook_ads.subscriptions import PageSubscriptions
+from hub_facebook_ads.subscriptions import LeadSubscriptions
 from hub_facebook_ads.webhook import FacebookWebhook
 
 
@@ -29,7 +29,32 @@ def _proof(fields: Mapping[str, str]) -> Mapping[str, str]:
     return {"appsecret_proof": appsecret_proof(secret, fields["access_token"])} if secret else {}
 
 
+def _app_bearer(fields: Mapping[str, str]) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {_app_token(fields)}"}
+
+
+def _app_proof(fields: Mapping[str, str]) -> Mapping[str, str]:
+    return {"appsecret_proof": appsecret_proof(fields["app_secret"], _app_token(fields))}
+
+
+def _app_token(fields: Mapping[str, str]) -> str:
+    return f"{fields['app_id']}|{fields['app_secret']}"
+
+
 _ID = r"[0-9]{1,20}"
+_APP_SECRET = Field(
+    name="app_secret",
+    title="App secret",
+    secret=True,
+    help="App Dashboard > Settings > Basic. It proves calls (appsecret_proof) and signs webhooks.",
+)
+_APP_ID = Field(
+    name="app_id",
+    title="App id",
+    required=False,
+    pattern=_ID,
+    help="Settings > Basic. With it the hub subscribes app and Page to leads, and looks at the token's end and scopes.",
+)
 
 facebook_ads = Connector(
     name="facebook_ads",
@@ -80,27 +105,17 @@ facebook_ads = Connector(
             ),
         ),
     ],
+    app_auth=StaticToken(name="app", headers=_app_bearer, params=_app_proof, fields=(_APP_ID, _APP_SECRET)),
     fields=[
-        Field(
-            name="app_secret",
-            title="App secret",
-            secret=True,
-            help="App Dashboard > Settings > Basic. It proves calls (appsecret_proof) and signs webhooks.",
-        ),
+        _APP_SECRET,
         Field(
             name="verify_token",
             title="Verify token",
             secret=True,
             required=False,
-            help="Any long random text; type the same into the app's webhook settings at Meta.",
+            help="Any long random text: what Meta greets a new address with. Typed in at Meta only without an app_id.",
         ),
-        Field(
-            name="app_id",
-            title="App id",
-            required=False,
-            pattern=_ID,
-            help="Lets the hub subscribe the Page to the app's webhooks, with a Page's token: Settings > Basic.",
-        ),
+        _APP_ID,
         Field(
             name="api_version",
             title="Graph API version",
@@ -136,7 +151,7 @@ facebook_ads = Connector(
     budgets=[Rate(CALLS_PER_HOUR, per_s=CALLS_PER_HOUR / 3600, name=CALLS)],
     classify=classify,
     throttle=throttle,
-    subscriptions=PageSubscriptions(),
+    subscriptions=LeadSubscriptions(),
     whoami=whoami,
     sandbox="hub_facebook_ads.sandbox:FacebookSandbox",
 )

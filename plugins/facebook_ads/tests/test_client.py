@@ -19,6 +19,7 @@ from hub import (
     RateLimited,
     Rejected,
     RetryableError,
+    Subscription,
 )
 from hub.http import Answer
 from hub_facebook_ads import facebook_ads
@@ -28,7 +29,7 @@ from hub_facebook_ads.connector import appsecret_proof
 from hub_facebook_ads.errors import classify
 from hub_facebook_ads.sandbox import FacebookSandbox
 from hub_facebook_ads.sandbox.business import Business
-from hub_facebook_ads.subscriptions import PageSubscriptions
+from hub_facebook_ads.subscriptions import LeadSubscriptions
 
 AD_ACCOUNT, PAGE = "act_111", "119440231087027"
 
@@ -297,6 +298,7 @@ async def test_an_ad_account_has_no_forms_and_a_page_no_audiences(context: Any) 
 
 APP = {"page_id": PAGE, "app_id": "1000000000000001"}
 HERE = "https://hub.example/webhooks/facebook_ads/k"
+OF_APP = "app/page/leadgen"
 
 
 async def test_a_page_is_subscribed_once_and_keeps_what_it_had(
@@ -304,7 +306,7 @@ async def test_a_page_is_subscribed_once_and_keeps_what_it_had(
 ) -> None:
     # given
     business.subscribed = {"1000000000000001": ["feed"], "77": ["leadgen"]}
-    kept = PageSubscriptions()
+    kept = LeadSubscriptions()
 
     async with context(APP, callback_url=HERE) as ctx:
         # when
@@ -324,7 +326,7 @@ async def test_a_page_is_subscribed_once_and_keeps_what_it_had(
 
 async def test_one_field_is_taken_back_and_the_others_stay(context: Any, business: Business) -> None:
     business.subscribed = {"1000000000000001": ["feed", "leadgen"], "77": ["leadgen"]}
-    kept = PageSubscriptions()
+    kept = LeadSubscriptions()
     async with context(APP, callback_url=HERE) as ctx:
         own = next(one for one in await kept.list(ctx) if one.topic == "leadgen" and one.address == HERE)
         theirs = next(one for one in await kept.list(ctx) if one.address != HERE)
@@ -336,11 +338,159 @@ async def test_one_field_is_taken_back_and_the_others_stay(context: Any, busines
 
 
 async def test_nothing_is_wanted_where_the_app_or_the_page_is_not_known(context: Any) -> None:
-    kept = PageSubscriptions()
+    kept = LeadSubscriptions()
     async with context(APP) as ctx:
-        assert list(await kept.wanted(ctx, ["leadgen"])) == ["leadgen"]
+        assert list(await kept.wanted(ctx, ["leadgen"])) == ["leadgen", OF_APP]
     for settings in ({"page_id": PAGE}, {"ad_account_id": AD_ACCOUNT}):
         async with context(settings) as ctx:
             assert list(await kept.wanted(ctx, ["leadgen"])) == []
     async with context({"ad_account_id": AD_ACCOUNT}) as ctx:
         assert list(await kept.list(ctx)) == []
+
+
+async def test_the_app_is_told_where_to_call_and_greets_first(
+    context: Any, sandbox: FacebookSandbox, inbox: Any
+) -> None:
+    # given
+    kept = LeadSubscriptions()
+    async with context(APP, callback_url=inbox.url) as ctx:
+        # when
+        made = await kept.create(ctx, OF_APP, inbox.url)
+        again = await kept.create(ctx, OF_APP, inbox.url)
+
+        # then
+        assert made == again
+        assert sandbox.callbacks["page"]["callback_url"] == inbox.url
+        assert [one for one in await kept.list(ctx) if one.topic == OF_APP] == [made]
+        await kept.delete(ctx, made)
+        await kept.delete(ctx, made)
+        assert [one for one in await kept.list(ctx) if one.topic == OF_APP] == []
+    assert sandbox.callbacks == {}
+
+
+async def test_a_field_of_the_app_is_taken_back_and_its_others_stay(
+    context: Any, sandbox: FacebookSandbox, inbox: Any
+) -> None:
+    kept = LeadSubscriptions()
+    sandbox.callbacks["page"] = {"callback_url": inbox.url, "fields": ["feed"]}
+    async with context(APP, callback_url=inbox.url) as ctx:
+        made = await kept.create(ctx, OF_APP, inbox.url)
+        assert sandbox.callbacks["page"]["fields"] == ["feed", "leadgen"]
+        await kept.delete(ctx, made)
+    assert sandbox.callbacks["page"] == {"callback_url": inbox.url, "fields": ["feed"]}
+
+
+async def test_an_address_that_another_tool_set_for_the_app_is_never_replaced(
+    context: Any, sandbox: FacebookSandbox, inbox: Any
+) -> None:
+    # given
+    theirs = {"callback_url": "https://other.example/hook?token=t0p", "fields": ["leadgen"], "active": False}
+    sandbox.callbacks["page"] = dict(theirs)
+    kept = LeadSubscriptions()
+    async with context(APP, callback_url=inbox.url) as ctx:
+        # when
+        with pytest.raises(Rejected, match=r"other\.example") as refused:
+            await kept.create(ctx, OF_APP, inbox.url)
+        ours = Subscription(id="x", topic=OF_APP, address=inbox.url)
+        await kept.delete(ctx, ours)
+
+    # then
+    assert "t0p" not in str(refused.value)
+    assert sandbox.callbacks["page"] == theirs
+
+
+async def test_one_that_meta_switched_off_is_not_there_and_is_made_anew(
+    context: Any, sandbox: FacebookSandbox, inbox: Any
+) -> None:
+    kept = LeadSubscriptions()
+    sandbox.callbacks["page"] = {"callback_url": inbox.url, "fields": ["leadgen"], "active": False}
+    async with context(APP, callback_url=inbox.url) as ctx:
+        assert [one for one in await kept.list(ctx) if one.topic == OF_APP] == []
+        made = await kept.create(ctx, OF_APP, inbox.url)
+        assert [one for one in await kept.list(ctx) if one.topic == OF_APP] == [made]
+
+
+async def test_a_former_address_of_ours_is_moved_and_not_deleted_after(
+    context: Any, sandbox: FacebookSandbox, inbox: Any
+) -> None:
+    kept = LeadSubscriptions()
+    sandbox.callbacks["page"] = {"callback_url": "https://old.example/webhooks/facebook_ads/k", "fields": ["leadgen"]}
+    async with context(APP, callback_url=inbox.url) as ctx:
+        [former] = [one for one in await kept.list(ctx) if one.topic == OF_APP]
+        made = await kept.create(ctx, OF_APP, inbox.url)
+        await kept.delete(ctx, former)
+        assert [one for one in await kept.list(ctx) if one.topic == OF_APP] == [made]
+    assert former.id != made.id
+
+
+async def test_a_wrong_secret_of_the_app_is_no_end_of_the_token(context: Any, sandbox: FacebookSandbox) -> None:
+    kept = LeadSubscriptions()
+    async with context(APP, callback_url=HERE) as ctx:
+        sandbox.error_codes = [(190, 0)]
+        with pytest.raises(Rejected, match="app_secret"):
+            await kept.create(ctx, OF_APP, HERE)
+
+
+def test_the_app_s_own_token_and_its_proof() -> None:
+    fields = {"access_token": "EAAtoken", "app_id": "77", "app_secret": "s"}
+    of_app = facebook_ads.app_auth
+    assert of_app
+    assert of_app.params
+    assert of_app.headers(fields) == {"Authorization": "Bearer 77|s"}
+    assert of_app.params(fields) == {"appsecret_proof": appsecret_proof("s", "77|s")}
+
+
+# -- what the token is -------------------------------------------------------------------------------------------------
+
+ALL_SCOPES = [
+    "ads_management",
+    "ads_read",
+    "business_management",
+    "leads_retrieval",
+    "pages_show_list",
+    "pages_read_engagement",
+    "pages_manage_metadata",
+    "pages_manage_ads",
+]
+BOTH = {"ad_account_id": AD_ACCOUNT, **APP}
+
+
+async def test_a_token_that_never_ends_and_lacks_nothing_is_warned_of_nothing(context: Any) -> None:
+    async with context(BOTH) as ctx:
+        assert (await whoami(ctx)).warnings == ()
+
+
+async def test_a_token_that_ends_is_warned_of(context: Any, sandbox: FacebookSandbox) -> None:
+    sandbox.token = {"type": "USER", "expires_at": 1798761600}
+    async with context(BOTH) as ctx:
+        [told] = (await whoami(ctx)).warnings
+    assert "2027-01-01T00:00:00Z" in told
+    assert "system user" in told
+
+
+async def test_scopes_that_the_token_lacks_are_named_by_what_the_connection_is_for(
+    context: Any, sandbox: FacebookSandbox
+) -> None:
+    sandbox.token = {"scopes": [one for one in ALL_SCOPES if one not in {"leads_retrieval", "ads_management"}]}
+    async with context(BOTH) as ctx:
+        [told] = (await whoami(ctx)).warnings
+    assert "ads_management, leads_retrieval" in told
+    async with context({"page_id": PAGE, "app_id": APP["app_id"]}) as ctx:
+        [told] = (await whoami(ctx)).warnings
+    assert "leads_retrieval" in told
+    assert "ads_management" not in told
+
+
+async def test_without_an_app_id_the_token_cannot_be_looked_at(context: Any, sandbox: FacebookSandbox) -> None:
+    sandbox.token = {"expires_at": 1798761600}
+    async with context({"ad_account_id": AD_ACCOUNT, "page_id": PAGE}) as ctx:
+        [told] = (await whoami(ctx)).warnings
+    assert "app_id" in told
+
+
+async def test_a_token_of_another_app_is_warned_of_and_fails_no_test(context: Any, sandbox: FacebookSandbox) -> None:
+    async with context(BOTH) as ctx:
+        sandbox.error_codes = [None, None, (100, 0)]
+        found = await whoami(ctx)
+    assert found.title
+    assert "cannot be looked at" in found.warnings[0]

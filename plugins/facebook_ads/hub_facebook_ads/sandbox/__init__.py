@@ -24,6 +24,16 @@ from hub_facebook_ads.sandbox.edges import Graph
 
 __all__ = ["APP_ID", "FacebookSandbox"]
 
+ALL_SCOPES = (
+    "ads_management",
+    "ads_read",
+    "business_management",
+    "leads_retrieval",
+    "pages_show_list",
+    "pages_read_engagement",
+    "pages_manage_metadata",
+    "pages_manage_ads",
+)
 _OF_DELIVERY = {"address", "page", "ad_account"}
 
 
@@ -48,6 +58,8 @@ class FacebookSandbox(Sandbox):
         """Every call that was authorised: method, what the node is, edge, parameters."""
         self.callbacks: dict[str, Fields] = {}
         """Subscriptions of the app, by object."""
+        self.token: Fields = {}
+        """What `debug_token` says otherwise than of a system user's token that never ends and lacks nothing."""
         self.usage = 0
         self.wait_minutes = 1
         self.version_ends = False
@@ -118,7 +130,8 @@ class FacebookSandbox(Sandbox):
         """Whether an address proves itself as Meta asks for it: it knows the token and gives back the bare challenge."""
         challenge = str(secrets.randbelow(10**9))
         asked = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": verify_token}
-        async with aiohttp.ClientSession() as session, session.get(f"{address}?{urlencode(asked)}") as answer:
+        url = f"{address}{'&' if '?' in address else '?'}{urlencode(asked)}"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
             return answer.status == 200 and await answer.text() == challenge
 
     # -- the Graph API -------------------------------------------------------------------------------------------------
@@ -143,8 +156,8 @@ class FacebookSandbox(Sandbox):
         asked = await parameters(request)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ") or str(asked.pop("access_token", ""))
         asked.pop("access_token", None)
-        if node == APP_ID:
-            return await self._app(request.method, edge, asked, token)
+        if node == APP_ID or node == "debug_token":
+            return await self._app(request.method, node, edge, asked, token)
         of, account = self._owner(token, node)
         self._check_proof(account, token, str(asked.pop("appsecret_proof", "")))
         graph = Graph(of, asked, self.clock.now_ms(), str(request.url), self.record)
@@ -172,27 +185,55 @@ class FacebookSandbox(Sandbox):
         if not hmac.compare_digest(proof, expected.hexdigest()):
             raise GraphError(100, "Invalid appsecret_proof provided in the API argument")
 
-    async def _app(self, method: str, edge: str | None, asked: Fields, token: str) -> Fields:
-        """The app's own subscriptions, with the app's token: `{app id}|{app secret}`."""
+    async def _app(self, method: str, node: str, edge: str | None, asked: Fields, token: str) -> Fields:
+        """What the app does with its own token: `{app id}|{app secret}`."""
         accounts = [account for known in self.businesses for account in _accounts(known)]
-        known = {f"{APP_ID}|{self.secret(account, 'app_secret')}" for account in accounts}
-        if token not in known or edge != "subscriptions":
+        known = {
+            f"{APP_ID}|{secret}": secret for secret in (self.secret(account, "app_secret") for account in accounts)
+        }
+        if token not in known:
             raise GraphError(190, "Invalid OAuth access token signature", status=401)
+        proof = str(asked.pop("appsecret_proof", ""))
+        expected = hmac.new(known[token].encode(), token.encode(), hashlib.sha256).hexdigest()
+        if proof and not hmac.compare_digest(proof, expected):
+            raise GraphError(100, "Invalid appsecret_proof provided in the API argument")
+        if node == "debug_token":
+            return self._debugged(method, accounts, str(asked.get("input_token") or ""))
+        if edge != "subscriptions":
+            raise GraphError(100, "Unsupported request: the app has no such edge")
         self.asked.append((method, "app", edge, dict(asked)))
         if method == "GET":
             found = [{"object": name, "active": True, **one} for name, one in self.callbacks.items()]
             return {"data": [{**one, "fields": [{"name": name} for name in one["fields"]]} for one in found]}
         if method == "DELETE":
-            self.callbacks.pop(str(asked.get("object")), None)
+            self._call_no_more(asked)
             return {"success": True}
         for name in ("object", "callback_url", "fields", "verify_token"):
             if not asked.get(name):
                 raise invalid(f"The parameter {name} is required.", name)
         if not await self.greet(str(asked["callback_url"]), str(asked["verify_token"])):
             raise GraphError(2200, "Callback verification failed")
-        fields = asked["fields"] if isinstance(asked["fields"], list) else str(asked["fields"]).split(",")
-        self.callbacks[str(asked["object"])] = {"callback_url": str(asked["callback_url"]), "fields": fields}
+        callback = {"callback_url": str(asked["callback_url"]), "fields": _names(asked["fields"])}
+        self.callbacks[str(asked["object"])] = callback
         return {"success": True}
+
+    def _call_no_more(self, asked: Fields) -> None:
+        """Without `fields` all of an object's are taken back, without an object everything."""
+        for name in [str(asked["object"])] if asked.get("object") else list(self.callbacks):
+            callback = self.callbacks.get(name)
+            gone = _names(asked["fields"]) if asked.get("fields") else callback["fields"] if callback else []
+            if callback is not None:
+                callback["fields"] = [field for field in callback["fields"] if field not in gone]
+                if not callback["fields"]:
+                    del self.callbacks[name]
+
+    def _debugged(self, method: str, accounts: Sequence[str], token: str) -> Fields:
+        if method != "GET" or not token:
+            raise invalid("The parameter input_token is required.", "input_token")
+        if not any(hmac.compare_digest(token, self.secret(account, "access_token")) for account in accounts):
+            raise GraphError(100, "The App_id in the input_token did not match the Viewing App")
+        usual = {"app_id": APP_ID, "type": "SYSTEM_USER", "is_valid": True, "expires_at": 0, "scopes": list(ALL_SCOPES)}
+        return {"data": {**usual, **self.token}}
 
     def _headers(self) -> Mapping[str, str]:
         found = {"facebook-api-version": "v26.0"}
@@ -234,6 +275,10 @@ class FacebookSandbox(Sandbox):
         lead = {name: value for name, value in fields.items() if name not in _OF_DELIVERY}
         status = await self.lead(fields.get("address"), str(fields["page"]), **lead)
         return web.json_response({"status": status})
+
+
+def _names(fields: Any) -> list[str]:
+    return [str(one) for one in fields] if isinstance(fields, list) else str(fields).split(",")
 
 
 def _accounts(of: Business) -> tuple[str, str]:
