@@ -265,6 +265,15 @@ async def test_a_draft_is_put_together_and_found_again(
     assert await find_draft(replace(ctx, reference="another"), given) is None
 
 
+async def test_a_price_in_another_currency_than_the_shop_s_is_refused(
+    ctx: ActionContext, sandbox: ShopifySandbox
+) -> None:
+    given = DraftInput.model_validate({"lines": [*LINES, {"title": "Card", "price": "2.00 USD"}]})
+    with pytest.raises(Rejected, match=r"sells in EUR.*given in USD"):
+        await create_draft_order.run(ctx, given)
+    assert sandbox.log == []
+
+
 async def test_a_draft_is_found_before_the_search_shows_it(ctx: ActionContext, sandbox: ShopifySandbox) -> None:
     sandbox.search_lag_ms = 60_000
     given = DraftInput.model_validate({"lines": LINES})

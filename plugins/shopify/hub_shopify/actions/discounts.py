@@ -9,10 +9,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
-from hub import ActionContext, Chosen, Effect, Money, Rejected, parse_duration_ms
-from hub_shopify.actions.inputs import CustomerId, Duration, Input, MoneyText, begun_at, digits, rejected
+from hub import ActionContext, Chosen, Effect, Rejected, parse_duration_ms
+from hub_shopify.actions.inputs import CustomerId, Duration, Input, MoneyText, begun_at, check_currency, digits
 from hub_shopify.api.discounts import DISCOUNT_BY_CODE, DISCOUNT_CREATE, DiscountNode
-from hub_shopify.api.shop import SHOP
 from hub_shopify.client import MUTATION, OBJECT, call, gid, rfc3339
 from hub_shopify.connector import shopify
 
@@ -65,7 +64,7 @@ class DiscountOutput(BaseModel):
 )
 async def create_discount(ctx: ActionContext, input: DiscountInput) -> DiscountOutput:
     """Create a discount code that belongs to this effect alone. Raises Rejected when the shop refuses it."""
-    await _check_currency(ctx, input)
+    await check_currency(ctx, "the discount is", input.amount, input.minimum_subtotal)
     try:
         answer = await call(ctx, DISCOUNT_CREATE, {"discount": _discount(ctx, input)})
     except Rejected as refused:
@@ -150,20 +149,6 @@ def _context(input: DiscountInput) -> dict[str, Any]:  # who may use it, as JSON
     if input.segment_id:
         return {"customerSegments": {"add": [gid("Segment", input.segment_id)]}}
     return {"all": "ALL"}
-
-
-async def _check_currency(ctx: ActionContext, input: DiscountInput) -> None:
-    """Refuse amounts in another currency than the shop's: Shopify would take the bare number for its own."""
-    given = {Money.parse(text).currency for text in (input.amount, input.minimum_subtotal) if text}
-    if not given:
-        return
-    currency = (await call(ctx, SHOP, {})).shop.currency_code
-    if given != {currency}:
-        raise rejected(
-            ctx,
-            f"the shop sells in {currency}, the discount is given in {', '.join(sorted(given))}: "
-            f"write the amounts in {currency}",
-        )
 
 
 def _made(ctx: ActionContext, input: DiscountInput, node: DiscountNode) -> DiscountOutput:

@@ -9,7 +9,17 @@ from typing import Annotated, Any, Self
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from hub import ActionContext, Chosen, Effect, Message, Money
-from hub_shopify.actions.inputs import CustomerId, DraftId, Input, MoneyText, Tag, begun_at, digits, not_found
+from hub_shopify.actions.inputs import (
+    CustomerId,
+    DraftId,
+    Input,
+    MoneyText,
+    Tag,
+    begun_at,
+    check_currency,
+    digits,
+    not_found,
+)
 from hub_shopify.api.drafts import DRAFT, DRAFT_CREATE, DRAFTS, INVOICE_SEND, DraftNode
 from hub_shopify.client import MUTATION, OBJECT, call, gid, rest_id, search_term
 from hub_shopify.connector import shopify
@@ -60,10 +70,11 @@ class DraftOutput(BaseModel):
     output=DraftOutput,
     effect=Effect.RECONCILABLE,
     scopes=["write_draft_orders"],
-    cost=MUTATION + 3 * OBJECT,
+    cost=MUTATION + 4 * OBJECT,
 )
 async def create_draft_order(ctx: ActionContext, input: DraftInput) -> DraftOutput:
     """Put a draft order together. Nobody is told of it; `send_invoice` does that. Raises Rejected."""
+    await check_currency(ctx, "prices are", *(line.price for line in input.lines))
     answer = await call(ctx, DRAFT_CREATE, {"input": _draft(ctx, input)})
     return _drafted(answer.draft_order_create.draft_order)
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hub import ActionContext, Money, NotFound, Rejected, e164, parse_duration_ms
+from hub_shopify.api.shop import SHOP
+from hub_shopify.client import call
 
 
 class Input(BaseModel):
@@ -58,6 +60,16 @@ DraftId = Annotated[str, Field(pattern=r"^(gid://shopify/DraftOrder/)?[0-9]+$")]
 def digits(money: str | None) -> str:
     """The amount alone, as Shopify takes it: `50.00`."""
     return str(Money.parse(money or "")).split()[0]
+
+
+async def check_currency(ctx: ActionContext, what: str, *amounts: str | None) -> None:
+    """Raise Rejected for amounts in another currency than the shop's, whose bare numbers Shopify might take for its own."""
+    given = {Money.parse(text).currency for text in amounts if text}
+    if not given:
+        return
+    currency = (await call(ctx, SHOP, {})).shop.currency_code
+    if others := ", ".join(sorted(given - {currency})):
+        raise rejected(ctx, f"the shop sells in {currency}, {what} given in {others}: write the amounts in {currency}")
 
 
 def begun_at(ctx: ActionContext) -> datetime:
