@@ -19,10 +19,13 @@ from hub_shopify.api.orders import (
     CHANGED_A_PAGE,
     CHANGED_PAGE,
     ORDER_PAGE,
+    ORDER_PARTS,
+    ORDER_REFUNDS,
     ORDERS_A_PAGE,
     REFUNDED_PAGE,
     ChangedOrder,
     OrderNode,
+    RefundedNode,
 )
 from hub_shopify.api.parts import Listed, N
 from hub_shopify.client import A, Operation, call, rfc3339
@@ -81,10 +84,23 @@ def _orders(ctx: ActionContext, query: str, sort: str, after: str | None) -> Asy
     return _paged(ctx, ORDER_PAGE, asked, lambda answer: answer.orders)
 
 
-def _changed(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[ChangedOrder]]:
-    """The same with payments and shipments."""
+async def _changed(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[ChangedOrder]]:
+    """The same with all of their payments and shipments."""
     asked = {"query": query, "first": CHANGED_A_PAGE, "after": after, "sort": sort}
-    return _paged(ctx, CHANGED_PAGE, asked, lambda answer: answer.orders)
+    async for page in _paged(ctx, CHANGED_PAGE, asked, lambda answer: answer.orders):
+        yield page.model_copy(update={"nodes": [await _with_all_parts(ctx, node) for node in page.nodes]})
+
+
+async def _with_all_parts(ctx: ActionContext, node: ChangedOrder) -> ChangedOrder:
+    whole = (await call(ctx, ORDER_PARTS, {"id": node.id})).order if node.is_cut else None
+    if whole is None:
+        return node
+    return node.model_copy(update={"transactions": whole.transactions, "fulfillments": whole.fulfillments})
+
+
+async def _with_all_refunds(ctx: ActionContext, node: RefundedNode) -> RefundedNode:
+    whole = (await call(ctx, ORDER_REFUNDS, {"id": node.id})).order if node.is_cut else None
+    return node if whole is None else node.model_copy(update={"refunds": whole.refunds})
 
 
 def _customers(ctx: ActionContext, query: str, sort: str, after: str | None) -> AsyncIterator[Listed[CustomerNode]]:
@@ -150,7 +166,8 @@ async def refunded_orders(ctx: ActionContext, cursor: str | None, since_ms: int)
     since, query = _moment(since_ms), _since("updated_at", since_ms)
     asked = {"query": query, "first": ORDERS_A_PAGE, "after": _resumed(cursor, since_ms)}
     async for page in _paged(ctx, REFUNDED_PAGE, asked, lambda answer: answer.orders):
-        found = [one for node in page.nodes for one in nodes.refunds(node) if one.processed_at >= since]
+        whole = [await _with_all_refunds(ctx, node) for node in page.nodes]
+        found = [one for node in whole for one in nodes.refunds(node) if one.processed_at >= since]
         yield Page(found, _cursor(since_ms, page))
 
 

@@ -108,6 +108,41 @@ async def test_an_old_order_that_somebody_touches_has_not_happened_anew(
 
 
 @pytest.mark.parametrize("trigger", ["order_paid", "order_fulfilled"])
+async def test_an_order_of_many_payments_and_pieces_is_done_with_the_last_of_them(
+    trigger: str, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given an order that was paid and sent out in twelve parts, the last an hour ago
+    long_ago, then = "2026-01-01T10:00:00Z", "2026-11-22T09:00:00Z"
+    parts = {name: [*([long_ago] * 11), then] for name in ("paid_in_parts", "sent_in_parts")}
+    sandbox.shop(ctx.account).bucket_size = sandbox.shop(ctx.account).bucket = 100_000
+    sandbox.shop(ctx.account).order({"id": 1, "created_at": long_ago, "fulfillment_status": "fulfilled", **parts}, then)
+
+    # when
+    [event] = await found_by(shopify.polls[trigger].fetch, trigger, ctx, None, clock.now_ms() - DAY_MS)
+
+    # then
+    assert event.occurred_at_ms == parse_time_ms(then)
+    if trigger == "order_paid":
+        [told] = await found_by(shopify.histories[trigger].fetch, trigger, ctx, None, 0)
+        assert told.occurred_at_ms == parse_time_ms(then)
+
+
+async def test_all_refunds_of_an_order_are_found(
+    ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
+) -> None:
+    # given
+    shop, now = sandbox.shop(ctx.account), "2026-11-22T10:00:00Z"
+    order = shop.order({"id": 1}, now)
+    made = [shop.refund(order, ["0.10"], None, now) for _ in range(12)]
+
+    # when
+    found = await found_by(shopify.polls["order_refunded"].fetch, "order_refunded", ctx, None, clock.now_ms() - DAY_MS)
+
+    # then
+    assert {event.data["refund_id"] for event in found} == {str(one["id"]) for one in made}
+
+
+@pytest.mark.parametrize("trigger", ["order_paid", "order_fulfilled"])
 async def test_an_order_was_paid_and_sent_out_when_it_was_and_not_when_it_last_changed(
     trigger: str, ctx: ActionContext, sandbox: ShopifySandbox, clock: FrozenClock
 ) -> None:

@@ -54,6 +54,10 @@ async def heard(server: SandboxServer, sandbox: ShopifySandbox, shop: str) -> As
     Suite().prepare(sandbox)
     async with sandbox_context(shopify, server.url, {"shop": shop}, clock=sandbox.clock) as ctx:
         # Only what is asked is of interest here, not how fast.
+        shop_, now = sandbox.shop(shop), "2026-11-22T10:00:00Z"
+        many = shop_.order({"id": 77, "paid_in_parts": [now] * 10}, now)
+        for _ in range(10):
+            shop_.refund(many, ["0.10"], None, now)
         sandbox.shop(shop).bucket_size = sandbox.shop(shop).bucket = 100_000
         yield replace(ctx, http=Listening(ctx.http))
 

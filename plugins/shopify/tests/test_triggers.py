@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,7 @@ from hub import (
     SignatureError,
 )
 from hub.clock import parse_time_ms
+from hub.connector import Http, Response
 from hub_shopify import shopify
 from hub_shopify.payloads import Checkout
 from hub_shopify.sandbox import ShopifySandbox
@@ -425,6 +427,32 @@ async def test_who_ordered_since_in_another_checkout_has_abandoned_nothing(
     checkout = await began(sandbox, ctx.account, email='"jane o\'doe"@example.com', **who)
     await sandbox.order(None, ctx.account, email='"jane o\'doe"@example.com')
     assert not await still_abandoned(ctx, checkout)
+
+
+@dataclass
+class _SearchingAllText:
+    """A way out to a shop that does not know the buyer's term, and finds whatever was placed since."""
+
+    http: Http
+
+    async def request(self, method: str, path: str, **more: Any) -> Response:
+        asked = more["json"]["variables"]
+        asked["query"] = " ".join(term for term in asked["query"].split(" ") if term.startswith("created_at"))
+        return await self.http.request(method, path, **more)
+
+
+@pytest.mark.parametrize("who", [{}, {"customer": None}], ids=["customer", "guest"])
+async def test_an_order_of_somebody_else_that_a_search_finds_does_not_count(
+    who: dict[str, Any], ctx: ActionContext, sandbox: ShopifySandbox
+) -> None:
+    checkout = await began(sandbox, ctx.account, email="jane@example.com", **who)
+    await sandbox.order(None, ctx.account, email="jim@example.com", customer={"id": 8})
+    searching = replace(ctx, http=_SearchingAllText(ctx.http))
+    assert await still_abandoned(searching, checkout)
+    # and one of theirs does, whatever else is found
+    known = {} if who else {"customer": {"id": checkout.customer_id}}
+    await sandbox.order(None, ctx.account, email="Jane@example.com", **known)
+    assert not await still_abandoned(searching, checkout)
 
 
 async def test_an_order_from_before_the_checkout_does_not_count(ctx: ActionContext, sandbox: ShopifySandbox) -> None:

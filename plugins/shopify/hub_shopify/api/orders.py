@@ -11,6 +11,7 @@ from hub_shopify.api.parts import (
     Address,
     LineNodes,
     Listed,
+    Node,
     Person,
     ShopMoney,
 )
@@ -19,6 +20,9 @@ from hub_shopify.client import Answer, Operation
 # A query may ask for 1,000 points, and an order with ten lines is about 60 of them. (shopify.dev "API rate limits", 2026)
 ORDERS_A_PAGE = 8
 CHANGED_A_PAGE = 6
+# Payments, shipments and refunds have no pages. A page of orders asks for this many of each; an order that has as many is
+# asked about alone, for more than anybody has; all that is asked for must be within the points that are left.
+PARTS_A_PAGE, MOST_PARTS = 10, 100
 _PAYING = {"SALE", "CAPTURE"}
 _ORDER_FIELDS = f"""id name createdAt updatedAt cancelledAt email phone customerLocale customerAcceptsMarketing
       fullyPaid displayFulfillmentStatus checkoutToken cartToken discountCodes tags
@@ -30,9 +34,16 @@ _REFUND_FIELDS = f"id processedAt note totalRefundedSet {MONEY_FIELDS}"
 _BUYER_FIELDS = f"id name email phone customer {{ {PERSON_FIELDS} }}"
 
 
+_PAYMENT_FIELDS = "{ kind status processedAt }"
+_SHIPMENT_FIELDS = "{ createdAt }"
+
+
 class FoundOrder(Answer):
     id: str
+    created_at: datetime
     checkout_token: str | None
+    email: str | None
+    customer: Node | None
 
 
 class FoundOrders(Answer):
@@ -86,6 +97,11 @@ class ChangedOrder(OrderNode):
     fulfillments: list[Shipment]
 
     @property
+    def is_cut(self) -> bool:
+        """Whether there may be more of its payments or shipments than a page of orders holds."""
+        return max(len(self.transactions), len(self.fulfillments)) >= PARTS_A_PAGE
+
+    @property
     def paid_at(self) -> datetime | None:
         """When the last payment came in; None unless it is paid in full. One that cost nothing was paid when placed."""
         if not self.fully_paid:
@@ -101,6 +117,17 @@ class ChangedOrder(OrderNode):
         if self.display_fulfillment_status != "FULFILLED":
             return None
         return max((shipment.created_at for shipment in self.fulfillments), default=self.created_at)
+
+
+class OrderParts(Answer):
+    """All payments and shipments of one order."""
+
+    transactions: list[Payment]
+    fulfillments: list[Shipment]
+
+
+class OrderPartsAnswer(Answer):
+    order: OrderParts | None
 
 
 class ChangedPageAnswer(Answer):
@@ -127,6 +154,19 @@ class BuyerNode(Answer):
 class RefundedNode(BuyerNode):
     updated_at: datetime
     refunds: list[RefundNode]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there may be more of its refunds than a page of orders holds."""
+        return len(self.refunds) >= PARTS_A_PAGE
+
+
+class OrderRefunds(Answer):
+    refunds: list[RefundNode]
+
+
+class OrderRefundsAnswer(Answer):
+    order: OrderRefunds | None
 
 
 class RefundedAnswer(Answer):
@@ -160,7 +200,9 @@ class OrderUpdateAnswer(Answer):
 
 ORDERS = Operation(
     """query Orders($query: String!) {
-  orders(first: 5, query: $query, sortKey: CREATED_AT, reverse: true) { nodes { id checkoutToken } }
+  orders(first: 5, query: $query, sortKey: CREATED_AT, reverse: true) {
+    nodes { id createdAt checkoutToken email customer { id } }
+  }
 }""",
     OrdersAnswer,
 )
@@ -182,8 +224,8 @@ CHANGED_PAGE = Operation(
   orders(first: $first, after: $after, query: $query, sortKey: $sort) {{
     nodes {{
       {_ORDER_FIELDS}
-      transactions(first: 10) {{ kind status processedAt }}
-      fulfillments(first: 10) {{ createdAt }}
+      transactions(first: {PARTS_A_PAGE}) {_PAYMENT_FIELDS}
+      fulfillments(first: {PARTS_A_PAGE}) {_SHIPMENT_FIELDS}
     }}
     pageInfo {{ hasNextPage endCursor }}
   }}
@@ -194,11 +236,28 @@ CHANGED_PAGE = Operation(
 REFUNDED_PAGE = Operation(
     f"""query RefundedPage($query: String!, $first: Int!, $after: String) {{
   orders(first: $first, after: $after, query: $query, sortKey: UPDATED_AT) {{
-    nodes {{ {_BUYER_FIELDS} updatedAt refunds(first: 10) {{ {_REFUND_FIELDS} }} }}
+    nodes {{ {_BUYER_FIELDS} updatedAt refunds(first: {PARTS_A_PAGE}) {{ {_REFUND_FIELDS} }} }}
     pageInfo {{ hasNextPage endCursor }}
   }}
 }}""",
     RefundedAnswer,
+)
+
+ORDER_PARTS = Operation(
+    f"""query OrderParts($id: ID!) {{
+  order(id: $id) {{
+    transactions(first: {MOST_PARTS}) {_PAYMENT_FIELDS}
+    fulfillments(first: {MOST_PARTS}) {_SHIPMENT_FIELDS}
+  }}
+}}""",
+    OrderPartsAnswer,
+)
+
+ORDER_REFUNDS = Operation(
+    f"""query OrderRefunds($id: ID!) {{
+  order(id: $id) {{ refunds(first: {MOST_PARTS}) {{ {_REFUND_FIELDS} }} }}
+}}""",
+    OrderRefundsAnswer,
 )
 
 REFUNDS = Operation(

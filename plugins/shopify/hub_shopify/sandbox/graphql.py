@@ -49,7 +49,11 @@ def pick(fields: tuple[Selection, ...], value: Json) -> Json:
             picked |= pick(selected.fields, value) if value.get("__typename") == selected.on else {}
         elif selected.name in value:
             inner = value[selected.name]
-            picked[selected.alias] = pick(selected.fields, inner(selected.args) if callable(inner) else inner)
+            inner = inner(selected.args) if callable(inner) else inner
+            if isinstance(inner, list) and (first := selected.args.get("first")):
+                # A list that has no pages, such as an order's refunds, is cut.
+                inner = inner[:first]
+            picked[selected.alias] = pick(selected.fields, inner)
         else:
             raise ValueError(f"Field '{selected.name}' doesn't exist here, or the sandbox does not keep it")
     return picked

@@ -65,11 +65,14 @@ def order_node(shop: SandboxShop, order: Fields) -> Fields:
         "refunds": [refund_node(shop, refund) for refund in shop.refunds.values() if refund["order_id"] == order["id"]],
         "suggestedRefund": _suggested(shop, order),
         "transactions": [
-            {"kind": "SALE", "status": "SUCCESS", "processedAt": order.get("processed_at", order["created_at"])}
+            {"kind": "SALE", "status": "SUCCESS", "processedAt": at}
+            for at in order.get("paid_in_parts") or [order.get("processed_at", order["created_at"])]
         ],
-        "fulfillments": [{"createdAt": order.get("fulfilled_at", order["updated_at"])}]
-        if order.get("fulfillment_status")
-        else [],
+        "fulfillments": [
+            {"createdAt": at}
+            for at in order.get("sent_in_parts") or [order.get("fulfilled_at", order["updated_at"])]
+            if order.get("fulfillment_status")
+        ],
     }
 
 
