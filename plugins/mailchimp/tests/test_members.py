@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -82,10 +83,13 @@ async def test_whoever_left_and_was_archived_is_skipped_and_their_consent_revoke
     await marketing.unsubscribe(ADA)
     async with mail() as ctx:
         await archive_member.run(ctx, LEAVE)
+        # They left no later than they changed last, which is long ago.
+        members(marketing)[hashed(ADA)]["last_changed"] = "2026-01-02T10:00:00+00:00"
         with pytest.raises(SkipStep) as caught:
             await upsert_member.run(ctx, upsert())
     assert caught.value.reason == "no_consent"
-    assert caught.value.signals == (ConsentSignal("email", ADA, ConsentState.REVOKED, "mailchimp_compliance"),)
+    at = datetime(2026, 1, 2, 10, tzinfo=UTC)
+    assert caught.value.signals == (ConsentSignal("email", ADA, ConsentState.REVOKED, "mailchimp_compliance", at=at),)
     assert members(marketing)[hashed(ADA)]["status"] == "archived"
 
 

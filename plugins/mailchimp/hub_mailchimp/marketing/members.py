@@ -29,6 +29,7 @@ from hub import (
     ConsentState,
     Effect,
     Json,
+    NotFound,
     Rejected,
     SkipStep,
 )
@@ -41,6 +42,7 @@ from hub_mailchimp.marketing.client import (
     read,
 )
 from hub_mailchimp.marketing.connector import mailchimp
+from hub_mailchimp.marketing.triggers import MaybeMoment
 
 BATCH_SIZE = 500
 """The most members of one call. (Marketing API, `POST /lists/{id}`)"""
@@ -97,8 +99,17 @@ def output_of(input: Whose, status: str) -> MemberOutput:
     return MemberOutput(list_id=input.list_id, email=input.email, member_id=member_id(input.email), status=status)
 
 
-def _left(email: str) -> SkipStep:
-    signal = ConsentSignal("email", email, ConsentState.REVOKED, "mailchimp_compliance")
+class _Gone(Answer):
+    last_changed: MaybeMoment = None
+
+
+async def _left(ctx: ActionContext, input: Whose) -> SkipStep:
+    """That somebody left. Mailchimp does not say when, but no later than they changed last: a yes given since is newer."""
+    try:
+        left_by = read(_Gone, await ctx.http.request("GET", input.path)).last_changed
+    except (NotFound, Rejected):
+        left_by = None  # deleted for good: nothing of them is left to be read
+    signal = ConsentSignal("email", input.email, ConsentState.REVOKED, "mailchimp_compliance", at=left_by)
     return SkipStep(
         "no_consent", "this person left the audience, and was not subscribed again: only they can", signals=[signal]
     )
@@ -137,7 +148,7 @@ async def upsert_member(ctx: ActionContext, input: UpsertInput) -> MemberOutput:
         answer = await ctx.http.request("PUT", input.path, params=_SKIP_VALIDATION, json=wanted)
     except Rejected as refused:
         if refused.code == COMPLIANCE:
-            raise _left(input.email) from refused
+            raise await _left(ctx, input) from refused
         raise
     return output_of(input, read(Found, answer).status)
 
