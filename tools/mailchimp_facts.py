@@ -77,6 +77,7 @@ _OPERATIONS = {
             "/messages/send",
             "/messages/send-template",
             "/messages/search",
+            "/rejects/list",
             "/webhooks/list",
             "/webhooks/add",
             "/webhooks/delete",

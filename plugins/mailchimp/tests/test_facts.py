@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from hub import ActionContext, ChoiceQuery, Connector, Identity, Rejected, RetryableError
+from hub import ActionContext, ChoiceQuery, Connector, Identity, Rejected, RetryableError, SkipStep
 from hub_mailchimp import mailchimp, mandrill
 from hub_mailchimp.sandbox.marketing import DEFAULT_LIST, MailchimpSandbox
 from hub_mailchimp.sandbox.transactional import MandrillSandbox
@@ -131,6 +131,11 @@ async def test_transactional(transactional: MandrillSandbox, single: ContextMake
     async with single() as ctx:
         # The search for everything is made only when it is too late for anything to be on its way.
         await use(mandrill, replace(ctx, now_ms=ctx.now_ms + FOUND_WITHIN_MS), contract.TestMandrill.inputs)
+        transactional.refuse["left@example.test"] = "unsub"
+        with suppress(SkipStep):
+            refused = {**contract.TestMandrill.inputs["send_email"], "to": "left@example.test", "subaccount": "one"}
+            action = mandrill.actions["send_email"]
+            await action.run(ctx, action.input.model_validate(refused))
         assert mandrill.whoami
         await mandrill.whoami(ctx)
         assert mandrill.subscriptions

@@ -8,6 +8,7 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -106,12 +107,26 @@ async def test_an_address_that_the_vendor_writes_to_no_more_is_skipped_and_remem
     transactional: MandrillSandbox, single: ContextMaker, reason: str, state: ConsentState, why: str
 ) -> None:
     transactional.refuse[ADA] = reason
+    transactional.refused_at[ADA] = "2026-01-02 10:00:00"
     async with single() as ctx:
         with pytest.raises(SkipStep) as caught:
             await send_email.run(ctx, HI)
     assert caught.value.reason == "no_consent"
-    assert caught.value.signals == (ConsentSignal("email", ADA, state, why),)
+    # As of when it was said, which the list of refused addresses tells, and not as of this attempt.
+    at = datetime(2026, 1, 2, 10, tzinfo=UTC)
+    assert caught.value.signals == (ConsentSignal("email", ADA, state, why, at=at),)
     assert transactional.log == []
+
+
+async def test_an_address_that_is_refused_for_a_reason_that_no_list_tells_is_refused_as_of_now(
+    transactional: MandrillSandbox, single: ContextMaker
+) -> None:
+    transactional.refuse[ADA] = "unsub"
+    transactional.refused_at[ADA] = None
+    async with single() as ctx:
+        with pytest.raises(SkipStep) as caught:
+            await send_email.run(ctx, HI)
+    assert caught.value.signals == (ConsentSignal("email", ADA, ConsentState.REVOKED, "unsub"),)
 
 
 @pytest.mark.parametrize("reason", ["soft-bounce", "custom", "invalid-sender", "test-mode-limit", "unsigned", "rule"])

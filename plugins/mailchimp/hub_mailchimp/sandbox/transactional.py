@@ -57,6 +57,8 @@ class MandrillSandbox(Sandbox):
         self.index_lag_ms = 30_000
         self.lose = self.double = 0
         self.messages: dict[str, dict[str, Row]] = {}
+        self.refused_at: dict[str, str | None] = {}
+        """When a refused address was, as the list of them tells it (UTC); None for one that is not in the list."""
         self.webhooks: dict[str, dict[int, Row]] = {}
         self.templates: dict[str, list[Row]] = {}
         self.subaccounts: dict[str, list[Row]] = {}
@@ -76,6 +78,7 @@ class MandrillSandbox(Sandbox):
             "/messages/send": self._send,
             "/messages/send-template": self._send_template,
             "/messages/search": self._search,
+            "/rejects/list": self._rejects,
             "/webhooks/list": self._webhooks,
             "/webhooks/add": self._add_webhook,
             "/webhooks/delete": self._delete_webhook,
@@ -159,6 +162,14 @@ class MandrillSandbox(Sandbox):
         self.record("send", account, to=email, subject=row["subject"], template=template, id=row["_id"])
         self.tell(account, [{"event": "send", "_id": row["_id"], "ts": row["ts"], "msg": row}])
         return told
+
+    async def _rejects(self, body: Row, account: str) -> list[Row]:
+        rows = []
+        for email, reason in self.refuse.items():
+            at = self.refused_at.get(email, "2026-01-01 00:00:00")
+            if at is not None and body.get("email", email) == email:
+                rows.append({"email": email, "reason": reason, "created_at": at, "last_event_at": at, "expired": False})
+        return rows
 
     async def _search(self, body: Row, account: str) -> list[Row]:
         limit = body.get("limit", 100)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hub import (
     ActionContext,
     Chosen,
+    ConnectorError,
     ConsentSignal,
     ConsentState,
     Effect,
@@ -26,6 +27,7 @@ from hub import (
     SkipStep,
 )
 from hub_mailchimp.addresses import Email
+from hub_mailchimp.marketing.triggers import MaybeMoment
 from hub_mailchimp.transactional.client import Answer, call, read_all
 from hub_mailchimp.transactional.connector import mandrill
 from hub_mailchimp.transactional.triggers import RUN, Emailed
@@ -124,7 +126,7 @@ async def send_email(ctx: ActionContext, input: SendEmail) -> SentEmail:
     """Send one e-mail to one person."""
     content = {"subject": input.subject, "html": input.html, "text": input.text}
     body = {"message": {**_message(ctx, input), **_given(content)}, "async": False}
-    return _taken(input, await call(ctx, "/messages/send", body))
+    return await _taken(ctx, input, await call(ctx, "/messages/send", body))
 
 
 @mandrill.action(
@@ -144,7 +146,7 @@ async def send_template(ctx: ActionContext, input: SendTemplate) -> SentEmail:
         "message": {**_message(ctx, input), **_given({"subject": input.subject})},
         "async": False,
     }
-    return _taken(input, await call(ctx, "/messages/send-template", body))
+    return await _taken(ctx, input, await call(ctx, "/messages/send-template", body))
 
 
 def _message(ctx: ActionContext, input: _Mail) -> dict[str, Json]:
@@ -179,7 +181,27 @@ def _given(values: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _taken(input: _Mail, answer: Json) -> SentEmail:
+class _Reject(Answer):
+    """An entry of the list of refused addresses; `last_event_at` is what made or renewed it."""
+
+    email: str = ""
+    reason: str = ""
+    last_event_at: MaybeMoment = None
+
+
+async def _said_at(ctx: ActionContext, input: _Mail, reason: str) -> datetime | None:
+    """When an address came to be refused for a reason; None where no list tells it."""
+    asked = {"email": input.to, **_given({"subaccount": input.subaccount})}
+    try:
+        listed = read_all(_Reject, await call(ctx, "/rejects/list", asked))
+    except ConnectorError:
+        # That the e-mail was refused is certain, whatever becomes of this question.
+        return None
+    meant = [one for one in listed if one.email.lower() == input.to.lower() and one.reason == reason]
+    return max((one.last_event_at for one in meant if one.last_event_at), default=None)
+
+
+async def _taken(ctx: ActionContext, input: _Mail, answer: Json) -> SentEmail:
     """The result of the one recipient. Raises SkipStep or Rejected where the e-mail was refused with a 200."""
     results = read_all(_Result, answer)
     if len(results) != 1:
@@ -187,7 +209,9 @@ def _taken(input: _Mail, answer: Json) -> SentEmail:
     [result] = results
     reason = result.reject_reason or "invalid"
     if result.status in ("rejected", "invalid") and reason in _REFUSED_FOR_GOOD:
-        signal = ConsentSignal("email", input.to, _REFUSED_FOR_GOOD[reason], reason.replace("-", "_"))
+        # It may have been said long ago, and a yes have come since.
+        at = await _said_at(ctx, input, reason)
+        signal = ConsentSignal("email", input.to, _REFUSED_FOR_GOOD[reason], reason.replace("-", "_"), at=at)
         raise SkipStep(
             "no_consent", f"Mailchimp Transactional writes to this address no more: {reason}", signals=[signal]
         )
