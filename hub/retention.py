@@ -56,6 +56,7 @@ def _rules(settings: Settings) -> list[_Rule]:
         _Rule("messages", rows.MESSAGES, settings.keep_messages_days * DAY_MS),
         _Rule("refusals", rows.REFUSALS, settings.keep_refusals_days * DAY_MS),
         _Rule("delivery and fact ids", rows.DEDUPE, settings.keep_dedupe_days * DAY_MS),
+        _Rule("rota places", rows.ROTA_PLACES, runs),
     ]
 
 

@@ -20,6 +20,7 @@ from hub.events import Json
 from hub.http import Answer, ConnectionHttp, Transport
 from hub.store import connections as rows
 from hub.store import events, work
+from hub.store import rota as rotas
 from hub.store.session import Row, Store
 from hub.vault import Vault
 
@@ -177,6 +178,10 @@ class Using(Finding):
                 found = await events.found_by_key(c, type_, f"reference={reference}")
             return [e.data for e in found if e.connection_id == connection.id]
 
+        async def rota(name: str) -> int:
+            async with self._store.write() as c:
+                return await rotas.take(c, connection.id, name, reference, self._clock.now_ms())
+
         seek: Callable[[str], Awaitable[Sequence[Mapping[str, Json]]]] = sightings
         return ActionContext(
             connection=connection.name,
@@ -191,6 +196,8 @@ class Using(Finding):
             intended_at_ms=intended_at_ms,
             callback_url=self.inbound_url(connection),
             sightings=seek,
+            # Without a reference there is no effect whose repeat would be recognised.
+            **({"rota": rota} if reference else {}),
         )
 
     def _http(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
+from hub.errors import PermanentError
 from hub.events import Json
 
 
@@ -59,6 +60,12 @@ class Http(Protocol):
         ...
 
 
+async def _no_rota(name: str) -> int:
+    raise PermanentError(
+        f"a place in the rota {name} is for an action: nothing tells a repeat of anything else; mend the plugin"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActionContext:
     """What an action, a look-up, a poll or an enrichment may use; bound to one connection."""
@@ -82,6 +89,9 @@ class ActionContext:
     """The way out of the app itself, authorised by `Connector.app_auth`; None where the fields of that are not all known."""
     sightings: Callable[[str], Awaitable[Sequence[Mapping[str, Json]]]] | None = None
     """Payloads of stored events of a trigger (`twilio.sms_status`) whose `correlate` field `reference` is ours."""
+    rota: Callable[[str], Awaitable[int]] = _no_rota
+    """Of an action: the effect's place in a rota of the connection, `team 9`, from 0: kept, the same over all attempts, and
+    no other effect's. The name may tell nothing about a person."""
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,10 @@ async def add(
 
 
 async def remove(c: Connection, id_: str, name: str) -> None:
-    """Delete a connection with its credentials, how far it was polled and its past read, its subscriptions, and whether it rests."""
+    """Delete a connection with all that is kept of it: credentials, how far it was polled and its past read, its subscriptions,
+    its rotas, and whether it rests."""
     await c.run("delete from connection where id = :id", id=id_)
+    await c.run("delete from rota where connection_id = :id", id=id_)
     await c.run("delete from breaker where connection = :name", name=name)
     await c.run("delete from known_since where connection_id = :id", id=id_)
     # Where a poll goes on means nothing to another account that is given the name.

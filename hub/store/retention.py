@@ -111,6 +111,7 @@ EVENT_KEYS = Walked(
 )
 REFUSALS = Walked("refusal", "minute * 60000 < :before")
 DEDUPE = Walked("dedupe", "seen_at < :before")
+ROTA_PLACES = Walked("rota_place", "at < :before")
 
 
 def first_id_at(ms: int) -> str:

@@ -483,6 +483,24 @@ spend = Table(
     Column("amount", BigInteger, nullable=False),
 )
 
+# How many places of a connection's rota were given, and the place that an effect got, by its reference at the vendor.
+rota = Table(
+    "rota",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("given", BigInteger, nullable=False),
+)
+rota_place = Table(
+    "rota_place",
+    metadata,
+    Column("reference", Text, primary_key=True),
+    Column("connection_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("place", BigInteger, nullable=False),
+    _ms("at"),
+)
+
 # The processes that are at work, by their last sign of life (real time).
 process = Table(
     "process",

@@ -21,6 +21,10 @@ def sandbox_fields(connector: Connector, settings: Mapping[str, str]) -> dict[st
     return {**values, **secrets}
 
 
+async def _first(name: str) -> int:
+    return 0
+
+
 @asynccontextmanager
 async def sandbox_context(
     connector: Connector,
@@ -31,13 +35,14 @@ async def sandbox_context(
     reference: str = "test-reference",
     callback_url: str = "",
     sightings: Callable[[str], Awaitable[Sequence[Mapping[str, Json]]]] | None = None,
+    rota: Callable[[str], Awaitable[int]] | None = None,
     token: str | None = None,
     total_s: float = 20.0,
 ) -> AsyncIterator[ActionContext]:
     """An ActionContext whose calls go to the sandbox server at `sandbox_url` with the generated credentials.
 
     `token` is the `access_token` where the connector's auth is exchanged for one; without it the one that a sandbox
-    derives, `sandbox.secret(account, "access_token")`.
+    derives, `sandbox.secret(account, "access_token")`. Without `rota` it is always the first one's turn.
     """
     clock = clock or Clock()
     fields = sandbox_fields(connector, settings)
@@ -73,6 +78,7 @@ async def sandbox_context(
             intended_at_ms=clock.now_ms(),
             callback_url=callback_url,
             sightings=sightings,
+            rota=rota or _first,
         )
     finally:
         await transport.close()

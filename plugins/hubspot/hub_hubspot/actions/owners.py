@@ -1,8 +1,7 @@
-"""Who looks after a record: one owner by name, or one that is drawn from a team."""
+"""Who looks after a record: one owner by name, or the one of a team whose turn it is."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -20,7 +19,7 @@ class AssignInput(Input):
     record: Contact = Field(description="The record's id, or a contact's e-mail address")
     kind: Literal["contacts", "deals", "tickets"] = "contacts"
     owner: Annotated[str | None, Chosen("owners")] = Field(None, description="An owner's id or e-mail address")
-    team: Annotated[str | None, Chosen("teams")] = Field(None, description="A team, of which one is drawn")
+    team: Annotated[str | None, Chosen("teams")] = Field(None, description="A team, whose people take turns")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -49,7 +48,7 @@ class AssignOutput(BaseModel):
     cost=2,
 )
 async def assign_owner(ctx: ActionContext, input: AssignInput) -> AssignOutput:
-    """Assign a record to an owner, or to one of a team: of one step always to the same one, of many evenly to all."""
+    """Assign a record to an owner, or to the one of a team whose turn it is; a step that is repeated takes no further turn."""
     owner = await _owner(ctx, input.owner) if input.owner else await _of_team(ctx, input.team or "")
     record = await client.update_record(ctx, input.kind, input.record, {"hubspot_owner_id": owner.id})
     return AssignOutput(record_id=record.id, owner_id=owner.id, owner_email=owner.email)
@@ -65,17 +64,14 @@ async def _owner(ctx: ActionContext, named: str) -> Owner:
 
 
 async def _of_team(ctx: ActionContext, team: str) -> Owner:
-    """One of the team, drawn by the step's own reference: a repeat draws the same as long as the team is the same.
-
-    Taking strict turns would need to remember whose turn it is, which an action cannot.
-    """
+    """The one of the team whose turn it is, in the order of their ids. Who joins or leaves shifts whose turn comes next."""
     people = [
         owner async for owner in owners(ctx) if owner.type == "PERSON" and any(one.id == team for one in owner.teams)
     ]
     if not people:
         raise NotFound("nobody is in this team: correct `team`, or put people into it at HubSpot")
-    number = int.from_bytes(hashlib.sha256(ctx.reference.encode()).digest())
-    return sorted(people, key=lambda owner: (len(owner.id), owner.id))[number % len(people)]
+    place = await ctx.rota(f"team {team}")
+    return sorted(people, key=lambda owner: (len(owner.id), owner.id))[place % len(people)]
 
 
 @assign_owner.simulate
@@ -90,5 +86,5 @@ def _pretend(input: AssignInput, now_ms: int) -> AssignOutput:
 
 @assign_owner.describe
 def _describe(input: AssignInput) -> str:
-    whom = f"owner {input.owner}" if input.owner else f"somebody of team {input.team}"
+    whom = f"owner {input.owner}" if input.owner else f"the one of team {input.team} whose turn it is"
     return f"assign {input.record} ({input.kind}) to {whom}"
