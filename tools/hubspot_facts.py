@@ -70,6 +70,8 @@ _EXTRA = [
     "account details (connection test)",
     "marketing single send",
     "subscription status, set",
+    "subscription status, get",
+    "unsubscribed from all?",
     "subscription definitions",
     "form submissions",
     "legacy e-mail events",

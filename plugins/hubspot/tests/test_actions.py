@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -384,6 +385,59 @@ async def test_a_subscription_is_set_with_its_legal_basis(
             await do(ctx, "set_subscription", **{**given, "subscription": "Newsletter"})
     assert portal.consents == {("ada+news@example.test", "7104"): "SUBSCRIBED"}
     assert calls_of(sandbox, "set_status")[0]["legalBasis"] == "CONSENT_WITH_NOTICE"
+
+
+LEFT_MS = 1_790_000_000_000
+BEFORE, AFTER = "2026-09-21T13:00:00Z", "2026-09-21T15:00:00Z"  # of that instant, 14:13:20
+
+
+@pytest.mark.parametrize("status", ["SUBSCRIBED", "NOT_SPECIFIED"])
+@pytest.mark.parametrize("said", [{}, {"consented_at": BEFORE}])
+@pytest.mark.parametrize("left", ["one type", "all"])
+async def test_who_left_is_not_subscribed_again(
+    status: str, said: dict[str, str], left: str, portal: Portal, sandbox: HubspotSandbox, context: ContextMaker
+) -> None:
+    _leave(portal, left)
+    given = {"email": "Ada@example.test", "subscription": "7104", "status": status, **said}
+    async with context() as ctx:
+        with pytest.raises(SkipStep, match=r"newer|consented_at") as skipped:
+            await do(ctx, "set_subscription", **given)
+    # What HubSpot knows of leaving everything goes to the ledger; who left one type may want the others.
+    signal = ConsentSignal(
+        "email", "Ada@example.test", ConsentState.REVOKED, "unsubscribe", at=datetime.fromtimestamp(LEFT_MS / 1000, UTC)
+    )
+    assert (skipped.value.reason, skipped.value.signals) == ("no_consent", (signal,) if left == "all" else ())
+    assert not calls_of(sandbox, "set_status")
+
+
+@pytest.mark.parametrize("left", ["one type", "all", "another type"])
+async def test_who_agreed_since_is_subscribed_again(
+    left: str, portal: Portal, sandbox: HubspotSandbox, context: ContextMaker
+) -> None:
+    _leave(portal, left)
+    said = {} if left == "another type" else {"consented_at": AFTER}
+    given = {"email": "ada@example.test", "subscription": "7104", "status": "SUBSCRIBED", **said}
+    async with context() as ctx:
+        # also when it is done again, for the answer was lost
+        for changed in (True, False):
+            found = await do(ctx, "set_subscription", **given)
+            assert (found.status, found.changed) == ("SUBSCRIBED", changed)
+    assert "consented_at" not in calls_of(sandbox, "set_status")[0]
+
+
+async def test_whoever_leaves_again_may_always_leave(portal: Portal, context: ContextMaker) -> None:
+    _leave(portal, "all")
+    async with context() as ctx:
+        await do(ctx, "set_subscription", email="ada@example.test", subscription="7104", status="UNSUBSCRIBED")
+    assert portal.consents["ada@example.test", "7104"] == "UNSUBSCRIBED"
+
+
+def _leave(portal: Portal, what: str) -> None:
+    if what == "all":
+        portal.opted_out["ada@example.test"] = LEFT_MS
+        return
+    key = ("ada@example.test", "7104" if what == "one type" else "7105")
+    portal.consents[key], portal.consents_at[key] = "UNSUBSCRIBED", LEFT_MS
 
 
 @pytest.mark.parametrize("kind", ["marketing", "transactional"])

@@ -127,5 +127,6 @@ async def test_everything_that_is_known_of_the_api_is_asked_for_in_every_version
 
 _OTHER_WAYS: Mapping[str, list[dict[str, str]]] = {
     "assign_owner": [{}, {"record": "10002", "kind": "deals"}, {"record": "10003", "kind": "tickets"}],
+    "set_subscription": [{}, {"status": "SUBSCRIBED", "consented_at": "2026-11-29T10:00:00Z"}],
     "send_email": [{"kind": "marketing"}, {"kind": "transactional"}],
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
-from hub import ActionContext, Chosen, Effect
+from hub import ActionContext, Chosen, ConsentSignal, ConsentState, Effect, SkipStep
 from hub.events import Json
 from hub_hubspot.actions.fields import Email, Input, number
 from hub_hubspot.client import Answer, read
@@ -33,6 +34,9 @@ class SubscriptionInput(Input):
     status: Literal["SUBSCRIBED", "UNSUBSCRIBED", "NOT_SPECIFIED"]
     legal_basis: LegalBasis | None = None
     legal_basis_explanation: str | None = None
+    consented_at: AwareDatetime | None = Field(
+        None, description="When they said so. Needed to subscribe somebody again who had left"
+    )
 
 
 class SubscriptionOutput(BaseModel):
@@ -46,6 +50,9 @@ class SubscriptionOutput(BaseModel):
 
 class _Status(Answer):
     status: str
+    timestamp: datetime | None = None
+    subscription_id: str | None = None
+    """Of a type; an answer on all e-mail has none."""
     set_status_success_reason: str | None = None
 
 
@@ -60,9 +67,12 @@ class _StatusAnswer(Answer):
     output=SubscriptionOutput,
     effect=Effect.IDEMPOTENT,
     scopes=[PREFERENCES],
+    cost=3,
 )
 async def set_subscription(ctx: ActionContext, input: SubscriptionInput) -> SubscriptionOutput:
-    """Subscribe an address to a type of e-mail, or unsubscribe it."""
+    """Subscribe an address to a type of e-mail, or unsubscribe it. Skipped for who left, unless they agreed again since."""
+    if input.status != "UNSUBSCRIBED":
+        await _respect(ctx, input)
     asked: dict[str, Json] = {
         "subscriptionId": number("subscription", input.subscription),
         "statusState": input.status,
@@ -72,11 +82,41 @@ async def set_subscription(ctx: ActionContext, input: SubscriptionInput) -> Subs
         asked["legalBasis"] = input.legal_basis
     if input.legal_basis_explanation:
         asked["legalBasisExplanation"] = input.legal_basis_explanation
-    address = path(ctx.settings, "preferences", f"/statuses/{quote(input.email, safe='')}")
-    found = read(_StatusAnswer, await ctx.http.request("POST", address, json=asked)).results
+    found = read(_StatusAnswer, await ctx.http.request("POST", _address(ctx, input), json=asked)).results
     status = found[0].status if found else input.status
     changed = not found or found[0].set_status_success_reason != "NO_STATUS_CHANGE"
     return SubscriptionOutput(email=input.email, subscription=input.subscription, status=status, changed=changed)
+
+
+async def _respect(ctx: ActionContext, input: SubscriptionInput) -> None:
+    """Skip what would bring somebody back who left: HubSpot itself does as it is told, also with `NOT_SPECIFIED`.
+
+    (developers.hubspot.com "Subscriptions API v4": it re-subscribes, unlike v3; "Retrieve a contact's unsubscribed status":
+    empty for whoever has not left everything; read 2026-11-29)
+    """
+    everything = await _left(ctx, input, "/unsubscribe-all")
+    of_type = [one for one in await _left(ctx, input) if one.subscription_id == input.subscription]
+    for one in (*everything, *of_type):
+        if input.consented_at is None:
+            why = "they had unsubscribed at HubSpot; to subscribe them again say by `consented_at` when they agreed"
+        elif one.timestamp and input.consented_at <= one.timestamp:
+            why = "HubSpot knows something newer: they unsubscribed after they had agreed"
+        else:
+            continue
+        # Who left one type of e-mail may want the others: only leaving everything is told.
+        gone = [
+            ConsentSignal("email", input.email, ConsentState.REVOKED, "unsubscribe", at=w.timestamp) for w in everything
+        ]
+        raise SkipStep("no_consent", why, signals=gone[:1])
+
+
+async def _left(ctx: ActionContext, input: SubscriptionInput, what: str = "") -> list[_Status]:
+    answer = await ctx.http.request("GET", _address(ctx, input) + what, params={"channel": "EMAIL"})
+    return [one for one in read(_StatusAnswer, answer).results if one.status == "UNSUBSCRIBED"]
+
+
+def _address(ctx: ActionContext, input: SubscriptionInput) -> str:
+    return path(ctx.settings, "preferences", f"/statuses/{quote(input.email, safe='')}")
 
 
 @set_subscription.simulate

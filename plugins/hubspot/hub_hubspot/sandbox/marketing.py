@@ -66,7 +66,9 @@ def send(asked: Asked) -> Served:
         raise Refusal(404, "OBJECT_NOT_FOUND", "no e-mail with this id")
     send_id, to = body["message"].get("sendId"), body["message"]["to"].lower()
     status: Fields = {"requestedAt": rfc3339(asked.now_ms), "statusId": f"status-{len(asked.portal.sent) + 1}"}
-    if any(state == "UNSUBSCRIBED" and who == to for (who, _), state in asked.portal.consents.items()):
+    if to in asked.portal.opted_out or any(
+        state == "UNSUBSCRIBED" and who == to for (who, _), state in asked.portal.consents.items()
+    ):
         return Served({**status, "status": "COMPLETE", "sendResult": "PREVIOUSLY_UNSUBSCRIBED_PORTAL"})
     if send_id and send_id in asked.portal.sent:
         return Served({**asked.portal.sent[send_id], "status": "COMPLETE", "sendResult": "IDEMPOTENT_IGNORE"})
@@ -106,20 +108,50 @@ def set_status(asked: Asked) -> Served:
     if not any(topic["id"] == str(body["subscriptionId"]) for topic in asked.portal.topics):
         raise Refusal(404, "OBJECT_NOT_FOUND", "no subscription type with this id")
     key = (email, str(body["subscriptionId"]))
-    reason = (
-        "NO_STATUS_CHANGE" if asked.portal.consents.get(key) == body["statusState"] else "REQUESTED_CHANGE_OCCURRED"
-    )
+    was, left = asked.portal.consents.get(key), asked.portal.opted_out.get(email)
+    reason = "NO_STATUS_CHANGE" if was == body["statusState"] else "REQUESTED_CHANGE_OCCURRED"
+    if body["statusState"] == "SUBSCRIBED" and (left is not None or was == "UNSUBSCRIBED"):
+        reason = "RESUBSCRIBE_OCCURRED"
+        asked.portal.opted_out.pop(email, None)
     asked.portal.consents[key] = body["statusState"]
+    asked.portal.consents_at[key] = asked.now_ms
     asked.record("set_status", email=email, **body)
-    result = {
+    return Served(_done([{**_status(asked, email, key[1]), "setStatusSuccessReason": reason}]))
+
+
+def statuses(asked: Asked) -> Served:
+    """What an address said about each type. (developers.hubspot.com "Retrieve subscription preferences", read 2026-11-29)"""
+    email = _asked_email(asked)
+    return Served(_done([_status(asked, email, type_) for who, type_ in asked.portal.consents if who == email]))
+
+
+def unsubscribed(asked: Asked) -> Served:
+    """Whether an address is unsubscribed from all; empty where it is not. (the same, "unsubscribed status")"""
+    email = _asked_email(asked)
+    at = asked.portal.opted_out.get(email)
+    told = {"subscriberIdString": email, "channel": "EMAIL", "wideStatusType": "PORTAL_WIDE", "status": "UNSUBSCRIBED"}
+    return Served(_done([] if at is None else [{**told, "timestamp": rfc3339(at)}]))
+
+
+def _asked_email(asked: Asked) -> str:
+    if asked.query.get("channel") != "EMAIL":
+        raise Refusal(400, "VALIDATION_ERROR", "channel is missing")
+    return asked.match["email"].lower()
+
+
+def _status(asked: Asked, email: str, type_: str) -> Fields:
+    return {
         "subscriberIdString": email,
-        "subscriptionId": body["subscriptionId"],
+        "subscriptionId": int(type_),
         "channel": "EMAIL",
-        "status": body["statusState"],
-        "setStatusSuccessReason": reason,
-        "timestamp": rfc3339(asked.now_ms),
+        "source": "API",
+        "status": asked.portal.consents[email, type_],
+        "timestamp": rfc3339(asked.portal.consents_at.get((email, type_), 0)),
     }
-    return Served({"status": "COMPLETE", "results": [result]})
+
+
+def _done(results: list[Fields]) -> Fields:
+    return {"status": "COMPLETE", "results": results}
 
 
 # -- custom events, the account ----------------------------------------------------------------------------------------
@@ -171,6 +203,8 @@ def routes() -> Iterator[tuple[str, str, Handler]]:
     for path in ("/communication-preferences/v4", f"/communication-preferences/{_DATED}"):
         yield "GET", path + "/definitions", definitions
         yield "POST", path + "/statuses/{email}", set_status
+        yield "GET", path + "/statuses/{email}", statuses
+        yield "GET", path + "/statuses/{email}/unsubscribe-all", unsubscribed
     for path in ("/events/v3/send", f"/events/{_DATED}/send", f"/events/custom/{_DATED}/send"):
         yield "POST", path, custom_event
     for path in ("/account-info/v3/details", f"/account-info/{_DATED}/details"):

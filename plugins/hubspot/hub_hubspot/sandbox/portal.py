@@ -101,6 +101,10 @@ class Portal:
     topics: list[Fields] = field(default_factory=list)
     """Subscription types."""
     consents: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The state of an address and subscription type."""
+    consents_at: dict[tuple[str, str], int] = field(default_factory=dict)
+    opted_out: dict[str, int] = field(default_factory=dict)
+    """Who unsubscribed from all e-mail, and when (ms)."""
     sent: dict[str, Fields] = field(default_factory=dict)
     occurrences: set[str] = field(default_factory=set)
     calls: list[int] = field(default_factory=list)
