@@ -68,6 +68,7 @@ _OPERATIONS = {
 # What the package lacks, or has less of, by the names of the hand-written facts.
 _EXTRA = [
     "account details (connection test)",
+    "private token information",
     "marketing single send",
     "subscription status, set",
     "subscription status, get",

@@ -165,7 +165,10 @@ async def _token(connection: Connection, connections: Connections, library: Libr
     check = f"connection {connection.name}"
     for scope, recipes in (await library.missing_scopes(connection.name)).items():
         lacks = f"nobody granted the scope {scope}, which {', '.join(recipes)} needs"
-        yield Finding(check, State.WRONG, lacks, f"hub connections reauthorise {connection.name} --scope {scope}")
+        # What somebody pasted is widened where it was made.
+        again = f"reauthorise {connection.name} --scope {scope}" if connection.app_id else f"test {connection.name}"
+        at_vendor = "" if connection.app_id else "grant it at the vendor, then "
+        yield Finding(check, State.WRONG, lacks, f"{at_vendor}hub connections {again}")
     ends_ms = await connections.tokens.ends_at_ms(connection)
     left_ms = None if ends_ms is None else ends_ms - Clock().now_ms()
     if ends_ms is not None and left_ms is not None and left_ms < _ENDING_MS:

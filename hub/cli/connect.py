@@ -178,12 +178,12 @@ def show_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = Fa
 def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """Ask the vendor whose account it is; also what the recipes in use miss, and how long its token is good."""
 
-    async def ask(hub: Hub) -> shown.Tested:
+    async def ask(hub: Hub) -> tuple[shown.Tested, bool]:
         from hub.api.connections import tested
 
-        return await tested(hub, name)
+        return await tested(hub, name), (await hub.connections.by_name(name)).app_id is not None
 
-    account = with_hub(ask)
+    account, of_app = with_hub(ask)
     if as_json:
         print_json(account)
         return
@@ -197,7 +197,11 @@ def check_connection(name: Annotated[str, typer.Argument()], as_json: AsJson = F
     for lack in account["missing_scopes"]:
         say(
             f"the scope {lack['scope']} is missing, which {', '.join(lack['recipes'])} needs; "
-            f"grant it with `hub connections reauthorise {name} --scope …`",
+            + (
+                f"grant it with `hub connections reauthorise {name} --scope …`"
+                if of_app
+                else "grant it to the token at the vendor, and test again"
+            ),
             style="yellow",
         )
 

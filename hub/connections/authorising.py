@@ -206,15 +206,19 @@ class Authorising:
         connector, kind, values = await self._found(row)
         assert self._transport is not None, "only processes that make calls send anybody to a vendor"
         address = self._transport.address(kind.authorise_url(values), connector, sandbox=row["mode"] == "sandbox")
+        wanted: list[str] = from_json(row["scopes"])
+        optional = [scope for scope in wanted if scope in kind.optional_scopes]
+        also = {"optional_scope": kind.scope_separator.join(optional)} if optional else {}
         url: str = prepare_grant_uri(
             str(address),
             client_id=values["client_id"],
             response_type="code",
             redirect_uri=self._callback_url(connector.name),
-            scope=kind.scope_separator.join(from_json(row["scopes"])) or None,
+            scope=kind.scope_separator.join(scope for scope in wanted if scope not in optional) or None,
             state=state,
             code_challenge=create_s256_code_challenge(values["code_verifier"]),
             code_challenge_method="S256",
+            **also,
             **kind.authorise_params,
         )
         return url

@@ -13,7 +13,7 @@ from hub.connections.addresses import Addresses
 from hub.connections.fields import parted, secrets_of
 from hub.connections.finding import Finding
 from hub.connections.tokens import Tokens
-from hub.connector import Account, ActionContext, Auth, Connector
+from hub.connector import Account, ActionContext, Auth, Connector, StaticToken
 from hub.deadline import Deadline
 from hub.errors import AuthExpired, ConnectionConfigError, NoSuchConnection
 from hub.events import Json
@@ -273,9 +273,17 @@ class Using(Finding):
         except AuthExpired as error:
             await self._renew(connection, error)
             account = await connector.whoami(await self.context(self.current(connection)))
+        kind = next((kind for kind in connector.auth if kind.name == connection.auth), None)
+        ask = kind.granted if isinstance(kind, StaticToken) else None
+        scopes = await ask(await self.context(connection), await self.fields(connection)) if ask else None
         async with self._store.write() as c:
+            if ask is not None:
+                await rows.set_scopes(c, connection.id, scopes, epoch=connection.token_epoch)
+                await rows.changed(c)
             await rows.set_health(c, connection.id, "ok", None)
             await work.unpark(c, f"connection:{name}", self._clock.now_ms())
+        if ask is not None:
+            await self.refresh(force=True)
         return account
 
     async def unhealthy(self, connection: Connection, reason: str) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from hub.connector.calls import ActionContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +30,23 @@ Headers = Callable[[Mapping[str, str]], Mapping[str, str]]
 Params = Callable[[Mapping[str, str]], Mapping[str, str]]
 """The same for parameters of each call's query string, for vendors that want a proof there. Pure."""
 
+Granted = Callable[[ActionContext, Mapping[str, str]], Awaitable[Collection[str] | None]]
+"""Asks the vendor for the scopes of pasted credentials, which are among the fields; None where it does not tell."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StaticToken:
-    """Credentials that a person pastes once: a token, a key and its secret."""
+    """Credentials that a person pastes once: a token, a key and its secret.
+
+    `granted` is asked by `hub connections test`: plans and the doctor name what recipes need and a token may not do.
+    """
 
     headers: Headers
     fields: tuple[Field, ...] = ()
     params: Params | None = None
     name: str = "token"
     """Tells the kinds of auth of one connector apart."""
+    granted: Granted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +75,9 @@ class OAuth2:
     hub keeps the tokens, renews them where the vendor gives `refresh_token`, and records whose account it is by
     `Connector.whoami`, which is required. The token reaches `headers` as the field `access_token`.
 
-    `scopes` is all that the connector can make use of; triggers and actions name those of them that they need. With
+    `scopes` is all that the connector can make use of; triggers and actions name those of them that they need. Those that
+    are `optional_scopes`, too, are asked for by the parameter `optional_scope`, for vendors that refuse an account which
+    lacks one of `scope`. With
     `issuer` an answer that names another one (RFC 9207), or none, is refused. `authorise_params` and `token_params` go along
     with what the standard says. `implied_scopes` says what else is granted with a scope, where the vendor's answer leaves
     that out. `check_callback` gets the parameters that the browser brought back and the fields, the client's secret among
@@ -78,6 +89,7 @@ class OAuth2:
     token_url: Callable[[Mapping[str, str]], str]
     revoke_url: Callable[[Mapping[str, str]], str] | None = None
     scopes: tuple[str, ...] = ()
+    optional_scopes: tuple[str, ...] = ()
     scope_separator: str = " "
     issuer: str | None = None
     authorise_params: Mapping[str, str] = field(default_factory=dict)

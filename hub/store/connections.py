@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -15,7 +15,7 @@ NEEDS_REAUTHORISATION = "needs re-authorisation"
 """The health of a connection whose credentials are over."""
 
 
-def _listed(scopes: Sequence[str] | None) -> str | None:
+def _listed(scopes: Collection[str] | None) -> str | None:
     return None if scopes is None else to_json(sorted(scopes)).decode()
 
 
@@ -123,6 +123,16 @@ async def remove(c: Connection, id_: str, name: str) -> None:
 async def drop_work(c: Connection, kind: str, ref: str) -> None:
     """Nobody is to do a piece of work any more; who is at it finds it gone."""
     await c.run("delete from work where kind = :kind and ref = :ref", kind=kind, ref=ref)
+
+
+async def set_scopes(c: Connection, id_: str, scopes: Collection[str] | None, *, epoch: int) -> None:
+    """What a connection's credentials may do, unless these were replaced since `epoch`; None where that is not known."""
+    await c.run(
+        "update connection set scopes = :scopes where id = :id and token_epoch = :epoch",
+        id=id_,
+        epoch=epoch,
+        scopes=_listed(scopes),
+    )
 
 
 async def replace_secret(

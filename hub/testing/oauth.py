@@ -43,8 +43,9 @@ class _Token:
 @dataclass
 class OAuthServer:
     """Set what it shall do: `expires_in_s` None for tokens that never do, `rotates` for a new refresh token each time, with
-    `keeps_spent` the old one stays good, `refuses` for scopes that people leave out, `issuer` for what it calls itself
-    (RFC 9207). `asked` counts requests for tokens.
+    `keeps_spent` the old one stays good, `refuses` for scopes that people leave out, `lacks` for scopes that the account does
+    not have, which may be asked for as `optional_scope` only, `issuer` for what it calls itself (RFC 9207). `asked` counts
+    requests for tokens.
     """
 
     clock: Clock
@@ -52,6 +53,7 @@ class OAuthServer:
     rotates: bool = True
     keeps_spent: bool = False
     refuses: set[str] = field(default_factory=set)
+    lacks: set[str] = field(default_factory=set)
     issuer: str | None = None
     scope_separator: str = " "
     lists_scopes: bool = False
@@ -122,13 +124,16 @@ class OAuthServer:
         if not asked.get("as"):
             return _consent(request)
         wanted = [scope for scope in asked.get("scope", "").split(self.scope_separator) if scope]
+        if self.lacks.intersection(wanted):
+            return _redirect(back, answer | {"error": "invalid_scope"})
+        wanted += [scope for scope in asked.get("optional_scope", "").split(self.scope_separator) if scope]
         code = secrets.token_urlsafe(16)
         self._codes[code] = _Code(
             account=asked["as"],
             client_id=client_id,
             redirect_uri=back,
             challenge=asked["code_challenge"],
-            scopes=[scope for scope in wanted if scope not in self.refuses],
+            scopes=[scope for scope in wanted if scope not in self.refuses | self.lacks],
             expires_at_ms=self._now_ms() + _CODE_MS,
         )
         return _redirect(back, answer | {"code": code})

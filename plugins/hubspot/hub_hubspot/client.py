@@ -20,6 +20,7 @@ from hub import (
     ConnectorError,
     NotFound,
     OutcomeUnknown,
+    PermanentError,
     RateLimited,
     Rejected,
     Response,
@@ -314,6 +315,23 @@ async def whoami(ctx: ActionContext) -> Account:
         zone=details.time_zone,
         currency=details.company_currency,
     )
+
+
+class _TokenInfo(Answer):
+    scopes: list[str]
+
+
+async def granted(ctx: ActionContext, fields: Mapping[str, str]) -> list[str] | None:
+    """What the token of a private app may do; None for another one: HubSpot documents this for private apps alone.
+
+    (developers.hubspot.com "Private apps", read 2026-11-22)
+    """
+    asked: dict[str, Json] = {"tokenKey": fields["access_token"]}
+    try:
+        answer = await ctx.http.request("POST", "/oauth/v2/private-apps/get/access-token-info", json=asked)
+    except PermanentError:
+        return None  # the account has just answered: it is this address that does not know the token
+    return read(_TokenInfo, answer).scopes
 
 
 # -- what a refusal means ----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hub import ApiVersions, Connector, Field, OAuth2, Rate, StaticToken
-from hub_hubspot.client import classify, throttle, whoami
+from hub_hubspot.client import classify, granted, throttle, whoami
 from hub_hubspot.paths import DEFAULT, ENDS, path
 from hub_hubspot.webhook import V1_SECRET, HubspotWebhook
 
@@ -28,6 +28,26 @@ _IDS = r"[0-9]+( *, *[0-9]+)*"
 _CHANGED = r"(deal\.dealstage|(ticket|contact)\.[a-z0-9_]+)"
 
 
+# What nothing here works without. An account whose plan lacks one of these cannot be connected, so that all others are asked
+# for as optional. (developers.hubspot.com "Working with OAuth": `optional_scope`, read 2026-11-22)
+_NEEDED = ("oauth", CONTACTS_READ, CONTACTS_WRITE)
+_OPTIONAL = (
+    DEALS_READ,
+    DEALS_WRITE,
+    TICKETS,
+    OWNERS_READ,
+    LISTS_READ,
+    LISTS_WRITE,
+    SCHEMAS_READ,
+    FORMS,
+    CONTENT,
+    PREFERENCES,
+    MARKETING_EMAIL,
+    TRANSACTIONAL_EMAIL,
+    CUSTOM_EVENTS,
+)
+
+
 def _bearer(fields: Mapping[str, str]) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {fields['access_token']}"}
 
@@ -42,6 +62,7 @@ hubspot = Connector(
     auth=[
         StaticToken(
             headers=_bearer,
+            granted=granted,
             fields=(
                 Field(
                     name="portal_id",
@@ -69,24 +90,8 @@ hubspot = Connector(
             authorise_url=lambda fields: "https://app.hubspot.com/oauth/authorize",
             token_url=lambda fields: ORIGIN + path(fields, "token"),
             revoke_url=lambda fields: ORIGIN + path(fields, "revoke"),
-            scopes=(
-                "oauth",
-                CONTACTS_READ,
-                CONTACTS_WRITE,
-                DEALS_READ,
-                DEALS_WRITE,
-                TICKETS,
-                OWNERS_READ,
-                LISTS_READ,
-                LISTS_WRITE,
-                SCHEMAS_READ,
-                FORMS,
-                CONTENT,
-                PREFERENCES,
-                MARKETING_EMAIL,
-                TRANSACTIONAL_EMAIL,
-                CUSTOM_EVENTS,
-            ),
+            scopes=(*_NEEDED, *_OPTIONAL),
+            optional_scopes=_OPTIONAL,
         ),
     ],
     fields=[

@@ -110,6 +110,39 @@ async def test_what_somebody_did_not_grant_is_known_from_the_tokens_answer() -> 
     assert connected.scopes == set(browser.scopes) - {"forms", "tickets"}
 
 
+async def test_an_account_whose_plan_has_less_is_connected_with_what_it_has() -> None:
+    async with hub_of(hubspot, {"portal_id": "62515"}) as (hub, sandbox):
+        assert isinstance(sandbox, HubspotSandbox)
+        sandbox.oauth.lacks = {"marketing-email", "transactional-email", "analytics.behavioral_events.send", "content"}
+        await hub.connections.add_app("hubspot", "ours", {"client_id": "c-1", "client_secret": "app-secret"})
+        begun = await hub.authorising.begin("hubspot", "crm", {}, app="ours", auth="oauth2", sandbox=True)
+        page = await hub.authorising.open(begun.url.rpartition("/")[2], "a browser")
+        asked = dict(parse_qsl(urlsplit(page).query))
+        async with aiohttp.ClientSession() as person, person.get(f"{page}&as=4711", allow_redirects=False) as answer:
+            back = parse_qsl(urlsplit(answer.headers["Location"]).query)
+        finished = await hub.authorising.finish("hubspot", back, "a browser")
+    [browser] = [kind for kind in hubspot.auth if isinstance(kind, OAuth2)]
+    # What nothing works without is asked for outright, the rest as far as the account has it; nothing is asked for twice.
+    needed, optional = asked["scope"].split(" "), asked["optional_scope"].split(" ")
+    assert needed == ["oauth", "crm.objects.contacts.read", "crm.objects.contacts.write"]
+    assert sorted(needed + optional) == sorted(browser.scopes)
+    assert finished.connection.scopes == set(browser.scopes) - sandbox.oauth.lacks
+    assert set(finished.missing) == sandbox.oauth.lacks
+
+
+async def test_what_a_private_apps_token_may_do_is_known_once_it_is_tested() -> None:
+    async with hub_of(hubspot, {"portal_id": "62515"}) as (hub, sandbox):
+        assert isinstance(sandbox, HubspotSandbox)
+        assert (await hub.connections.by_name("hubspot")).scopes is None
+        sandbox.portal("62515").scopes = ["crm.objects.contacts.read", "tickets"]
+        await hub.connections.test("hubspot")
+        assert (await hub.connections.by_name("hubspot")).scopes == {"crm.objects.contacts.read", "tickets"}
+        # a service key, of which HubSpot tells nothing: the connection works all the same, and nothing is known
+        sandbox.portal("62515").scopes = None
+        await hub.connections.test("hubspot")
+        assert (await hub.connections.by_name("hubspot")).scopes is None
+
+
 async def test_whoever_allows_it_connects_their_account_and_its_token_is_renewed() -> None:
     async with hub_of(hubspot, {"portal_id": "62515"}) as (hub, sandbox):
         assert isinstance(sandbox, HubspotSandbox)

@@ -10,10 +10,11 @@ import pytest
 
 from hub import ChoiceQuery, Delivery, InboundRequest
 from hub.clock import Clock
-from hub.testing.context import sandbox_context
+from hub.testing.context import sandbox_context, sandbox_fields
 from hub.testing.contract import Call, Contract
 from hub.testing.sandbox import SandboxServer
 from hub_hubspot import hubspot
+from hub_hubspot.client import granted
 from hub_hubspot.sandbox import HubspotSandbox
 from hub_hubspot.sandbox.portal import ListOf
 from hub_hubspot.triggers.lists import recent_leaves
@@ -103,6 +104,8 @@ async def test_everything_that_is_known_of_the_api_is_asked_for_in_every_version
     ):
         assert hubspot.whoami
         assert (await hubspot.whoami(ctx)).id == PORTAL
+        fields = sandbox_fields(hubspot, settings)
+        assert await granted(ctx, fields) == sandbox.portal(PORTAL).scopes
         for name, action in hubspot.actions.items():
             for more in _OTHER_WAYS.get(name, [{}]):
                 given = action.input.model_validate({**suite.inputs[name], **more})

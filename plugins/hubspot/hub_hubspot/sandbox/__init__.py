@@ -137,6 +137,7 @@ class HubspotSandbox(Sandbox):
             portal=portal,
             match=request.match_info,
             query=request.query,
+            token=request.headers["Authorization"].partition(" ")[2],
             body=body if body is not None else {},
             now_ms=self.clock.now_ms(),
             search_lag_ms=self.search_lag_ms,

@@ -154,6 +154,15 @@ def _done(results: list[Fields]) -> Fields:
     return {"status": "COMPLETE", "results": results}
 
 
+def token_info(asked: Asked) -> Served:
+    """What a private app's token may do. (developers.hubspot.com "Private apps", read 2026-11-22)"""
+    _required(asked.body, "tokenKey")
+    if asked.portal.scopes is None or asked.body["tokenKey"] != asked.token:
+        raise Refusal(404, "OBJECT_NOT_FOUND", "no private app has this token")
+    portal = int(asked.portal.id)
+    return Served({"userId": 901, "hubId": portal, "appId": 1, "scopes": asked.portal.scopes})
+
+
 # -- custom events, the account ----------------------------------------------------------------------------------------
 
 
@@ -207,5 +216,6 @@ def routes() -> Iterator[tuple[str, str, Handler]]:
         yield "GET", path + "/statuses/{email}/unsubscribe-all", unsubscribed
     for path in ("/events/v3/send", f"/events/{_DATED}/send", f"/events/custom/{_DATED}/send"):
         yield "POST", path, custom_event
+    yield "POST", "/oauth/v2/private-apps/get/access-token-info", token_info
     for path in ("/account-info/v3/details", f"/account-info/{_DATED}/details"):
         yield "GET", path, details

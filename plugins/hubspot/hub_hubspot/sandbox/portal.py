@@ -105,6 +105,8 @@ class Portal:
     consents_at: dict[tuple[str, str], int] = field(default_factory=dict)
     opted_out: dict[str, int] = field(default_factory=dict)
     """Who unsubscribed from all e-mail, and when (ms)."""
+    scopes: list[str] | None = field(default_factory=lambda: ["oauth"])
+    """What the token of its private app may do; None for a token that is of no private app."""
     sent: dict[str, Fields] = field(default_factory=dict)
     occurrences: set[str] = field(default_factory=set)
     calls: list[int] = field(default_factory=list)

@@ -22,6 +22,7 @@ class Asked:
     """One authorised call: the account whose token it bears, and all that it says."""
 
     portal: Portal
+    token: str
     match: Mapping[str, str]
     query: Mapping[str, str]
     body: Any
