@@ -196,6 +196,26 @@ async def test_who_did_not_open_in_time_is_told_once(
         assert (await poll(ctx, "email_not_opened", cursor, since_ms))[0] == []
 
 
+async def test_each_recipe_chooses_among_several_times_after_which_an_e_mail_counts_as_not_opened(
+    marketing: MailchimpSandbox, mail: ContextMaker, campaign: str, clock: Clock
+) -> None:
+    # given a campaign sent an hour ago, which one of three opened at once
+    await marketing.act(campaign, GONE, "open")
+    async with mail({"not_opened_after": "2h 4h 3d"}) as ctx:
+        since_ms, told, cursor = ctx.now_ms - OVERLAP_MS, list[tuple[str, str]](), None
+        for passed_ms in (HOUR_MS + 60_000, 2 * HOUR_MS, 69 * HOUR_MS):
+            ctx = later(ctx, clock, passed_ms)
+            found, cursor = await poll(ctx, "email_not_opened", cursor, since_ms)
+            told += [(one.email, one.after) for one in found]
+            # when another one opens it between the second time and the third
+            if passed_ms == 2 * HOUR_MS:
+                await marketing.act(campaign, ADA, "open")
+    # then each time is told of once, of whoever had not opened it by then
+    assert sorted(told) == sorted([(ADA, "2h"), (BOB, "2h"), (ADA, "4h"), (BOB, "4h"), (BOB, "3d")])
+    facts = {mailchimp.triggers["email_not_opened"].event(one, 0).fact_id for one in found}
+    assert {fact.rpartition(":")[2] for fact in facts} == {"3d"}
+
+
 async def test_campaigns_whose_time_was_over_before_the_hub_was_there_are_left_alone(
     mail: ContextMaker, campaign: str
 ) -> None:

@@ -330,25 +330,24 @@ _declare("email_bounced", "bounce", _bounced)
 
 @mailchimp.poll("email_not_opened", every_s=_EVERY_S, overlap_s=_OVERLAP_S)
 async def silent_lately(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[NotOpened]]:
-    """Who has not opened the campaigns whose time was over since; the cursor names those that are done."""
-    after = ctx.settings.get("not_opened_after", "24h")
-    wait = timedelta(milliseconds=parse_duration_ms(after))
+    """Who has not opened the campaigns of which a time was over since; the cursor names campaign and time of what is done."""
+    waits = {after: parse_duration_ms(after) for after in ctx.settings.get("not_opened_after", "24h").split()}
     done: dict[str, int] = json.loads(cursor or "{}")
-    done = {campaign: due_ms for campaign, due_ms in done.items() if due_ms >= since_ms}
-    wait_ms = wait.total_seconds() * 1000
-    for report in await reports(ctx, max(0, int(since_ms - wait_ms) - 1000)):
-        if report.send_time is None or report.id in done:
+    done = {key: due_ms for key, due_ms in done.items() if due_ms >= since_ms}
+    for report in await reports(ctx, max(0, since_ms - max(waits.values()) - 1000)):
+        if report.send_time is None:
             continue
-        due_ms = int((report.send_time + wait).timestamp() * 1000)
-        if not since_ms <= due_ms <= ctx.now_ms:
-            continue
-        path, due = f"/reports/{report.id}/sent-to", report.send_time + wait
-        async for found in pages(ctx, path, "sent_to", _SentTo):
-            silent = [
-                NotOpened.model_validate({**_fields(one, due), "after": after})
-                for one in found
-                if one.status == "sent" and one.open_count == 0
-            ]
-            yield Page(silent, json.dumps(done))
-        done[report.id] = due_ms
-        yield Page([], json.dumps(done))
+        for after, wait_ms in waits.items():
+            key, due = f"{report.id}:{after}", report.send_time + timedelta(milliseconds=wait_ms)
+            due_ms = int(due.timestamp() * 1000)
+            if key in done or not since_ms <= due_ms <= ctx.now_ms:
+                continue
+            async for found in pages(ctx, f"/reports/{report.id}/sent-to", "sent_to", _SentTo):
+                silent = [
+                    NotOpened.model_validate({**_fields(one, due), "after": after})
+                    for one in found
+                    if one.status == "sent" and one.open_count == 0
+                ]
+                yield Page(silent, json.dumps(done))
+            done[key] = due_ms
+            yield Page([], json.dumps(done))

@@ -96,9 +96,9 @@ mailchimp = Connector(
         Field(
             name="not_opened_after",
             title="Not opened after",
-            pattern=r"[1-9][0-9]{0,3}[mhd]",
+            pattern=r"[1-9][0-9]{0,3}[mhd]( +[1-9][0-9]{0,3}[mhd])*",
             default="24h",
-            help="How long after a campaign was sent those are told who did not open it, such as 24h",
+            help="How long after a campaign was sent those are told who did not open it: 24h, or several times, 4h 24h 3d",
         ),
         Field(
             name="machine_open_s",
