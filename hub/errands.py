@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from hub.backoff import MAX_CLAIMS, backoff_s
 from hub.clock import Clock
@@ -36,13 +36,14 @@ class Missing(Exception):
 class Errand:
     """What is to be done for whom. `failed` gives what the work remembers when it is to be tried again; None: as before.
 
-    `cost` is what it takes from the connection's budgets before it is begun.
+    `cost` is what it takes from the connection's budgets before it is begun, `draws` the same of those kept apart.
     """
 
     connection: Connection
     act: Callable[[], Awaitable[None]]
     failed: Callable[[HubError], str] | None = None
     cost: int = 1
+    draws: Mapping[str, int] = field(default_factory=dict)
 
 
 class Errands:
@@ -106,7 +107,9 @@ class Errands:
         """Do it with a slot and a token of its connection, or later."""
         name, connector = errand.connection.name, self._connections.connector(errand.connection.connector)
         rank = Lane.of(claim.queue).rank
-        refused = None if self._rehearsal else await self._limits.take(name, connector, errand.cost, rank, waited=True)
+        refused = None
+        if not self._rehearsal:
+            refused = await self._limits.take(name, connector, errand.cost, rank, draws=errand.draws, waited=True)
         if refused is not None:
             self._metrics.limited(name)
             async with self._store.write() as c:

@@ -83,10 +83,11 @@ class Sources:
 
     async def _begin(self, claim: Claim) -> Errand:
         about = await self._about(claim)
-        cost = self._poll_of(about).cost if claim.kind == "poll" else 1
+        poll = self._poll_of(about) if claim.kind == "poll" else None
+        takes: dict[str, Any] = {"cost": poll.cost, "draws": poll.draws} if poll else {}
         # What the events will say if it never succeeds; for the other kinds `data` is what they go on from.
         failed = _in_short if claim.kind == "enrich" else None
-        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about), failed, cost=cost)
+        return Errand(about.connection, partial(self._kinds[claim.kind], claim, about), failed, **takes)
 
     async def _about(self, claim: Claim) -> _About:
         name, type_, *_ = claim.ref.split("|", 2)

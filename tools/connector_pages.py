@@ -247,7 +247,8 @@ def _budgets(one: Connector) -> Iterator[str]:
         if isinstance(budget, Concurrency):
             yield f"- at most {budget.limit:,} calls in flight"
         else:
-            yield f"- {budget.name}: {budget.limit:,g} at once, {budget.per_s:,g} more each second"
+            of = ", of the calls that draw on it alone" if budget.apart else ""
+            yield f"- {budget.name}: {budget.limit:,g} at once, {budget.per_s:,g} more each second{of}"
     if one.throttle is not None:
         yield "\nWhat the vendor says about its own count corrects them."
 

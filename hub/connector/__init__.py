@@ -235,12 +235,14 @@ class Connector:
         return trigger
 
     def poll(
-        self, trigger: str, *, every_s: int, overlap_s: int, cost: int = 1
+        self, trigger: str, *, every_s: int, overlap_s: int, cost: int = 1, draws: Mapping[str, int] | None = None
     ) -> Callable[[Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]], Poll[P]]:
         """Decorator: declare the poll of a trigger; the async generator yields pages, oldest first."""
 
         def declare(fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]) -> Poll[P]:
-            poll = Poll(trigger=trigger, every_s=every_s, overlap_s=overlap_s, cost=cost, fetch=fetch)
+            poll = Poll(
+                trigger=trigger, every_s=every_s, overlap_s=overlap_s, cost=cost, draws=draws or {}, fetch=fetch
+            )
             self.polls[trigger] = poll
             return poll
 
@@ -287,6 +289,8 @@ class Connector:
         provides: str | None = None,
         scopes: Sequence[str] = (),
         cost: int = 1,
+        draws: Mapping[str, int] | None = None,
+        lookup_draws: Mapping[str, int] | None = None,
         units: Mapping[str, Callable[[I], int]] | None = None,
         timeout_s: float = 20.0,
     ) -> Callable[[Run[I, O]], Action[I, O]]:
@@ -305,6 +309,8 @@ class Connector:
                 provides=provides,
                 scopes=tuple(scopes),
                 cost=cost,
+                draws=draws or {},
+                lookup_draws=lookup_draws or {},
                 units=units or {},
                 timeout_s=timeout_s,
             )

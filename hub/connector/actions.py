@@ -80,6 +80,10 @@ class Action(Generic[I, O]):
     """What a person must have granted for it to be done (see `OAuth2.scopes`)."""
     cost: int = 1
     """What one call takes from the connector's budgets, in their unit."""
+    draws: Mapping[str, int] = field(default_factory=dict)
+    """What one call takes from budgets that are kept apart, by their names."""
+    lookup_draws: Mapping[str, int] = field(default_factory=dict)
+    """The same of a look-up."""
     units: Mapping[str, Callable[[I], int]] = field(default_factory=dict)
     """What one call spends, in units that spending caps may count: `segments`, or minor units of a currency (`EUR`)."""
     timeout_s: float = 20.0

@@ -124,11 +124,15 @@ class ApiVersions:
 
 @dataclass(frozen=True)
 class Rate:
-    """At most `limit` calls (or points) at once, refilled by `per_s` each second, per connection."""
+    """At most `limit` calls (or points) at once, refilled by `per_s` each second, per connection.
+
+    Every call takes its cost from it, unless it is kept `apart`: then only what says so by `draws`, for some kinds of call.
+    """
 
     limit: float
     per_s: float
     name: str = "calls"
+    apart: bool = False
 
 
 @dataclass(frozen=True)

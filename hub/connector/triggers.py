@@ -148,6 +148,8 @@ class Poll(Generic[P]):
     overlap_s: int
     cost: int = 1
     """What one page takes from the connector's budgets, in their unit."""
+    draws: Mapping[str, int] = field(default_factory=dict)
+    """What one poll takes from budgets that are kept apart, by their names."""
     fetch: Callable[[ActionContext, str | None, int], AsyncIterator[Page[P]]]
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
@@ -40,6 +40,7 @@ _SHARE = 0.8
 # A vendor that says "slower" without saying how long: doubling from a second.
 _LONGEST_PUSH_S = 60.0
 _TOLERANCE_S = 0.05
+_NOTHING: Mapping[str, float] = {}
 
 _log = logging.getLogger(__name__)
 
@@ -134,11 +135,13 @@ class Limits:
         cost: float,
         rank: Rank = Rank.TRANSACTIONAL,
         *,
+        draws: Mapping[str, float] = _NOTHING,
         waited: bool = False,
         hold: bool = True,
     ) -> Refusal | None:
         """Take a slot and `cost` from each rate: None when granted (then `release` it). `waited`: its turn has come.
 
+        `draws` is what it takes from rates that are kept apart, by their names.
         Without `hold` the slot is left for `slot`: whoever has something to write before the call must not hold it so long.
         """
         use = self._use(connection, connector)
@@ -148,6 +151,9 @@ class Limits:
             return self._full(connection)
         granted = False
         try:
+            # First: what is refused afterwards has cost some of these, and calls that draw wait for these more than for others.
+            if refused := await self.draw(connection, connector, draws, rank, waited=waited):
+                return refused
             wait_s = await self._take_tokens(connection, use, connector, cost, rank, waited)
             if wait_s is not None:
                 return self._later(use, rank, self._now(), cost, wait_s, f"waiting for the budget of {connection}")
@@ -156,6 +162,27 @@ class Limits:
         finally:
             if hold and not granted:
                 self.release(connection)
+
+    async def draw(
+        self,
+        connection: str,
+        connector: Connector,
+        draws: Mapping[str, float],
+        rank: Rank = Rank.TRANSACTIONAL,
+        *,
+        waited: bool = False,
+    ) -> Refusal | None:
+        """Take from rates that are kept apart, and from nothing else; None when granted. Raises PluginError."""
+        for name, cost in draws.items():
+            # A count of its own, beside that of the connection.
+            key = f"{connection}|{name}"
+            use = self._uses[key]
+            if use.declared is None:
+                use.declared = use.rates = [rates.rate_apart(connector, name)]
+            wait_s = await self._take_tokens(key, use, connector, cost, rank, waited)
+            if wait_s is not None:
+                return self._later(use, rank, self._now(), cost, wait_s, f"waiting for the {name} of {connection}")
+        return None
 
     @asynccontextmanager
     async def slot(self, connection: str, rank: Rank) -> AsyncIterator[Refusal | None]:

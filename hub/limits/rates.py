@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hub.connector import Connector, Rate
+from hub.errors import PluginError
 
 # How long tokens taken from the shared bucket may be kept before they are used.
 HOLD_S = 0.1
@@ -12,8 +13,18 @@ _ROUNDING = 1e-9
 
 
 def rates_of(connector: Connector) -> list[Rate]:
-    """The rates that a connector declares."""
-    return [budget for budget in connector.budgets if isinstance(budget, Rate)]
+    """The rates of a connector from which every call takes."""
+    return [budget for budget in connector.budgets if isinstance(budget, Rate) and not budget.apart]
+
+
+def rate_apart(connector: Connector, name: str) -> Rate:
+    """A rate from which only some calls take. Raises PluginError where the connector declares none of this name."""
+    for budget in connector.budgets:
+        if isinstance(budget, Rate) and budget.apart and budget.name == name:
+            return budget
+    raise PluginError(
+        connector.name, f"no budget named {name} is kept apart: declare Rate(…, name={name!r}, apart=True)"
+    )
 
 
 def keep_back(rates: Sequence[Rate], dearest: float) -> float:

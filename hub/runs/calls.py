@@ -234,6 +234,13 @@ class Calls:
     ) -> BaseModel | ActionDone | None:
         """What an earlier call did; None when it certainly did nothing; *unknown* after days without an answer."""
         assert action.lookup_ is not None, "only reconcilable actions with a look-up are looked up"
+        waited = Lane.of(hand.claim.queue).connection == connection.name
+        connector = self._tools.connections.connector(connection.connector)
+        refused = await self._tools.limits.draw(
+            connection.name, connector, action.lookup_draws, self._rank(effect), waited=waited
+        )
+        if refused is not None:
+            await self._wait_turn(hand, effect, connection, refused)
         try:
             context = await self._tools.connections.context(
                 connection,
@@ -289,7 +296,9 @@ class Calls:
         connector = self._tools.connections.connector(connection.connector)
         waited = Lane.of(hand.claim.queue).connection == connection.name
         rank = self._rank(effect)
-        return await self._tools.limits.take(connection.name, connector, action.cost, rank, waited=waited, hold=False)
+        return await self._tools.limits.take(
+            connection.name, connector, action.cost, rank, draws=action.draws, waited=waited, hold=False
+        )
 
     def _rank(self, effect: EffectRow) -> Rank:
         name = effect.request.get("purpose")

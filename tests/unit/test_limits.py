@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import Concurrency, Connector, Rate, RateLimited, Response, Throttle
+from hub.errors import PluginError
 from hub.http import Answer
 from hub.limits import DEFAULT_CONCURRENCY, Limits, Refusal, rates
 from hub.limits.turns import HORIZON_S, Turns
@@ -251,6 +252,46 @@ async def test_all_rates_of_a_connection_hold() -> None:
     assert await later_grants(made, connector, 9) == 5
     time.now += 20.1
     assert await later_grants(made, connector, 9) == 3
+
+
+async def test_a_rate_that_is_kept_apart_holds_for_what_draws_on_it_alone() -> None:
+    time = Time()
+    made = limits(time)
+    connector = replace(acme, budgets=[Rate(100, per_s=100), Rate(1, per_s=4, name="searches", apart=True)])
+
+    async def granted(count: int, **draws: float) -> int:
+        return [await made.take("c", connector, 1, draws=draws, waited=True) for _ in range(count)].count(None)
+
+    # in no second more than one at once and four that flow in, whatever else is done meanwhile
+    assert await granted(3, searches=1) == 1
+    found = 0
+    for _ in range(8):
+        time.now += 0.125
+        found += await granted(2, searches=1)
+        assert await granted(1) == 1
+    assert found == 4
+    # a look-up, which takes no slot and none of the other calls, has the same ones
+    assert (await made.draw("c", connector, {"searches": 1}, waited=True)) is not None
+    time.now += 0.25
+    assert (await made.draw("c", connector, {"searches": 1}, waited=True)) is None
+    refused = await made.draw("c", connector, {"searches": 1}, waited=True)
+    assert refused is not None
+    assert (refused.wait_s > 0, refused.why) == (True, "waiting for the searches of c")
+    assert await made.draw("another", connector, {"searches": 1}) is None
+    # and what no one declared is told as the plugin's fault
+    with pytest.raises(PluginError, match="searches"):
+        await made.draw("third", replace(acme, budgets=[Rate(5, per_s=5, name="searches")]), {"searches": 1})
+
+
+async def test_a_call_that_is_refused_by_a_rate_apart_leaves_slot_and_calls() -> None:
+    time = Time()
+    made = limits(time)
+    connector = replace(
+        acme, budgets=[Concurrency(2), Rate(2, per_s=0.01), Rate(1, per_s=0.01, name="searches", apart=True)]
+    )
+    found = [await made.take("c", connector, 1, draws={"searches": 1}) for _ in range(5)]
+    assert [one is None for one in found] == [True, False, False, False, False]
+    assert await made.take("c", connector, 1) is None
 
 
 async def test_the_vendor_s_word_holds_for_its_connection_only() -> None:

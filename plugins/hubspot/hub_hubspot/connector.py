@@ -24,6 +24,9 @@ PREFERENCES = "communication_preferences.read_write"
 MARKETING_EMAIL, TRANSACTIONAL_EMAIL = "marketing-email", "transactional-email"
 CUSTOM_EVENTS = "analytics.behavioral_events.send"
 
+SEARCH = {"searches": 1}
+"""What a call that searches, or a poll that begins with it, takes besides."""
+
 _IDS = r"[0-9]+( *, *[0-9]+)*"
 _CHANGED = r"(deal\.dealstage|(ticket|contact)\.[a-z0-9_]+)"
 
@@ -163,7 +166,8 @@ hubspot = Connector(
     webhook=HubspotWebhook(),
     # The smallest plan takes 100 calls in any 10 s: 10 at once and 9 a second stay below that.
     # (developers.hubspot.com "API usage details", read 2026-11-22)
-    budgets=[Rate(10, per_s=9)],
+    # Searches have a limit of their own besides, 5 in any second for the whole account. (the same, "Search the CRM")
+    budgets=[Rate(10, per_s=9), Rate(1, per_s=4, name="searches", apart=True)],
     classify=classify,
     throttle=throttle,
     whoami=whoami,

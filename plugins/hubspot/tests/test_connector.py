@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 import pytest
 
-from hub import Connector, OAuth2, StaticToken
+from hub import Connector, OAuth2, Rate, StaticToken
 from hub.connector import Effect
 from hub.errors import AuthExpired
 from hub.testing.contract.stage import hub_of
@@ -81,6 +81,22 @@ def test_batches_are_as_large_as_hubspot_takes(facts: dict[str, Any]) -> None:
     sizes = {name: action.batch.size for name, action in hubspot.actions.items() if action.batch}
     assert sizes == dict.fromkeys(("upsert_contact", "add_to_list", "remove_from_list"), most)
     assert facts["limits"]["read_with_property_history"] == WITH_HISTORY_AT_ONCE
+
+
+def test_searches_stay_below_a_limit_of_their_own(facts: dict[str, Any]) -> None:
+    [rate] = [budget for budget in hubspot.budgets if isinstance(budget, Rate) and budget.apart]
+    # Never more than five in any second; HubSpot counts them apart from all other calls.
+    assert (rate.name, rate.limit + rate.per_s) == ("searches", 5)
+    assert hubspot.actions["search_contact"].draws == {"searches": 1}
+    drawing = {name for name, poll in hubspot.polls.items() if poll.draws}
+    assert drawing == {
+        "contact_created",
+        "contact_changed",
+        "email_unsubscribed",
+        "ticket_created",
+        "ticket_changed",
+        "deal_stage_changed",
+    }
 
 
 # -- in the browser ----------------------------------------------------------------------------------------------------

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from hub import Rate
+from hub.connector import sandbox_secret
 from hub.process import Hub
 from hub.store import views, work
 from hub.store.lanes import Lane, Rank
-from hub.testing.contract.stage import hub_of
+from hub.testing.contract.stage import hub_of, webhook
 from hub_mailchimp import mailchimp, mandrill
 from hub_mailchimp.marketing.carts import QUIET_S, CartInput, upsert_cart
 from hub_mailchimp.sandbox.hooks import body_of, headers_of
@@ -88,3 +92,38 @@ async def test_the_key_of_the_webhook_stays_unknown_to_logs_and_the_connection(c
         assert fields[KEYS] not in repr(connection)
         assert KEYS not in connection.settings
     assert fields[KEYS] not in caplog.text
+
+
+MAIL = """
+recipe: mail
+on: {event: contract.begun}
+steps:
+  - do: mandrill.send_email
+    purpose: orders
+    with: {to: "{{ trigger.id }}@example.test", from_email: "shop@example.test", subject: Hello, html: "<p>Hi</p>"}
+"""
+
+
+async def test_a_look_up_waits_for_the_searches_that_the_vendor_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a vendor that allows few searches, all of which were made
+    monkeypatch.setattr(mandrill, "budgets", [Rate(2, per_s=2 / 3600, name="searches", apart=True)])
+    async with hub_of(mandrill, {}, work=True) as (hub, sandbox):
+        await hub.library.apply_purposes("orders: {channel: email, class: transactional}")
+        await hub.library.apply(MAIL, publish=True)
+        assert await hub.limits.draw("mandrill", mandrill, {"searches": 2}) is None
+        # when the answer to an e-mail is lost
+        sandbox.drop_answers = 1
+        connection, body = await hub.connections.by_name("contract"), b'{"id": "ada"}'
+        headers = webhook.headers(body, sandbox_secret("contract", "contract", "webhook_secret"))
+        call: dict[str, Any] = {"method": "POST", "query": "", "headers": headers, "body": body}
+        await hub.ingest.receive("contract", connection.inbound_key, **call)
+        # then it is looked for when the vendor allows it again, and found
+        found = []
+        for minutes in (20, 60):
+            await hub.time.advance(hub.clock.now_ms() + minutes * 60_000, ring=hub.ring)
+            async with hub.store.read() as c:
+                found.append([(row["state"], row["attempts"]) for row in await c.all("select * from effect")])
+                reason = await c.first("select reason from run")
+            assert minutes == 60 or (reason and reason["reason"] == "waiting for the searches of mandrill")
+        assert found == [[("intended", 1)], [("done", 1)]]
+        assert [entry.operation for entry in sandbox.log] == ["send"]

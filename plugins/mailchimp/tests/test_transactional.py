@@ -28,6 +28,7 @@ from hub import (
     NotFound,
     OutcomeUnknown,
     PayloadError,
+    Rate,
     Rejected,
     RetryableError,
     SignatureError,
@@ -426,3 +427,11 @@ def test_what_cannot_be_read_is_said_without_the_person(delivered: Delivered, ev
 def test_the_sandbox_seals_as_the_vectors_do() -> None:
     for vector in facts("signatures")["transactional"]:
         assert seal(vector["webhook_key"], vector["url"], vector["form"]) == vector["expected"]
+
+
+def test_look_ups_search_no_more_than_twenty_times_a_minute() -> None:
+    [rate] = [budget for budget in mandrill.budgets if isinstance(budget, Rate) and budget.apart]
+    assert rate.limit + 60 * rate.per_s == 20
+    # as often as a look-up asks at most
+    looked_up = {name: action.lookup_draws for name, action in mandrill.actions.items() if action.lookup_}
+    assert looked_up == {"send_email": {rate.name: 2}, "send_template": {rate.name: 2}}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from hub import ActionContext, Batch, Chosen, ConnectorError, Effect, OutcomeUnknown
 from hub_hubspot import client
 from hub_hubspot.actions.fields import Contact, Email, Input, Properties, Value, texts
-from hub_hubspot.connector import CONTACTS_READ, CONTACTS_WRITE, hubspot
+from hub_hubspot.connector import CONTACTS_READ, CONTACTS_WRITE, SEARCH, hubspot
 from hub_hubspot.paths import path
 
 # -- upsert ------------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class SearchOutput(BaseModel):
     effect=Effect.IDEMPOTENT,
     provides="crm.search",
     scopes=[CONTACTS_READ],
-    cost=2,
+    draws=SEARCH,
 )
 async def search_contact(ctx: ActionContext, input: SearchInput) -> SearchOutput:
     """Find a contact. By address also one that was written just now; by a property HubSpot may need a while to find it."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from hub import ActionContext, ConsentSignal, ConsentState, Delivery, Identity, Page, Privacy
 from hub.events import Json
 from hub_hubspot.client import WITH_HISTORY_AT_ONCE, Record, read_records
-from hub_hubspot.connector import CONTACTS_READ, hubspot
+from hub_hubspot.connector import CONTACTS_READ, SEARCH, hubspot
 from hub_hubspot.reading import SEARCH_OVERLAP_S, changed_since, found_since, is_since, past_records, values_since
 from hub_hubspot.triggers.changes import (
     TOPIC,
@@ -197,14 +197,14 @@ def _created(record: Record, ctx: ActionContext) -> ContactCreated:
     )
 
 
-@hubspot.poll("contact_created", every_s=600, overlap_s=SEARCH_OVERLAP_S)
+@hubspot.poll("contact_created", every_s=600, overlap_s=SEARCH_OVERLAP_S, draws=SEARCH)
 async def recent_contacts(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ContactCreated]]:
     """Contacts that no webhook told of, oldest first."""
     async for records in found_since(ctx, "contacts", "createdate", contact_properties(ctx.settings), since_ms):
         yield Page([_created(record, ctx) for record in records], "")
 
 
-@hubspot.poll("contact_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+@hubspot.poll("contact_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2, draws=SEARCH)
 async def missed_changes(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ContactChanged]]:
     """Changes of contacts that no webhook told of, where the connection asks for them."""
     wanted, usual = missed(ctx.settings, "contact"), contact_properties(ctx.settings)
@@ -213,7 +213,7 @@ async def missed_changes(ctx: ActionContext, cursor: str | None, since_ms: int) 
         yield Page(sorted(made, key=lambda changed: changed.occurred_at), "")
 
 
-@hubspot.poll("email_unsubscribed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+@hubspot.poll("email_unsubscribed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2, draws=SEARCH)
 async def missed_opt_outs(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[ContactChanged]]:
     """Who unsubscribed though no webhook told it: whoever was modified since, is opted out, and became so since.
 

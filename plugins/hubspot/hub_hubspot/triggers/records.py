@@ -10,7 +10,7 @@ from pydantic import Field
 from hub import ActionContext, Delivery, Page
 from hub.events import Json
 from hub_hubspot.client import WITH_HISTORY_AT_ONCE, Record, first_associated, read_records
-from hub_hubspot.connector import CONTACTS_READ, DEALS_READ, TICKETS, hubspot
+from hub_hubspot.connector import CONTACTS_READ, DEALS_READ, SEARCH, TICKETS, hubspot
 from hub_hubspot.reading import SEARCH_OVERLAP_S, changed_since, found_since, is_since, past_records, values_since
 from hub_hubspot.triggers.changes import (
     TOPIC,
@@ -186,7 +186,7 @@ async def people_of(ctx: ActionContext, kind: str, ids: Sequence[str]) -> dict[s
 # -- asked for ---------------------------------------------------------------------------------------------------------
 
 
-@hubspot.poll("ticket_created", every_s=600, overlap_s=SEARCH_OVERLAP_S)
+@hubspot.poll("ticket_created", every_s=600, overlap_s=SEARCH_OVERLAP_S, draws=SEARCH)
 async def recent_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[TicketCreated]]:
     """Tickets that no webhook told of: of those changed lately the ones that are new."""
     names = list(TICKET_PROPERTIES.values())
@@ -215,7 +215,7 @@ async def past_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) ->
         yield Page(await _tickets(ctx, page.items, since_ms), page.cursor)
 
 
-@hubspot.poll("deal_stage_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+@hubspot.poll("deal_stage_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2, draws=SEARCH)
 async def missed_stages(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[DealStageChanged]]:
     """Stages that no webhook told of, where the connection asks for them."""
     wanted = missed(ctx.settings, "deal")
@@ -225,7 +225,7 @@ async def missed_stages(ctx: ActionContext, cursor: str | None, since_ms: int) -
         yield Page(sorted(made, key=lambda deal: deal.occurred_at), "")
 
 
-@hubspot.poll("ticket_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2)
+@hubspot.poll("ticket_changed", every_s=900, overlap_s=SEARCH_OVERLAP_S, cost=2, draws=SEARCH)
 async def missed_tickets(ctx: ActionContext, cursor: str | None, since_ms: int) -> AsyncIterator[Page[TicketChanged]]:
     """Changes of tickets that no webhook told of, where the connection asks for them."""
     wanted = missed(ctx.settings, "ticket")

@@ -120,6 +120,7 @@ class _Found(Answer):
     output=SentEmail,
     effect=Effect.RECONCILABLE,
     message=Message(channel="email", to=lambda mail: mail.to),
+    lookup_draws={"searches": 2},
     provides="email.send",
 )
 async def send_email(ctx: ActionContext, input: SendEmail) -> SentEmail:
@@ -136,6 +137,7 @@ async def send_email(ctx: ActionContext, input: SendEmail) -> SentEmail:
     output=SentEmail,
     effect=Effect.RECONCILABLE,
     message=Message(channel="email", to=lambda mail: mail.to),
+    lookup_draws={"searches": 2},
 )
 async def send_template(ctx: ActionContext, input: SendTemplate) -> SentEmail:
     """Send one e-mail that a template makes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub import Connector, Field, StaticToken
+from hub import Connector, Field, Rate, StaticToken
 from hub_mailchimp.transactional.client import classify, whoami
 from hub_mailchimp.transactional.webhook import KEYS, MandrillWebhook, MessageWebhook
 
@@ -64,6 +64,9 @@ mandrill = Connector(
         ),
     ],
     webhook=MandrillWebhook(),
+    # 20 searches a minute, of which a look-up makes two: with two at once and 18 a minute no minute has more.
+    # (mailchimp.com/developer "Messages: search", read 2026-11-22)
+    budgets=[Rate(2, per_s=18 / 60, name="searches", apart=True)],
     classify=classify,
     subscriptions=MessageWebhook(),
     whoami=whoami,
