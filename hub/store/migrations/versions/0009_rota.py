@@ -1,6 +1,6 @@
 """Rotas: how many places of each were given, and which effect got which.
 
-Revision 0008.
+Revision 0009.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from hub.store.migrations.rolling import serves
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
