@@ -6,12 +6,13 @@ The owner's id is associated data, so that a ciphertext moved to another row doe
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -91,17 +92,40 @@ def keys_from_file(path: Path) -> list[str]:
     """The embedded hub's keys, one a line; the file is made with a new key, readable by its owner only, if it is missing."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Whole from the moment at which it is there: of several that begin at once, all use the key of the first.
-        made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(generate_key() + "\n")
-            with suppress(FileExistsError):
-                os.link(made, path)
-        finally:
-            made.unlink()
+        with _alone(path.with_name(f"{path.name}.lock")):
+            if not path.exists():
+                _write_whole(path, generate_key() + "\n")
     return path.read_text().split()
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Be the only process here; of several that begin at once all use the key of the first.
+
+    Without an error the lock file goes: whoever still waits for it, or makes it anew, finds the keys.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        lock.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A file that is whole from the moment at which it is there, on whatever file system, also when the power fails."""
+    made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        made.replace(path)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
 
 
 def make_vault(settings: Settings) -> Vault:

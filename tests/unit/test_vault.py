@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,3 +84,26 @@ def test_processes_that_begin_at_the_same_moment_make_one_key(tmp_path: Path) ->
         assert len({keys[0] for keys in found}) == 1
         assert [one.name for one in file.parent.iterdir()] == ["keys"]
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_key_file_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as FAT answers
+
+    monkeypatch.setattr(os, "link", refused)
+    test_processes_that_begin_at_the_same_moment_make_one_key(tmp_path)
+
+
+def test_a_key_file_that_could_not_be_written_leaves_nothing_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            keys_from_file(tmp_path / "keys")
+    assert not (tmp_path / "keys").exists()
+    assert len(keys_from_file(tmp_path / "keys")) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["keys"]
