@@ -10,7 +10,7 @@ import ipaddress
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import phonenumbers
@@ -18,6 +18,7 @@ import phonenumbers
 from hub.events import Json
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_SPELLING = re.compile(r"\w+|\W")
 # Begun only where a word begins: from every letter of a long one, such as a picture in base64, it would take its square.
 _EMAIL = re.compile(r"(?<![\w.+'-])[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"\+\d[\d\s().-]{5,18}\d")
@@ -77,12 +78,18 @@ _SHORTEST_ELSEWHERE = 4
 
 
 class Masks:
-    """The masks of one capture. `found` maps each kind of what was masked to the places where it stood."""
+    """The masks of one capture."""
 
     def __init__(self, key: bytes | None = None) -> None:
         self.key = key or secrets.token_bytes(32)
         self._known: dict[str, str] = {}
-        self.found: dict[str, list[str]] = {}
+        self._spelt = _Spelt()
+        self._places: dict[str, dict[str, None]] = {}
+
+    @property
+    def found(self) -> dict[str, list[str]]:
+        """The places where each kind stood, in the order in which they were met."""
+        return {kind: list(places) for kind, places in self._places.items()}
 
     def json(self, value: Json, place: str = "") -> Json:
         """A JSON value with everything in it masked; `place` is where it stands."""
@@ -121,9 +128,7 @@ class Masks:
         return masked
 
     def _note(self, kind: str, place: str) -> None:
-        places = self.found.setdefault(kind, [])
-        if place not in places:
-            places.append(place)
+        self._places.setdefault(kind, {})[place] = None
 
     def _number(self, value: float, kind: str, place: str) -> float:
         given, number = str(value), type(value)
@@ -145,17 +150,15 @@ class Masks:
         }
         masked = by_kind.get(kind, self._shaped)(text)
         self._known[text] = masked
+        if len(text) >= _SHORTEST_ELSEWHERE:
+            self._spelt.add(text, masked)
         return masked
 
     def _elsewhere(self, text: str) -> str:
         """A text that is nothing by itself, without the people that it may speak of."""
         text = _EMAIL.sub(lambda found: self._masked(found[0], "e-mail"), text)
         text = _PHONE.sub(lambda found: self._masked(found[0], "phone"), text)
-        for known, mask in self._known.items():
-            if len(known) >= _SHORTEST_ELSEWHERE and known in text:
-                parts = re.split(rf"(?<!\w){re.escape(known)}(?!\w)", text)
-                text = mask.join(parts)
-        return text
+        return self._spelt.replaced(text)
 
     # -- one kind each -------------------------------------------------------------------------------------------------
 
@@ -211,6 +214,42 @@ class Masks:
         path = "/".join(self._shaped(one) if _tells(one) else one for one in parts.path.split("/"))
         query = [(n, self._shaped(v) if _tells(v) else v) for n, v in parse_qsl(parts.query, keep_blank_values=True)]
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, urlencode(query), ""))
+
+
+class _Spelt:
+    """Known texts by the words that they are spelt with: a text is looked through once, however many are known."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, _Spelt] = {}
+        self._mask: str | None = None
+
+    def add(self, known: str, mask: str) -> None:
+        here = self
+        for part in _SPELLING.findall(known):
+            here = here._next.setdefault(part, _Spelt())
+        here._mask = mask
+
+    def replaced(self, text: str) -> str:
+        """The text with the mask of each known one that stands there in whole words; at one place the longest counts."""
+        parts, made, place = _SPELLING.findall(text), list[str](), 0
+        while place < len(parts):
+            end, mask = self._longest(parts, place)
+            made.append(parts[place] if mask is None else mask)
+            place = end
+        return "".join(made)
+
+    def _longest(self, parts: Sequence[str], begin: int) -> tuple[int, str | None]:
+        """Where the longest known text that begins at a part ends, and its mask; else the next part."""
+        here = self
+        found: tuple[int, str | None] = begin + 1, None
+        for place in range(begin, len(parts)):
+            following = here._next.get(parts[place])
+            if following is None:
+                break
+            here = following
+            if here._mask is not None:
+                found = (place + 1, here._mask)
+        return found
 
 
 def _last(name: str) -> str:

@@ -124,3 +124,25 @@ def test_a_picture_inside_a_text_takes_no_longer_than_its_length() -> None:
     masked = Masks().json({"html": f"<img src='{picture}'> from jane@shop.example", "n": 1})["html"]
     assert time.process_time() - began < 2
     assert "jane@shop.example" not in masked
+
+
+def test_many_people_in_many_texts_take_no_longer_than_the_texts() -> None:
+    people = [{"first_name": f"Jane{n}", "label": f"parcel {n} of Jane{n}"} for n in range(8_000)]
+    began = time.process_time()
+    masked = Masks().json({"people": people})["people"]
+    assert time.process_time() - began < 5
+    assert not any(f"Jane{n}" in one["label"] for n, one in enumerate(masked))
+    assert all(one["label"].endswith(one["first_name"]) for one in masked)
+
+
+def test_of_two_names_at_one_place_the_longer_one_is_meant() -> None:
+    given = [{"first_name": "Jane", "name": "Jane Doe-Roe", "label": "Jane Doe-Roe, or Jane; Janet and x-Jane stay near"}]
+    [masked] = Masks().json(given)
+    assert masked["label"] == f"{masked['name']}, or {masked['first_name']}; Janet and x-{masked['first_name']} stay near"
+
+
+def test_many_fields_are_told_in_a_time_that_grows_with_their_number() -> None:
+    masks, began = Masks(), time.process_time()
+    masks.json({f"n{n}": {"email": f"a{n}@shop.example"} for n in range(15_000)})
+    assert time.process_time() - began < 6
+    assert len(masks.found["e-mail"]) == 15_000
