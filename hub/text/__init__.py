@@ -16,7 +16,7 @@ from liquid.expression import Expression
 from hub.conditions import MISSING, resolve
 from hub.events import Json
 from hub.text.liquid import MAX_OUTPUT, Reference, Template, parse, references
-from hub.text.values import TextError, as_text, typed
+from hub.text.values import TextError, as_text, length, typed
 
 __all__ = ["Reference", "TextError", "as_text", "compiled", "is_template", "paths", "render", "templates"]
 
@@ -24,15 +24,41 @@ Compiled = Callable[[Mapping[str, Json], str], Json]
 Place = tuple[str | int, ...]
 
 
+MAX_RENDERED = 1_048_576
+"""Characters that all templates of one value may make together; a whole event, the largest thing there is, is less."""
+
+
 def render(value: Json, scope: Mapping[str, Json], *, path: str = "") -> Json:
     """A JSON value with every template in it rendered. Raises TextError naming the place, never the data."""
-    if isinstance(value, str):
-        return compiled(value)(scope, path) if "{" in value else value
-    if isinstance(value, Mapping):
-        return {key: render(one, scope, path=f"{path}/{key}" if path else key) for key, one in value.items()}
-    if isinstance(value, list):
-        return [render(one, scope, path=f"{path}/{index}" if path else str(index)) for index, one in enumerate(value)]
-    return value
+    return _Rendering(scope).value(value, path)
+
+
+class _Rendering:
+    """Renders one value; what its templates make counts together."""
+
+    __slots__ = ("_left", "_scope")
+
+    def __init__(self, scope: Mapping[str, Json]) -> None:
+        self._scope, self._left = scope, MAX_RENDERED
+
+    def value(self, value: Json, path: str) -> Json:
+        if isinstance(value, str):
+            return self._text(value, path) if "{" in value else value
+        if isinstance(value, Mapping):
+            return {key: self.value(one, f"{path}/{key}" if path else key) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.value(one, f"{path}/{index}" if path else str(index)) for index, one in enumerate(value)]
+        return value
+
+    def _text(self, source: str, path: str) -> Json:
+        made = compiled(source)(self._scope, path)
+        self._left -= length(made, self._left)
+        if self._left < 0:
+            raise TextError(
+                f"{path or 'text'}: with it more than {MAX_RENDERED // 1024:,} KB are filled in; take the fields that are "
+                "needed, not the whole"
+            )
+        return made
 
 
 def is_template(value: Json) -> bool:

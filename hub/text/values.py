@@ -50,3 +50,17 @@ def typed(value: object) -> Json:
     if value is None or isinstance(value, str | bool | int | float | Mapping | list):
         return value
     return as_text(value)
+
+
+def length(value: Json, limit: int) -> int:
+    """About how many characters a value takes as JSON; counting stops beyond `limit`."""
+    if isinstance(value, str):
+        return len(value)
+    if not isinstance(value, Mapping | list):
+        return 1
+    total = len(value) + sum(map(len, value)) if isinstance(value, Mapping) else len(value)
+    for inner in value.values() if isinstance(value, Mapping) else value:
+        if total > limit:
+            break
+        total += length(inner, limit - total)
+    return total
