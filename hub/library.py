@@ -43,6 +43,14 @@ class Change:
     unchanged: bool = False
 
 
+@dataclass(frozen=True)
+class _Newest:
+    """The newest published version of a recipe; 0 and None when it was never published."""
+
+    version: int
+    definition: Mapping[str, Json] | None
+
+
 class Library:
     """Recipes and purposes, cached; other processes' changes are seen at the next `refresh`.
 
@@ -189,16 +197,24 @@ class Library:
         self, source: str, *, file: str | None = None, more_purposes: Mapping[str, Purpose] | None = None
     ) -> Recipe:
         """A recipe checked against plugins and purposes, its step ids matched to the published version's."""
+        return (await self._checked(source, file, more_purposes))[0]
+
+    async def _checked(
+        self, source: str, file: str | None, more_purposes: Mapping[str, Purpose] | None = None
+    ) -> tuple[Recipe, _Newest]:
+        """A checked recipe, and the version that it was checked against."""
         purposes = {**await self.purposes(), **(more_purposes or {})}
         recipe = load(source, self._catalogue, file=file, purposes=purposes)
-        previous = await self.published_definition(recipe.name)
-        return load(source, self._catalogue, file=file, purposes=purposes, previous=previous) if previous else recipe
+        newest = await self._newest(recipe.name)
+        if newest.definition is not None:
+            recipe = load(source, self._catalogue, file=file, purposes=purposes, previous=newest.definition)
+        return recipe, newest
 
     async def apply(self, source: str, *, file: str | None = None, publish: bool = False) -> Change:
         """Save a recipe as draft, and publish it if asked. Raises RecipeErrors; then nothing is changed."""
-        recipe = await self.check(source, file=file)
         if publish:
-            return await self._publish(recipe, file)
+            return await self._publish(source, file)
+        recipe = await self.check(source, file=file)
         async with self._store.write() as c:
             await rows.save_draft(c, recipe.name, source, self._clock.now_ms())
         row = await self._row(recipe.name)
@@ -212,7 +228,7 @@ class Library:
                 await rows.set_state(c, name, "published", self._clock.now_ms())
                 await subscriptions.hasten(c, self._clock.now_ms())
             return Change(name, "published", row["version"], unchanged=row["state"] == "published")
-        return await self._publish(await self.check(row["draft"], file=name), name)
+        return await self._publish(str(row["draft"]), name, draft=True)
 
     async def pause(self, name: str) -> Change:
         """No new runs; those inside go on."""
@@ -230,32 +246,44 @@ class Library:
 
         Raises RecipeErrors.
         """
+        return await self._bound(recipe, await self.published_definition(recipe.name), file)
+
+    async def _bound(
+        self, recipe: Recipe, before: Mapping[str, Json] | None, file: str | None
+    ) -> tuple[Mapping[str, Json], Sequence[Pinned]]:
         names = await self._connections.names()
         try:
             bound = bind(recipe.definition, self._catalogue, names, pretended=self._pretended)
-            if self.choosing is None:
-                return bound, ()
-            return await self.choosing.pin(bound, await self.published_definition(recipe.name))
+            return (bound, ()) if self.choosing is None else await self.choosing.pin(bound, before)
         except RecipeErrors as error:
             raise _located(error, recipe.source, file) from error
 
-    async def _publish(self, recipe: Recipe, file: str | None) -> Change:
-        bound, _ = await self.bound(recipe, file=file)
-        current = await self.published_definition(recipe.name)
-        async with self._store.write() as c:
-            row = await c.first("select * from recipe where name = :name", name=recipe.name)
-            if current == bound and row and row["state"] == "published":
-                return Change(recipe.name, "published", row["version"], unchanged=True)
-            version = await rows.publish(c, recipe.name, bound, recipe.source, self._clock.now_ms())
-            await subscriptions.hasten(c, self._clock.now_ms())
-        return Change(recipe.name, "published", version)
+    async def _publish(self, source: str, file: str | None, *, draft: bool = False) -> Change:
+        """Make a text the live version. With `draft` it is the recipe's own: another one, saved meanwhile, stays."""
+        while True:
+            recipe, before = await self._checked(source, file)
+            bound, _ = await self._bound(recipe, before.definition, file)
+            async with self._store.write() as c:
+                state, version = await rows.state(c, recipe.name, keep=True)
+                if (state, version, before.definition) == ("published", before.version, bound):
+                    return Change(recipe.name, "published", version, unchanged=True)
+                published = await rows.publish(
+                    c, recipe.name, bound, source, self._clock.now_ms(), after=before.version, draft=draft
+                )
+                # Else somebody published it in this moment: ids and what is unchanged are judged by that.
+                if published is not None:
+                    await subscriptions.hasten(c, self._clock.now_ms())
+                    return Change(recipe.name, "published", published)
 
     async def published_definition(self, name: str) -> Mapping[str, Json] | None:
         """A recipe's newest published version, or None."""
+        return (await self._newest(name)).definition
+
+    async def _newest(self, name: str) -> _Newest:
         async with self._store.read() as c:
-            row = await c.first("select version from recipe where name = :name", name=name)
-            found = await rows.version(c, name, row["version"]) if row and row["version"] else None
-        return rows.definition_of(found) if found else None
+            _, number = await rows.state(c, name)
+            found = await rows.version(c, name, number) if number else None
+        return _Newest(number, rows.definition_of(found) if found else None)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -98,16 +98,32 @@ async def save_draft(c: Connection, name: str, source: str, now_ms: int) -> None
     await changed(c, _GENERATION)
 
 
-async def publish(c: Connection, name: str, definition: Mapping[str, Json], source: str, now_ms: int) -> int:
-    """Make a new version the live one; returns its number. Who publishes at the same moment gets the next."""
+async def publish(
+    c: Connection,
+    name: str,
+    definition: Mapping[str, Json],
+    source: str,
+    now_ms: int,
+    *,
+    after: int,
+    draft: bool = False,
+) -> int | None:
+    """Make a new version the live one; returns its number, or None when `after` is no longer the newest (0: there is none).
+
+    The draft goes; with `draft` only if it is this text.
+    """
     row = await c.first(
         "insert into recipe (name, state, version, draft, updated_at) values (:name, 'published', 1, null, :now) "
-        "on conflict (name) do update set state = 'published', version = recipe.version + 1, draft = null, "
-        "updated_at = excluded.updated_at returning version",
+        "on conflict (name) do update set state = 'published', version = recipe.version + 1, "
+        "draft = case when recipe.draft <> :kept then recipe.draft end, updated_at = excluded.updated_at "
+        "where recipe.version = :after returning version",
         name=name,
         now=now_ms,
+        kept=source if draft else None,
+        after=after,
     )
-    assert row is not None, "it was just written"
+    if row is None:
+        return None
     await c.run(
         "insert into recipe_version (recipe, version, definition, source, published_at) "
         "values (:recipe, :version, :definition, :source, :now)",
@@ -156,9 +172,10 @@ def definition_of(row: Row) -> Mapping[str, Json]:
     return definition
 
 
-async def state(c: Connection, name: str) -> tuple[str | None, int]:
-    """A recipe's state and live version; None and 0 when it is not there."""
-    row = await c.first("select state, version from recipe where name = :name", name=name)
+async def state(c: Connection, name: str, *, keep: bool = False) -> tuple[str | None, int]:
+    """A recipe's state and live version; None and 0 when it is not there. With `keep` nobody changes them meanwhile."""
+    locked = c.for_update if keep else ""
+    row = await c.first(f"select state, version from recipe where name = :name {locked}", name=name)
     return (row["state"], row["version"]) if row else (None, 0)
 
 
