@@ -41,6 +41,9 @@ _REFUSALS = {
 }
 
 
+_GONE = "the app or its plugin is gone since this was begun; begin anew"
+
+
 class AuthorisingError(ConfigError):
     """An authorisation that cannot go on; the text is for the person in the browser."""
 
@@ -289,7 +292,7 @@ class Authorising:
         # A vendor that does not say what it granted granted what was asked for (RFC 6749 § 5.1).
         granted = got.scopes if got.scopes is not None else frozenset(wanted)
         if row["connection"] is None:
-            [app] = [a.name for a in await self._book.apps() if a.id == row["app_id"]]
+            app = await self._app_of(row)
             connection = await self._book.insert(
                 connector,
                 kind,
@@ -297,17 +300,21 @@ class Authorising:
                 whose.id,
                 kept,
                 sandbox=sandbox,
-                app=app,
+                app=app.name,
                 token_expires_at_ms=got.expires_at_ms,
                 scopes=sorted(granted),
             )
         else:
+            known = await self._book.by_name(name)
+            ours = {field.name for field in (*connector.fields, *kind.fields)}
+            # Settings that somebody changed since this was begun stay as they are; what was learnt just now is newer.
+            changed = {field: value for field, value in known.settings.items() if field in ours}
             connection = await self._book.replace(
-                await self._book.by_name(name),
+                known,
                 connector,
                 kind,
                 whose.id,
-                kept,
+                {**kept, **changed, **whose.fields},
                 token_expires_at_ms=got.expires_at_ms,
                 scopes=sorted(granted),
             )
@@ -317,12 +324,18 @@ class Authorising:
         """What an authorisation is about: its values together with its app's client id and secret."""
         connector = self._book.connector(row["connector"])
         kind = next((a for a in connector.auth if a.name == row["auth"]), None)
-        app = next((a for a in await self._book.apps() if a.id == row["app_id"]), None)
-        if not isinstance(kind, OAuth2) or app is None:
-            raise AuthorisingError("the app or its plugin is gone since this was begun; begin anew")
+        if not isinstance(kind, OAuth2):
+            raise AuthorisingError(_GONE)
+        app = await self._app_of(row)
         own = self._vault.open(bytes(row["secret"]), row["id"], row["key_id"])
         values = {**await self._book.fields(app), **from_json(row["settings"]), **own}
         return connector, kind, values
+
+    async def _app_of(self, row: Row) -> App:
+        app = next((a for a in await self._book.apps() if a.id == row["app_id"]), None)
+        if app is None:
+            raise AuthorisingError(_GONE)
+        return app
 
     async def _conclude(self, row: Row, outcome: str, detail: str) -> None:
         async with self._store.write() as c:

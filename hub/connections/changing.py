@@ -122,6 +122,8 @@ class Connections(Using):
             app_id = (await self.app_by_name(app)).id if app else None
             sealed, key_id = self.seal(secrets, id_)
             async with self._store.write() as c:
+                if app_id is not None and not await rows.keep_app(c, app_id):
+                    continue
                 done = await rows.add(
                     c,
                     id=id_,
@@ -143,7 +145,7 @@ class Connections(Using):
                     await self._attend(c, name, connector)
                     # Those that met a connection of this name that was removed.
                     await work.unpark(c, f"connection:{name}", self._clock.now_ms())
-            # Else somebody connected one of this name or account in this moment: that is told next.
+            # Else somebody connected one of this name or account, or removed the app, in this moment: that is told next.
             if done:
                 await self.refresh(force=True)
                 return self._known.connections[name]
@@ -198,8 +200,14 @@ class Connections(Using):
 
         Raises ConnectionConfigError naming the field.
         """
-        connection = await self.by_name(name)
-        connector = self.connector(connection.connector)
+        while not await self._changed(await self.by_name(name), given):
+            # Somebody changed others of them, or removed it, in this moment.
+            await self.refresh(force=True)
+        await self.refresh(force=True)
+        return await self.by_name(name)
+
+    async def _changed(self, connection: Connection, given: Mapping[str, str]) -> bool:
+        name, connector = connection.name, self.connector(connection.connector)
         kind = auth_of(connector, connection.auth)
         fields = {f.name: f for f in (*connector.fields, *kind.fields)}
         secret = secret_names(connector, kind)
@@ -214,16 +222,19 @@ class Connections(Using):
                     f"{connector.name} has no setting {field_name}{nearest(field_name, open_)}; it has {', '.join(open_)}"
                 )
             check_pattern(fields[field_name], given[field_name])
-        values = {**await self.fields(connection), **given}
-        if connector.account(values) != connection.account:
+        known = await self.fields(connection)
+        values = {**known, **given}
+        # What the vendor said whose account it is need not be what the fields say.
+        if connector.account(values) != connector.account(known):
             raise ConnectionConfigError(
                 f"that would make {name} a connection of the account {connector.account(values)}; add another connection "
                 "for the other account"
             )
         async with self._store.write() as c:
+            if await rows.settings(c, connection.id) != connection.settings:
+                return False
             await rows.replace_settings(c, connection.id, {**connection.settings, **given})
-        await self.refresh(force=True)
-        return self._known.connections[name]
+        return True
 
     async def reauthorise(self, name: str, given: Mapping[str, str]) -> Connection:
         """New credentials for a connection, of the same account; runs that waited for them go on."""
@@ -407,6 +418,7 @@ class Connections(Using):
         """Forget an app and its secrets. Raises ConnectionConfigError while connections belong to it, naming them."""
         app = await self.app_by_name(name)
         async with self._store.write() as c:
+            await rows.keep_app(c, app.id)
             if used := await rows.connections_of(c, app.id):
                 raise ConnectionConfigError(
                     f"the app {name} serves the connection{'s' if len(used) > 1 else ''} {', '.join(used)}; "

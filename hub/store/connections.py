@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from hub.store.session import Connection, Row
 from hub.values import value
@@ -70,6 +70,11 @@ async def replace_app(
     )
     await changed(c)
     return bool(done)
+
+
+async def keep_app(c: Connection, id_: str) -> bool:
+    """Whether an app is there; it neither goes nor gets connections until the transaction ends."""
+    return await c.first(f"select 1 as one from app where id = :id {c.for_update}", id=id_) is not None
 
 
 async def connections_of(c: Connection, app_id: str) -> list[str]:
@@ -160,6 +165,13 @@ async def replace_secret(
         scopes=_listed(scopes),
     )
     await changed(c)
+
+
+async def settings(c: Connection, id_: str) -> Mapping[str, str] | None:
+    """A connection's settings as they are now, kept from others until the transaction ends; None when it is gone."""
+    row = await c.first(f"select settings from connection where id = :id {c.for_update}", id=id_)
+    found: Mapping[str, str] | None = None if row is None else from_json(row["settings"])
+    return found
 
 
 async def replace_settings(c: Connection, id_: str, settings: Mapping[str, str]) -> None:

@@ -354,3 +354,25 @@ async def test_a_connection_that_published_recipes_use_is_named_with_them(
         await it.hub.library.pause("later")
         await it.hub.library.pause("one-step")
         await it.hub.library.require_unused("acme")
+
+
+async def test_settings_that_are_changed_at_the_same_moment_are_all_changed(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(database_url, work=False) as it:
+        more = [Field(name=name, title=name, required=False) for name in ("colour", "size")]
+        monkeypatch.setattr(acme, "fields", (*acme.fields, *more))
+        connections = it.hub.connections
+        fields, left = connections.fields, ["once"]
+
+        async def slow(owner: Any) -> dict[str, str]:
+            found = await fields(owner)
+            if left:
+                left.pop()
+                await connections.change("acme", {"colour": "red"})
+            return found
+
+        monkeypatch.setattr(connections, "fields", slow)
+        await connections.change("acme", {"size": "large"})
+        settings = (await connections.by_name("acme")).settings
+        assert (settings["colour"], settings["size"]) == ("red", "large")

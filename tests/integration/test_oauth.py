@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner
 
+from hub import Field
 from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.apikeys import create_api_key
@@ -366,6 +367,55 @@ async def test_nobody_waits_for_ever_for_a_plugin_that_fails_or_a_process_that_d
     place.hub.clock.offset_ms += 600_001
     # then it is over for who waits
     assert (await place.state(left))[0] == "expired"
+
+
+@pytest.mark.parametrize("when", ["the code is exchanged", "the connection is written down"])
+async def test_an_app_that_is_removed_while_an_answer_is_taken_is_told_as_that(
+    place: Place, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    begun, book, removed, left = await place.begin(), place.hub.connections, [], ["once"]
+
+    async def remove() -> None:
+        if left:
+            left.pop()
+            removed.append((await place.call("DELETE", "/api/v1/apps/ours"))[0])
+
+    if when == "the code is exchanged":
+        whoami = book.connector("club").whoami
+
+        async def slow(ctx: Any) -> Any:
+            await remove()
+            return await whoami(ctx)
+
+        monkeypatch.setattr("tests.club.club.whoami", slow)
+    else:
+        app_by_name = book.app_by_name
+
+        async def late(name: str) -> Any:
+            found = await app_by_name(name)
+            await remove()
+            return found
+
+        monkeypatch.setattr(book, "app_by_name", late)
+    async with browser() as person:
+        status, said = await person.through(begun)
+    assert removed == [200]
+    assert (status, "the app or its plugin is gone" in said or "there is no app ours" in said) == (400, True), said
+    assert "failed (" not in said
+
+
+async def test_settings_that_were_changed_while_an_account_was_authorised_again_stay(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    club = place.hub.connections.connector("club")
+    monkeypatch.setattr(club, "fields", (*club.fields, Field(name="region", title="Region", required=False)))
+    await place.connected()
+    await place.hub.connections.change("club", {"region": "eu1"})
+    _, begun = await place.call("POST", "/api/v1/connections/club/authorise", {})
+    await place.hub.connections.change("club", {"region": "eu2"})
+    async with browser() as person:
+        assert (await person.through(begun))[0] == 200
+    assert (await place.hub.connections.by_name("club")).settings == {"region": "eu2"}
 
 
 async def test_what_is_learnt_of_the_account_is_kept_with_its_settings(
