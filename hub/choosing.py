@@ -62,7 +62,10 @@ class Pinned:
 
 @dataclass(frozen=True)
 class _Found:
-    """All that was read; `whole` says whether that is all there is, `fresh` that none of it was kept from before."""
+    """What was read; `whole` says whether that is all there is, `fresh` that none of it was kept from before.
+
+    Where there is more, `fresh` is about what the vendor's search found.
+    """
 
     items: Sequence[Choice]
     whole: bool
@@ -238,9 +241,9 @@ class Choosing:
             raise ConfigError(f"which {one.field} is meant depends on {missing[0]}; write {missing[0]} beside it")
         found = await self._read(connection, connector, one)
         matches = _matching(found.items, one.text)
-        if not matches and found.whole and not found.fresh:
+        if not matches and not found.fresh:
             # It may have been made a moment ago.
-            found = await self._read(connection, connector, one, fresh=True)
+            found = await self._read(connection, connector, one, before=found)
             matches = _matching(found.items, one.text)
         if len(matches) == 1:
             return replace(pin, id=matches[0].id, label=matches[0].label)
@@ -258,14 +261,19 @@ class Choosing:
             f"`hub connections choices {one.connection} {one.chosen.choices}{within}` lists them"
         )
 
-    async def _read(self, connection: Connection, connector: Connector, one: Written, *, fresh: bool = False) -> _Found:
-        """All choices, or the first two thousand and those that the vendor finds by the text."""
-        everything = await self._every(connection, connector, one, "", fresh=fresh)
+    async def _read(
+        self, connection: Connection, connector: Connector, one: Written, *, before: _Found | None = None
+    ) -> _Found:
+        """All choices, or the first two thousand and those that the vendor finds by the text.
+
+        What was in vain `before` is asked anew: of too many to read that is the search alone.
+        """
+        everything = await self._every(connection, connector, one, "", fresh=before is not None and before.whole)
         if everything.whole:
             return everything
-        searched = await self._every(connection, connector, one, one.text, fresh=fresh)
+        searched = await self._every(connection, connector, one, one.text, fresh=before is not None)
         items = {choice.id: choice for choice in (*everything.items, *searched.items)}
-        return _Found(list(items.values()), False, everything.fresh and searched.fresh)
+        return _Found(list(items.values()), False, searched.fresh)
 
     async def _every(
         self, connection: Connection, connector: Connector, one: Written, search: str, *, fresh: bool

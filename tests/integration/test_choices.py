@@ -246,6 +246,22 @@ async def test_of_too_many_to_read_the_vendors_search_finds_it(warehouse: Callab
         assert any("more than" in warning for warning in plan.warnings)
 
 
+async def test_what_was_made_a_moment_ago_is_found_among_too_many_to_read(
+    warehouse: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with warehouse(sqlite_url, work=False) as it:
+        it.sandbox.choices["shelves"] = [{"id": f"s-{n}", "label": f"Shelf {n}"} for n in range(400)]
+        [pin] = (await _planned(it, _put("Brand new"))).choices
+        assert (pin.id, pin.unchecked is not None) == ("Brand new", True)
+        # when it is made, and looked for again before what was kept is old
+        it.sandbox.choices["shelves"].append({"id": "s-new", "label": "Brand new"})
+        asked = len(it.sandbox.asked)
+        await it.hub.library.apply(_put("Brand new"), publish=True)
+        # then its id is published, and only the search was asked again
+        assert (await _with(it))["shelf"] == "s-new"
+        assert len(it.sandbox.asked) - asked < 5
+
+
 async def test_while_the_vendor_is_away_only_what_was_published_before_is_taken(
     warehouse: Callable[..., Any], database_url: str
 ) -> None:
