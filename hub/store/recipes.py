@@ -33,10 +33,10 @@ async def live(c: Connection) -> list[tuple[str, int]]:
 
 
 async def inside(c: Connection) -> list[tuple[str, int]]:
-    """The recipes that are paused while somebody is still inside: name and newest version, by name."""
+    """The versions that start nobody any more while somebody is still inside, as the recipe is paused or has a newer one."""
     found = await c.all(
-        "select name, version from recipe where state = 'paused' and exists "
-        "(select 1 from run where run.recipe = recipe.name and run.finished_at is null) order by name"
+        "select distinct run.recipe as name, run.version as version from run join recipe on recipe.name = run.recipe "
+        "where run.finished_at is null and (recipe.state = 'paused' or recipe.version <> run.version) order by 1, 2"
     )
     return [(row["name"], row["version"]) for row in found]
 

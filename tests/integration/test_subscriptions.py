@@ -188,6 +188,27 @@ async def test_a_paused_recipe_needs_what_ends_the_runs_inside_and_nothing_when_
         assert it.herald.at(it.address) == ALWAYS
 
 
+async def test_a_replaced_version_needs_what_the_runs_inside_will_wait_for(place: Callable[..., Any]) -> None:
+    old = (
+        "recipe: r\non: {event: herald.sold}\nsteps:\n  - {wait: 7d}\n"
+        "  - {wait_for: {back: {event: herald.returned}}, timeout: 1d}\n"
+    )
+    async with place() as it:
+        await it.publish(old)
+        [hook] = [hook for hook in it.herald.hooks.values() if hook.topic == "sold/all"]
+        await it.hub.connections.add_secrets(it.connection, lambda known: {"hook_secrets": f"{hook.id}:{hook.secret}"})
+        await it.received(hook, id="s-1", email="jane@example.com")
+        await it.rest()
+        # when a version that waits for nothing is published while somebody is inside, before they wait
+        await it.publish(f"recipe: r\non: {{event: herald.sold}}\n{STEPS}")
+        await it.rest()
+        # then what they will wait for is still heard, until they are through
+        assert it.herald.at(it.address) == sorted([*ALWAYS, "returned/all", "sold/all"])
+        await it.advance(parse_duration_ms("9d"))
+        await it.advance(HOUR)
+        assert it.herald.at(it.address) == sorted([*ALWAYS, "sold/all"])
+
+
 async def test_a_connection_that_a_recipe_does_not_name_is_not_subscribed_for_it(lite: Callable[..., Any]) -> None:
     async with lite() as it:
         await it.hub.connections.add("herald", "second", {"account": "other"}, sandbox=True)
