@@ -21,7 +21,7 @@ from hub.store import contacts, erasures, work
 from hub.store.session import Store
 from hub.store.tombstones import Key
 from hub.store.work import Claim
-from hub.withdrawals import is_withdrawal
+from hub.withdrawals import Withdrawals
 
 
 class Forgetting:
@@ -35,9 +35,10 @@ class Forgetting:
         clock: Clock,
         errands: Errands,
         pepper: Pepper,
+        withdrawals: Withdrawals,
     ) -> None:
         self._store, self._connections, self._catalogue, self._clock = store, connections, catalogue, clock
-        self._errands, self._pepper = errands, pepper
+        self._errands, self._pepper, self._withdrawals = errands, pepper, withdrawals
 
     async def handle(self, claim: Claim) -> None:
         """Tell one vendor; afterwards the work is finished, due again, or parked. Raises StoreUnavailable."""
@@ -65,11 +66,11 @@ class Forgetting:
         return [(kind, value) for kind, value in keys]
 
     async def _withdrawn(self, contact_id: str) -> list[Key]:
-        """Somebody's identities, if they still withhold a consent: whoever has agreed anew meanwhile is not forgotten."""
+        """Somebody's identities, if they still withhold a consent to marketing: whoever has agreed anew meanwhile is not forgotten."""
         async with self._store.read() as c:
             keys = (await contacts.identities(c, [contact_id])).get(contact_id, [])
             ledger = await contacts.ledger(c, addresses(keys))
-        return keys if any(is_withdrawal(rows[-1]) for rows in ledger.values()) else []
+        return keys if any(map(self._withdrawals.stands, ledger.values())) else []
 
     async def _forget(
         self, claim: Claim, connection: Connection, forget: Forget, identities: Sequence[Identity]

@@ -61,17 +61,25 @@ class Withdrawals:
         purpose = None if name == "*" else self._library.purpose(name)
         return purpose is None or purpose.legal_class is LegalClass.MARKETING
 
+    def _about_marketing(self, statements: Sequence[Row]) -> list[Row]:
+        return [row for row in statements if self._is_marketing(row["purpose"])]
+
+    def stands(self, statements: Sequence[Row]) -> bool:
+        """Whether the last word on an address about marketing is no; statements are the ledger's, oldest first."""
+        rows = self._about_marketing(statements)
+        return bool(rows) and _is_withdrawal(rows[-1])
+
     def _is_new(self, statements: Sequence[Row], at_ms: int, event_id: str) -> bool:
         """Whether a withdrawal at an instant is the last word on an address, and not the repetition of another one.
 
         Of those of one instant, which a vendor repeats with every later change, it is the first.
         """
-        rows = [row for row in statements if self._is_marketing(row["purpose"])]
+        rows = self._about_marketing(statements)
         own_at = next((at for at, row in enumerate(rows) if row["event_id"] == event_id), len(rows))
         before = [row for at, row in enumerate(rows) if row["at"] < at_ms or (row["at"] == at_ms and at < own_at)]
-        return not any(row["at"] > at_ms for row in rows) and not (before and is_withdrawal(before[-1]))
+        return not any(row["at"] > at_ms for row in rows) and not (before and _is_withdrawal(before[-1]))
 
 
-def is_withdrawal(statement: Row) -> bool:
+def _is_withdrawal(statement: Row) -> bool:
     """Whether a statement of the ledger says no."""
     return ConsentState(statement["state"]) in _WITHDRAWN

@@ -263,6 +263,7 @@ async def _assemble(
     seen: dict[str, Any] = {"metrics": metrics, "traces": traces}
     erasing = Erasing(store, plugins.catalogue, clock, peppered, lease_s=settings.lease_s)
     notices = Notices(store, plugins, clock, lease_s=settings.lease_s, hook_limit_s=settings.hook_limit_s)
+    withdrawals = Withdrawals(library, plugins.catalogue, clock)
     router = Router(
         store,
         library,
@@ -273,7 +274,7 @@ async def _assemble(
         notices,
         # What is played again erases nobody, and no vendor hears of it.
         erasing=None if rehearsal else erasing,
-        withdrawals=None if rehearsal else Withdrawals(library, plugins.catalogue, clock),
+        withdrawals=None if rehearsal else withdrawals,
         **seen,
     )
     pauses = Pauses(store, clock)
@@ -327,7 +328,7 @@ async def _assemble(
         upkeep,
         notices,
         erasing,
-        Forgetting(store, connections, plugins.catalogue, clock, errands, peppered),
+        Forgetting(store, connections, plugins.catalogue, clock, errands, peppered, withdrawals),
         slots=settings.slots,
         lease_s=settings.lease_s,
         limits=limits,

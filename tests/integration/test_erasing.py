@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from hub import seams
+from hub.clock import parse_time_ms
 from hub.connector import sandbox_secret
 from hub.errors import NotThere, StoreUnavailable
 from hub.store import contacts, erasures, views
 from hub.store.events import Incoming
+from hub.store.runs import Lease
 from tests import guestbook
 from tests.conftest import Running, until
 from tests.integration.conftest import Start
@@ -434,6 +436,34 @@ async def test_an_old_withdrawal_says_nothing_against_a_newer_consent(erasing: S
         await tell(it, "signed", {"id": "2", **guest, "letters": "revoked", "at": "2025-02-02T10:00:00Z"})
         await it.rest()
         assert it.more["guestbook"].log == []
+
+
+@pytest.mark.parametrize(("other", "forgotten"), [("granted", 1), ("revoked", 0)])
+async def test_what_is_said_of_receipts_says_nothing_about_marketing(
+    erasing: Start, database_url: str, other: str, forgotten: int
+) -> None:
+    async with erasing(database_url, work=False) as it:
+        guest = {"guest": GUEST, "email": EMAIL}
+        await it.hub.library.apply_purposes("receipts: {channel: email, class: transactional}")
+        await tell(it, "signed", {"id": "1", **guest, "letters": "granted", "at": "2026-02-01T10:00:00Z"})
+        await it.hub.pump.settle()
+        # given a withdrawal of marketing that stands, or was taken back before its vendor was told
+        await tell(it, "signed", {"id": "2", **guest, "letters": "revoked", "at": "2026-02-02T10:00:00Z"})
+        await it.hub.pump._router.route(Lease("nobody", it.hub.clock.now_ms(), 1))
+        if not forgotten:
+            await tell(it, "signed", {"id": "3", **guest, "letters": "granted", "at": "2026-02-03T10:00:00Z"})
+            await it.hub.pump._router.route(Lease("nobody", it.hub.clock.now_ms(), 1))
+        # and a newer word about messages that are no marketing
+        async with it.hub.store.write() as c:
+            await c.run(
+                "insert into consent (id, channel, address, purpose, state, reason, source, event_id, at) "
+                "values ('c-9', 'email', :email, 'receipts', :state, 'by hand', 'test', null, :at)",
+                email=EMAIL.lower(),
+                state=other,
+                at=parse_time_ms("2026-02-05T10:00:00Z"),
+            )
+        await it.hub.pump.settle()
+        assert len(it.more["guestbook"].log) == forgotten
 
 
 async def test_what_a_vendor_repeats_counts_as_of_when_it_was_said(erasing: Start, database_url: str) -> None:
