@@ -136,9 +136,13 @@ def test_many_people_in_many_texts_take_no_longer_than_the_texts() -> None:
 
 
 def test_of_two_names_at_one_place_the_longer_one_is_meant() -> None:
-    given = [{"first_name": "Jane", "name": "Jane Doe-Roe", "label": "Jane Doe-Roe, or Jane; Janet and x-Jane stay near"}]
+    given = [
+        {"first_name": "Jane", "name": "Jane Doe-Roe", "label": "Jane Doe-Roe, or Jane; Janet and x-Jane stay near"}
+    ]
     [masked] = Masks().json(given)
-    assert masked["label"] == f"{masked['name']}, or {masked['first_name']}; Janet and x-{masked['first_name']} stay near"
+    assert (
+        masked["label"] == f"{masked['name']}, or {masked['first_name']}; Janet and x-{masked['first_name']} stay near"
+    )
 
 
 def test_many_fields_are_told_in_a_time_that_grows_with_their_number() -> None:

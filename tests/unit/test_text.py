@@ -265,11 +265,13 @@ def test_any_text_without_braces_is_itself(plain: str) -> None:
         assert render(plain, SCOPE) == plain
 
 
-@pytest.mark.parametrize("template", ["{{ trigger }}", "{{ trigger.body }}", "{{ trigger.list }}", "{{ trigger.body }} !"])
+@pytest.mark.parametrize(
+    "template", ["{{ trigger }}", "{{ trigger.body }}", "{{ trigger.list }}", "{{ trigger.body }} !"]
+)
 def test_what_stands_in_many_places_counts_in_each(template: str) -> None:
     scope: dict[str, Any] = {"trigger": {"body": "x" * 200_000, "list": ["y" * 99] * 2_000}}
     assert render({"a": template, "b": [template]}, scope) is not None
-    with pytest.raises(TextError, match="^with/n/[0-9]+: with it more than 1,024 KB are filled in"):
+    with pytest.raises(TextError, match=r"^with/n/[0-9]+: with it more than 1,024 KB are filled in"):
         render({"n": [template] * 5_000}, scope, path="with")
 
 
