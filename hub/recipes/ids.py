@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic_core import to_json
@@ -66,22 +66,19 @@ def assign(definition: dict[str, Json], previous: Mapping[str, Json] | None, doc
     used = {one.raw["id"] for one in steps if "id" in one.raw}
     contents = {id(one): _content(one.raw) for one in (*steps, *before)}
 
-    def take(same: Mapping[int, bytes] | None) -> None:
+    def take(fits: Callable[[Placed, Placed], bool]) -> None:
         for one in steps:
             if "id" in one.raw:
                 continue
-            free = [b for b in before if b.kind == one.kind and b.raw["id"] not in used]
-            if same is not None:
-                free = [b for b in free if same[id(b)] == same[id(one)]]
-                free.sort(key=lambda b: b.place != one.place)
-            else:
-                free = [b for b in free if b.place == one.place]
-            if free:
-                one.raw["id"] = free[0].raw["id"]
-                used.add(free[0].raw["id"])
+            free = (b for b in before if b.kind == one.kind and b.raw["id"] not in used and fits(one, b))
+            if (found := next(free, None)) is not None:
+                one.raw["id"] = found.raw["id"]
+                used.add(found.raw["id"])
 
-    take(contents)
-    take(None)
+    # What stays where it is comes first: the same step, written once more before it, is the new one.
+    take(lambda one, was: one.place == was.place and contents[id(one)] == contents[id(was)])
+    take(lambda one, was: contents[id(one)] == contents[id(was)])
+    take(lambda one, was: one.place == was.place)
     counted = used | set(kinds_before)
     for one in steps:
         if "id" not in one.raw:

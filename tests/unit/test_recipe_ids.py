@@ -98,3 +98,9 @@ def test_ids_are_unique_and_keep_their_kind_over_any_edit(before: str, after: st
     found = [one.raw["id"] for one in steps]
     assert len(set(found)) == len(found)
     assert all(kinds.get(one.raw["id"], one.kind) == one.kind for one in steps)
+
+
+def test_a_step_that_stays_keeps_its_id_though_the_same_one_is_written_before_it() -> None:
+    before = "- {do: acme.tag}\n- {wait: 1h}"
+    again = "- {if: {trigger.paid: true}, then: [{wait: 1h}]}\n- {wait: 1h}"
+    assert ids(again, published(before)) == ["if-1", "wait-2", "wait-1"]
