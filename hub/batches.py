@@ -115,11 +115,13 @@ class Batches:
         if frozen is None:
             return ()
         effects = sorted(frozen.effects, key=lambda e: (e.request.get("queued_at_ms", 0), e.key))
-        if frozen.begun and action.effect is Effect.AT_MOST_ONCE:
-            lost = OutcomeUnknown("the answer was lost and this action must not be repeated")
-            return await self._settle(claim, action, effects, [lost] * len(effects))
         answers: Sequence[_Answer] = []
         if effects:
+            until_ms = self._clock.now_ms() + int(deadline.limit_s(action.timeout_s) * 1000)
+            class_ = action.after_loss(min(effect.intended_at_ms for effect in effects), until_ms)
+            if frozen.begun and class_ is Effect.AT_MOST_ONCE:
+                lost = OutcomeUnknown(action.unrepeatable)
+                return await self._settle(claim, action, effects, [lost] * len(effects))
             try:
                 _require_progress(claim, begun=frozen.begun)
                 answers = await self._answers(claim, action, connection, effects, deadline)
@@ -135,8 +137,8 @@ class Batches:
                 return ()
             except (RetryableError, OutcomeUnknown, ConfigError) as error:
                 over = is_over(claim.attempts + 1, effects[0].intended_at_ms, self._clock.now_ms())
-                unrepeatable = isinstance(error, OutcomeUnknown) and action.effect is Effect.AT_MOST_ONCE
-                if not unrepeatable and (isinstance(error, RateLimited) or not over):
+                lost_for_good = isinstance(error, OutcomeUnknown) and class_ is Effect.AT_MOST_ONCE
+                if not lost_for_good and (isinstance(error, RateLimited) or not over):
                     await self._again(claim, connection, error, begun=frozen.begun)
                     return ()
                 final: _Answer = error if isinstance(error, ConnectorError) else PermanentError(str(error))

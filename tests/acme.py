@@ -228,7 +228,7 @@ async def put_note(ctx: ActionContext, input: Note) -> Noted:
     return await _note(ctx, input, "/notes")
 
 
-@acme.action("add_keyed", input=Note, output=Noted, effect=Effect.KEYED, timeout_s=2)
+@acme.action("add_keyed", input=Note, output=Noted, effect=Effect.KEYED, key_window_s=86_400, timeout_s=2)
 async def add_keyed(ctx: ActionContext, input: Note) -> Noted:
     """Add a note once per idempotency key."""
     return await _note(ctx, input, "/keyed")

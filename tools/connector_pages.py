@@ -29,7 +29,7 @@ NOTE = "<!-- Made by tools/make_docs.py from the declarations of {source}: chang
 
 _EFFECTS = {
     "idempotent": "idempotent: asked again when the answer is lost, to the same end",
-    "keyed": "keyed: asked again with the same key, which the vendor recognises",
+    "keyed": "keyed: asked again with the same key, which the vendor recognises for {window}; after that it {then}",
     "reconcilable": "reconcilable: looked up when the answer is lost, and asked again only if it is not there",
     "at_most_once": "at most once: never asked again; when the answer is lost it ends as unknown",
 }
@@ -206,7 +206,7 @@ def _actions(one: Connector) -> Iterator[str]:
         yield f"{action.title}."
         yield from _facts(
             {
-                "Effect": _EFFECTS[action.effect.value],
+                "Effect": _effect(action),
                 "Writes to a person by": _codes([action.message.channel] if action.message else ()),
                 "Capability": _codes([action.provides] if action.provides else ()),
                 "Together": _together(action),
@@ -217,6 +217,12 @@ def _actions(one: Connector) -> Iterator[str]:
         )
         yield from _model(action.input, "input", chosen_fields(action.input))
         yield from _model(action.output, "output")
+
+
+def _effect(action: Action[Any, Any]) -> str:
+    window = format_duration(int((action.key_window_s or 0) * 1000))
+    then = "is looked up" if action.lookup_ else "ends as unknown"
+    return _EFFECTS[action.effect.value].format(window=window, then=then)
 
 
 def _together(action: Action[Any, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from hub.clock import format_duration
 from hub.connector.calls import ActionContext
 from hub.errors import ConnectorError, PermanentError, PluginError
 
@@ -23,7 +24,7 @@ class Effect(StrEnum):
     IDEMPOTENT = "idempotent"
     """Ask again: the same input gives the same end state (an upsert by natural key)."""
     KEYED = "keyed"
-    """Ask again with the same `ctx.idempotency_key`: the vendor recognises it."""
+    """Ask again with the same `ctx.idempotency_key`: the vendor recognises it, as long as it remembers (`key_window_s`)."""
     RECONCILABLE = "reconcilable"
     """Look it up by our reference first; ask again only if it is not there."""
     AT_MOST_ONCE = "at_most_once"
@@ -73,6 +74,9 @@ class Action(Generic[I, O]):
     output: type[O]
     run: Run[I, O]
     effect: Effect = Effect.AT_MOST_ONCE
+    key_window_s: float | None = None
+    """How long the vendor recognises the key of a keyed action, counted from the first try. After it a lost answer is looked
+    up where the action can, else it ends as *unknown*."""
     message: Message[I] | None = None
     batch: Batch[I] | None = None
     provides: str | None = None
@@ -92,6 +96,14 @@ class Action(Generic[I, O]):
     lookup_: Lookup[I, O] | None = None
     run_batch: RunBatch[I, O] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise PluginError for a keyed action that does not say how long its key counts."""
+        if self.effect is Effect.KEYED and self.key_window_s is None:
+            raise PluginError(
+                self.connector,
+                f"the keyed action {self.name} does not say how long the vendor remembers a key; give key_window_s",
+            )
+
     @property
     def type(self) -> str:
         """The action's full name: `connector.name`."""
@@ -101,6 +113,24 @@ class Action(Generic[I, O]):
     def called_by(self) -> str:
         """The full name of the action whose calls its inputs go with: its own, unless its batch goes with another's."""
         return f"{self.connector}.{self.batch.together}" if self.batch and self.batch.together else self.type
+
+    def after_loss(self, tried_since_ms: int, until_ms: int) -> Effect:
+        """What may be done about a lost answer by a call that has ended at `until_ms`, first tried at `tried_since_ms`.
+
+        A key that the vendor may have forgotten by then makes a keyed action reconcilable, or at most once.
+        """
+        if self.effect is not Effect.KEYED or until_ms < tried_since_ms + (self.key_window_s or 0) * 1000:
+            return self.effect
+        # Calls for many have no look-up.
+        return Effect.RECONCILABLE if self.lookup_ and self.batch is None else Effect.AT_MOST_ONCE
+
+    @property
+    def unrepeatable(self) -> str:
+        """Why it is not done again, once `after_loss` says at most once."""
+        if self.effect is Effect.KEYED and self.key_window_s is not None:
+            window = format_duration(int(self.key_window_s * 1000))
+            return f"the answer was lost, and {self.connector} may not recognise a repeat after {window}"
+        return "the answer was lost and this action must not be repeated"
 
     def lookup(self, function: Lookup[I, O]) -> Lookup[I, O]:
         """Decorator: how to find out, after a lost answer, whether the effect happened.

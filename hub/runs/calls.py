@@ -203,7 +203,8 @@ class Calls:
         connection: Connection,
     ) -> Arrival:
         """An intent without a result: a call may have been made. The effect class says what to do."""
-        if action.effect is Effect.RECONCILABLE and action.lookup_ is not None:
+        class_ = self._after_loss(effect, action)
+        if class_ is Effect.RECONCILABLE and action.lookup_ is not None:
             settled_ms = effect.intended_at_ms + int((self._tools.limit_s(action) + self._tools.margin_s) * 1000)
             if (early := settled_ms - self._tools.clock.now_ms()) > 0:
                 await self._writer.give_back(
@@ -215,10 +216,10 @@ class Calls:
             if found is not None:
                 return self._done(hand, effect, found, "found at the vendor after a lost answer")
             hand.in_doubt = False
-        elif action.effect is Effect.AT_MOST_ONCE:
-            return self._unknown(hand, effect, "the answer was lost and this action must not be repeated")
+        elif class_ is Effect.AT_MOST_ONCE:
+            return self._unknown(hand, effect, action.unrepeatable)
         if hand.row.stop is not None:
-            if action.effect is Effect.RECONCILABLE:
+            if class_ is Effect.RECONCILABLE:
                 hand.result = result_of(
                     effect, "withdrawn", "withdrawn", "it had not been done", None, self._tools.clock.now_ms()
                 )
@@ -228,6 +229,11 @@ class Calls:
                 )
             return stopped(hand.row.stop)
         return await self._attempt(hand, program, effect, action, input_, connection)
+
+    def _after_loss(self, effect: EffectRow, action: Action[Any, Any]) -> Effect:
+        """What may be done about the lost answer now, with a call that takes as long as it may."""
+        until_ms = self._tools.clock.now_ms() + int(self._tools.limit_s(action) * 1000)
+        return action.after_loss(effect.intended_at_ms, until_ms)
 
     async def _look_up(
         self, hand: Hand, effect: EffectRow, action: Action[Any, Any], input_: BaseModel, connection: Connection
@@ -439,13 +445,14 @@ class Calls:
         reason: str,
     ) -> Arrival:
         """The answer was lost: it may have been done. The effect class says what follows."""
-        if action.effect is Effect.AT_MOST_ONCE:
+        class_ = self._after_loss(effect, action)
+        if class_ is Effect.AT_MOST_ONCE:
             return self._unknown(hand, effect, reason, error)
         if is_over(effect.attempts, effect.intended_at_ms, self._tools.clock.now_ms()):
             self._note_giving_up(effect, error)
             return self._unknown(hand, effect, f"given up after {effect.attempts} attempts: {reason}", error)
         delay_s = self._backoff(effect.attempts, None)
-        if action.effect is Effect.RECONCILABLE:
+        if class_ is Effect.RECONCILABLE:
             delay_s += self._tools.limit_s(action) + self._tools.margin_s
         self._note_retry(effect, error, delay_s)
         lane = self._lane(hand, effect, connection)

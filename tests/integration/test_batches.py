@@ -121,6 +121,29 @@ async def test_a_batch_that_was_only_too_early_is_called_again_even_if_it_must_n
         assert {r["status"] for r in await it.runs()} == {"done"}
 
 
+async def test_a_batch_whose_key_the_vendor_may_have_forgotten_is_called_no_more(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("add_members", "remove_members"):
+        monkeypatch.setattr(acme.actions[name], "effect", Effect.KEYED)
+        monkeypatch.setattr(acme.actions[name], "key_window_s", 3600)
+    async with running(database_url) as it:
+        await it.publish(JOIN)
+        # given a call that was carried out, and whose vendor answers nothing for longer than it knows keys
+        it.sandbox.drop_answers = 1
+        await _join(it, "a", "b", "c")
+        await it.rest()
+        it.sandbox.status["/members"] = 503
+        await it.advance(parse_duration_ms("2h"))
+        it.sandbox.status.clear()
+        await it.advance(parse_duration_ms("4d"))
+        # then it is not called again, and nobody knows what became of it
+        assert len(_calls(it)) == 1
+        effects = [effect for run in await it.runs() for effect in run["effects"]]
+        assert [e["state"] for e in effects] == ["unknown"] * 3
+        assert all("not recognise a repeat after 1h" in e["reason"] for e in effects)
+
+
 async def test_a_batch_is_given_up_after_days_and_its_runs_go_on(running: Callable[..., Any], sqlite_url: str) -> None:
     async with running(sqlite_url) as it:
         await it.publish(JOIN)

@@ -654,7 +654,7 @@ async def _found_never(ctx: object, input: object) -> None:
 @pytest.mark.parametrize(
     ("action", "declared", "said"),
     [
-        ("charge", {"effect": Effect.KEYED}, "it must happen once, and happened 2 times"),
+        ("charge", {"effect": Effect.KEYED, "key_window_s": 3600}, "it must happen once, and happened 2 times"),
         ("send_text", {"lookup_": _found_never}, "it must happen once, and happened 2 times"),
         ("send_text", {"lookup_": _found_always}, "it must happen once, and happened 0 times"),
     ],

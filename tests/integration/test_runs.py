@@ -16,7 +16,7 @@ from hub.errors import StoreUnavailable
 from hub.routing import Router
 from hub.store import views, work
 from hub.store.runs import Lease
-from tests.acme import acme
+from tests.acme import Noted, acme
 from tests.conftest import until
 
 HOUR = 3_600_000
@@ -371,6 +371,54 @@ async def test_a_lost_answer_by_effect_class(
         [run] = await it.runs()
         assert run["ended_by"] == ("was-unknown" if do == "acme.charge" else "done")
         assert run["effects"][0]["state"] == ("unknown" if do == "acme.charge" else "done")
+
+
+@pytest.mark.parametrize(("hours", "found", "state"), [(20, None, "done"), (30, None, "unknown"), (30, True, "done")])
+async def test_a_key_that_the_vendor_may_have_forgotten_is_used_no_more(
+    running: Callable[..., Any],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    hours: int,
+    found: bool | None,
+    state: str,
+) -> None:
+    async def look(ctx: Any, input: Any) -> Noted:
+        return Noted(key="found")
+
+    if found:
+        monkeypatch.setattr(acme.actions["add_keyed"], "lookup_", look)
+    async with running(database_url) as it:
+        await it.publish(one_step("acme.add_keyed", ", on_unknown: continue"))
+        # given a call that was carried out, and no word of it for hours
+        it.sandbox.drop_answers = 1
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.rest()
+        it.sandbox.status["/keyed"] = 503
+        await it.advance(hours * HOUR)
+        # when the vendor answers again, and remembers the keys of a day
+        it.sandbox.status.clear()
+        if hours > 24:
+            it.sandbox.keys.clear()
+        await it.advance(parse_duration_ms("4d"))
+        # then it was done once
+        [run] = await it.runs()
+        assert len(it.sandbox.log) == 1
+        assert run["effects"][0]["state"] == state
+        assert ("not recognise a repeat after 1d" in run["effects"][0]["reason"]) == (state == "unknown")
+
+
+async def test_a_keyed_call_that_was_never_made_is_made_however_late(
+    running: Callable[..., Any], sqlite_url: str
+) -> None:
+    async with running(sqlite_url) as it:
+        await it.publish(one_step("acme.add_keyed"))
+        it.sandbox.status["/keyed"] = 503
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.advance(30 * HOUR)
+        it.sandbox.status.clear()
+        await it.advance(2 * HOUR)
+        [run] = await it.runs()
+        assert (len(it.sandbox.log), run["effects"][0]["state"]) == (1, "done")
 
 
 async def test_a_lost_answer_to_a_message_is_looked_up_and_not_sent_again(

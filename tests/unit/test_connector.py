@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import Hmac, InboundRequest, PayloadError, SignatureError, StaleError, Webhook
+from hub import Effect, Hmac, InboundRequest, PayloadError, SignatureError, StaleError, Webhook
 from hub.connector import Delivery
+from hub.errors import PluginError
+from tests.acme import Note, Noted, acme
 
 PLAIN = Hmac(header="X-Signature", encoding="hex", prefix="sha256=", secret=("new", "old"))
 TIMED = Hmac(header="X-Signature", encoding="hex", timestamp="X-Time", tolerance_s=300)
@@ -100,3 +102,12 @@ def test_a_webhook_that_verifies_nothing_cannot_be_made() -> None:
 
     with pytest.raises(TypeError, match="verify"):
         Trusting()  # type: ignore[abstract]  # what is tried
+
+
+def test_a_keyed_action_that_does_not_say_how_long_a_key_counts_is_refused() -> None:
+    with pytest.raises(PluginError, match="too_trusting does not say how long the vendor remembers a key"):
+        acme.action("too_trusting", input=Note, output=Noted, effect=Effect.KEYED)(_not_called)
+
+
+async def _not_called(ctx: object, input: Note) -> Noted:
+    raise AssertionError("it was refused")

@@ -26,7 +26,7 @@ _MOST_REFUSALS = 50
 _OLDEST = timedelta(days=7)
 _OLDEST_IN_SHOPS = timedelta(days=62)
 # An event that comes again within 48 hours counts once; a repeat must arrive before that.
-_REPEATABLE_MS = 47 * 3_600_000
+_REPEATABLE_S = 47 * 3600
 
 _HASHED = {
     "EMAIL": "em", "PHONE": "ph", "GEN": "ge", "LN": "ln", "FN": "fn", "CT": "ct", "ST": "st", "ZIP": "zp",
@@ -108,13 +108,14 @@ class _Answer(BaseModel):
     output=Told,
     batch=Batch(size=_MOST, linger_s=_LINGER_S, group_by=lambda event: event.pixel_id),
     effect=Effect.KEYED,
+    key_window_s=_REPEATABLE_S,
     provides="conversion.send",
 )
 async def send_conversion_event(
     ctx: ActionContext, events: Sequence[ConversionEvent]
 ) -> Sequence[Told | ConnectorError]:
     """Tell Meta of events of one pixel. A wrong one fails alone: what Meta refuses as a whole is halved until it is found."""
-    if ctx.intended_at_ms and ctx.now_ms - ctx.intended_at_ms > _REPEATABLE_MS:
+    if ctx.intended_at_ms and ctx.now_ms - ctx.intended_at_ms > _REPEATABLE_S * 1000:
         lost = (
             "an answer was lost two days ago, and Meta would count a repeat a second time: look in the Events Manager"
         )

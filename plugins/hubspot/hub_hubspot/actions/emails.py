@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from hub import ActionContext, Chosen, ConsentSignal, ConsentState, Effect, Message, RateLimited, Rejected, SkipStep
 from hub.events import Json
-from hub_hubspot.actions.fields import Email, Input, Properties, number, texts
+from hub_hubspot.actions.fields import KEY_WINDOW_S, Email, Input, Properties, number, texts
 from hub_hubspot.client import Answer, read
 from hub_hubspot.connector import MARKETING_EMAIL, hubspot
 from hub_hubspot.paths import path
@@ -74,6 +74,7 @@ _THROTTLED_S = 60.0
     input=EmailInput,
     output=EmailOutput,
     effect=Effect.KEYED,
+    key_window_s=KEY_WINDOW_S,
     message=Message(channel="email", to=lambda email: email.to),
     provides="email.send",
     # Transactional ones want `transactional-email` instead.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from hub import ActionContext, Effect
 from hub.clock import rfc3339
 from hub.events import Json
-from hub_hubspot.actions.fields import Contact, Input, Properties, texts
+from hub_hubspot.actions.fields import KEY_WINDOW_S, Contact, Input, Properties, texts
 from hub_hubspot.connector import CUSTOM_EVENTS, hubspot
 from hub_hubspot.paths import path
 
@@ -32,6 +32,7 @@ class EventOutput(BaseModel):
     input=EventInput,
     output=EventOutput,
     effect=Effect.KEYED,
+    key_window_s=KEY_WINDOW_S,
     scopes=[CUSTOM_EVENTS],
 )
 async def send_event(ctx: ActionContext, input: EventInput) -> EventOutput:

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hub import Rejected
 
+# How long a `sendId` and a `uuid` are remembered. HubSpot names no end; a day is what keys elsewhere last at least.
+# (Single-send API v4, "sendId"; Custom events API, "uuid"; read 2026-11-22)
+KEY_WINDOW_S = 24 * 3600
+
 Value = str | bool | int | float | None
 
 
