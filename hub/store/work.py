@@ -33,8 +33,8 @@ class Claim:
 
 
 _TAKE = """
-update work set was_due_at = due_at, due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner
-where {chosen}
+update work set was_due_at = due_at, due_at = :until, epoch = epoch + 1, claims = claims + 1, owner = :owner,
+parked_on = null where {chosen}
 returning kind, ref, queue, epoch, claims, attempts, data, was_due_at
 """
 

@@ -577,6 +577,48 @@ steps:
         assert [e.data["key"] for e in it.sandbox.log] == ["second", f"{KEPT}:{'true' if noted else 'en'}"]
 
 
+async def test_a_run_that_waited_for_its_cap_and_is_in_hand_goes_on_as_the_kept_ones(
+    running: Callable[..., Any], database_url: str
+) -> None:
+    async with running(database_url, lease_s=2.0) as it:
+        await it.publish("""
+recipe: pays
+on: {event: acme.signed_up}
+steps:
+  - {do: acme.charge, with: {key: "{{ trigger.id }}"}}
+  - wait_for:
+      clicked: {event: acme.clicked}
+    timeout: 7d
+  - {do: acme.put_note, with: {key: "{{ contact.email }}"}}
+""")
+        await it.deliver("carted", {"id": "c", "email": KEPT})
+        # given a run of the other one that waits for the next day
+        cap = await it.hub.spending.set("recipe", "pays", per="day", most=1)
+        await it.hub.spending.known.refresh()
+        await sign_up(it, "first", "third@example.com")
+        await sign_up(it, "second", OTHER)
+        async with it.hub.store.write() as c:
+            assert [row["ref"] for row in await c.all("select ref from work where parked_on = :on", on=cap.parks_on)]
+            # and that has come: its call is under way
+            await c.run("update cap set most = 10")
+            await c.run("update work set due_at = 1 where parked_on = :on", on=cap.parks_on)
+        await it.hub.spending.known.refresh()
+        it.sandbox.answer_after_s = 0.5
+        it.hub.ring()
+        await until(lambda: sum(entry.operation == "charge" for entry in it.sandbox.log) == 2)
+        # when
+        await merge(it)
+        it.sandbox.answer_after_s = 0
+        async with asyncio.timeout(20):
+            while sorted(run["status"] for run in await it.runs()) != ["waiting"] * 2:  # noqa: ASYNC110  (no bell)
+                await asyncio.sleep(0.05)
+        # then what follows is the kept one's
+        await it.deliver("clicked", {"id": "k", "email": OTHER})
+        await it.rest()
+        assert [e.data["key"] for e in it.sandbox.log] == ["first", "second", KEPT]
+        assert sorted(run["status"] for run in await it.runs()) == ["done", "waiting"]
+
+
 async def test_events_that_come_while_people_are_merged_find_one_person(postgres_url: str, running: Any) -> None:
     async with running(postgres_url, slots=8) as it:
         await it.publish(JOURNEY)

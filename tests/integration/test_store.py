@@ -253,6 +253,18 @@ async def test_what_is_put_off_is_parked_no_more(store: Store) -> None:
         assert await work.next_due_ms(c) == 5_000
 
 
+async def test_what_was_parked_until_a_time_and_is_taken_then_is_parked_no_more(store: Store) -> None:
+    await _add(store, "a", "b")
+    async with store.write() as c:
+        await c.run("update work set parked_on = 'cap:1', due_at = 5")
+        taken = await work.claim(c, now_ms=5, lease_ms=30_000, owner="w", most=1)
+        lanes = await work.lanes(c)
+        taken += await work.claim_from(c, dict.fromkeys(lanes, 1), now_ms=5, lease_ms=30_000, owner="w")
+        assert sorted(held.ref for held in taken) == ["a", "b"]
+        # then the end of what they waited for takes them from nobody
+        assert await work.unpark(c, "cap:1", 6) == 0
+
+
 async def test_what_was_parked_together_is_due_spread_over_a_second(store: Store) -> None:
     await _add(store, *(f"r{n}" for n in range(40)))
     async with store.write() as c:
