@@ -39,6 +39,7 @@ from hub.store.lanes import Rank
 from hub.store.notices import Kept
 from hub.store.pauses import Pause
 from hub.store.runs import EffectResult, EffectRow
+from hub.store.session import Connection as StoreConnection
 from hub.store.session import Row, Store
 from hub.store.work import Claim
 from hub.traces import Traces
@@ -115,31 +116,75 @@ class Batches:
         if frozen is None:
             return ()
         effects = sorted(frozen.effects, key=lambda e: (e.request.get("queued_at_ms", 0), e.key))
+        fit, kept = await self._fitting(action, effects, begun=frozen.begun)
+        return [*kept, *await self._made(claim, deadline, action, connection, fit, begun=frozen.begun)]
+
+    async def _fitting(
+        self, action: Action[Any, Any], effects: Sequence[EffectRow], *, begun: bool
+    ) -> tuple[Sequence[EffectRow], Sequence[Kept]]:
+        """The effects whose stored input this version of the plugin takes; the others are done with at once.
+
+        Of a call that was begun it is not known whether it did what is refused now.
+        """
+        fit, unfit, answers = [], [], []
+        for effect in effects:
+            try:
+                self._input(action, effect)
+                fit.append(effect)
+            except PermanentError as error:
+                lost = f"the answer to an earlier try was lost; then: {error}"
+                unfit.append(effect)
+                answers.append(OutcomeUnknown(lost) if begun else error)
+        if not unfit:
+            return fit, ()
+        results = self._results(unfit, answers)
+        async with self._store.write() as c:
+            kept = await self._write(c, unfit, results)
+        self._count(action, results)
+        return fit, kept
+
+    def _input(self, action: Action[Any, Any], effect: EffectRow) -> BaseModel:
+        """What an effect gives its action, which may be another one than the call's. Raises PermanentError."""
+        own = self._plugins.catalogue.action(effect.action) or action
+        input_: BaseModel = own.read(effect.request["input"])
+        return input_
+
+    async def _made(
+        self,
+        claim: Claim,
+        deadline: Deadline,
+        action: Action[Any, Any],
+        connection: Connection,
+        effects: Sequence[EffectRow],
+        *,
+        begun: bool,
+    ) -> Sequence[Kept]:
+        """Make the call for what is left of a batch, if anything, or see to it that it is made later."""
         answers: Sequence[_Answer] = []
         if effects:
             until_ms = self._clock.now_ms() + int(deadline.limit_s(action.timeout_s) * 1000)
             class_ = action.after_loss(min(effect.intended_at_ms for effect in effects), until_ms)
-            if frozen.begun and class_ is Effect.AT_MOST_ONCE:
+            if begun and class_ is Effect.AT_MOST_ONCE:
                 lost = OutcomeUnknown(action.unrepeatable)
                 return await self._settle(claim, action, effects, [lost] * len(effects))
             try:
-                _require_progress(claim, begun=frozen.begun)
+                _require_progress(claim, begun=begun)
                 answers = await self._answers(claim, action, connection, effects, deadline)
             except _Paused as paused:
-                await self._park(claim, paused.pause, begun=frozen.begun)
+                await self._park(claim, paused.pause, begun=begun)
                 return ()
             except AuthExpired as error:
-                await self._expired(claim, connection, error, begun=frozen.begun)
+                await self._expired(claim, connection, error, begun=begun)
                 return ()
             except LeaseOver:
-                await self._thaw(claim, begun=frozen.begun)
+                await self._thaw(claim, begun=begun)
                 await self._later(claim, 0.05, attempts=claim.attempts)
                 return ()
             except (RetryableError, OutcomeUnknown, ConfigError) as error:
                 over = is_over(claim.attempts + 1, effects[0].intended_at_ms, self._clock.now_ms())
                 lost_for_good = isinstance(error, OutcomeUnknown) and class_ is Effect.AT_MOST_ONCE
                 if not lost_for_good and (isinstance(error, RateLimited) or not over):
-                    await self._again(claim, connection, error, begun=frozen.begun)
+                    await self._again(claim, connection, error, begun=begun)
                     return ()
                 final: _Answer = error if isinstance(error, ConnectorError) else PermanentError(str(error))
                 answers = [final] * len(effects)
@@ -195,10 +240,10 @@ class Batches:
         """One call for all of them; per effect its output or error."""
         assert action.run_batch is not None, "an action with a batch has a batch call"
         actions = [self._plugins.catalogue.action(e.action) or action for e in effects]
-        inputs = [one.input.model_validate(e.request["input"]) for one, e in zip(actions, effects, strict=True)]
+        inputs = [self._input(action, e) for e in effects]
         if self._rehearsal:
             now_ms = self._clock.now_ms()
-            return [one.rehearse(input_, now_ms) for one, input_ in zip(actions, inputs, strict=True)]
+            return [_rehearsed(one, input_, now_ms) for one, input_ in zip(actions, inputs, strict=True)]
         key = "batch:" + effects[0].token
         context = await self._connections.context(
             connection,
@@ -257,13 +302,19 @@ class Batches:
     async def _settle(
         self, claim: Claim, action: Action[Any, Any], effects: Sequence[EffectRow], answers: Sequence[_Answer]
     ) -> Sequence[Kept]:
-        now_ms = self._clock.now_ms()
-        results = [_result(e, answer, now_ms) for e, answer in zip(effects, answers, strict=True)]
-        kept = await self._commit(claim, action, effects, results, now_ms)
+        results = self._results(effects, answers)
+        kept = await self._commit(claim, action, effects, results)
         seams.reach("batch.settled")
+        self._count(action, results)
+        return kept
+
+    def _results(self, effects: Sequence[EffectRow], answers: Sequence[_Answer]) -> list[EffectResult]:
+        now_ms = self._clock.now_ms()
+        return [_result(e, answer, now_ms) for e, answer in zip(effects, answers, strict=True)]
+
+    def _count(self, action: Action[Any, Any], results: Sequence[EffectResult]) -> None:
         for result in results:
             self._metrics.effect(result.action, action.effect.value, result.outcome)
-        return kept
 
     async def _commit(
         self,
@@ -271,21 +322,12 @@ class Batches:
         action: Action[Any, Any],
         effects: Sequence[EffectRow],
         results: Sequence[EffectResult],
-        now_ms: int,
     ) -> Sequence[Kept]:
         """Write every result, wake the runs, and see whether more is queued; all in one transaction."""
         assert action.batch is not None, "checked by the caller"
-        run_ids = {effect.key: effect.run_id for effect in effects}
-        news = [
-            notice
-            for r in results
-            for notice in self._notices.of_effect(
-                r.key, r.token, action=r.action, run_id=run_ids[r.key], outcome=r.outcome
-            )
-        ]
+        now_ms = self._clock.now_ms()
         async with self._store.write() as c:
-            await runs.settle_batch(c, results, run_ids, now_ms)
-            kept = await notices.write(c, news)
+            kept = await self._write(c, effects, results)
             # Takes the lock on the work row before counting: see `runs.advance`.
             if not await work.give_back(c, claim, due_ms=now_ms + int(action.batch.linger_s * 1000)):
                 return kept
@@ -295,6 +337,21 @@ class Batches:
             elif left >= action.batch.size:
                 await work.give_back(c, claim, due_ms=now_ms)
             return kept
+
+    async def _write(
+        self, c: StoreConnection, effects: Sequence[EffectRow], results: Sequence[EffectResult]
+    ) -> Sequence[Kept]:
+        """Write results and wake their runs. Returns what plugins are to be told."""
+        run_ids = {effect.key: effect.run_id for effect in effects}
+        news = [
+            notice
+            for r in results
+            for notice in self._notices.of_effect(
+                r.key, r.token, action=r.action, run_id=run_ids[r.key], outcome=r.outcome
+            )
+        ]
+        await runs.settle_batch(c, results, run_ids, self._clock.now_ms())
+        return await notices.write(c, news)
 
     async def _later(self, claim: Claim, wait_s: float, *, attempts: int = 0) -> None:
         async with self._store.write() as c:
@@ -307,6 +364,14 @@ def _require_progress(claim: Claim, *, begun: bool) -> None:
     if claim.claims > MAX_CLAIMS:
         reason = f"claimed {MAX_CLAIMS} times without getting on"
         raise OutcomeUnknown(reason) if begun else NotSent(reason)
+
+
+def _rehearsed(action: Action[Any, Any], input_: BaseModel, now_ms: int) -> _Answer:
+    try:
+        made: BaseModel = action.rehearse(input_, now_ms)
+        return made
+    except PermanentError as error:
+        return error
 
 
 def _result(effect: EffectRow, answer: _Answer, at_ms: int) -> EffectResult:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from inspect import signature
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from hub.clock import format_duration
 from hub.connector.calls import ActionContext
@@ -113,6 +113,14 @@ class Action(Generic[I, O]):
     def called_by(self) -> str:
         """The full name of the action whose calls its inputs go with: its own, unless its batch goes with another's."""
         return f"{self.connector}.{self.batch.together}" if self.batch and self.batch.together else self.type
+
+    def read(self, stored: object) -> I:
+        """A stored input, as this version of the plugin takes it. Raises PermanentError, which says what does not fit."""
+        try:
+            return self.input.model_validate(stored)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            raise PermanentError(f"the input does not fit {self.type}: {wrong}") from error
 
     def after_loss(self, tried_since_ms: int, until_ms: int) -> Effect:
         """What may be done about a lost answer by a call that has ended at `until_ms`, first tried at `tried_since_ms`.

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from hub import engine, seams, watched
 from hub.backoff import FEW_ATTEMPTS, GIVE_UP_MS, backoff_s, is_over
@@ -157,13 +157,9 @@ class Calls:
             raise LetGo
         try:
             connection = await self._tools.connections.by_name(effect.connection)
-            return action, action.input.model_validate(effect.request["input"]), connection
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}"
-                for e in error.errors(include_input=False)
-            )
-            return ActionDone("failed", None, f"the input does not fit {effect.action}: {wrong}")
+            return action, action.read(effect.request["input"]), connection
+        except PermanentError as error:
+            return ActionDone("failed", None, str(error))
         except ConnectionConfigError:
             gone = f"there is no connection {effect.connection} any more; add one of this name, or cancel the run"
             await self._writer.park(hand, f"connection:{effect.connection}", gone)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from hub import Batch, Effect
 from hub.clock import parse_duration_ms
@@ -142,6 +143,52 @@ async def test_a_batch_whose_key_the_vendor_may_have_forgotten_is_called_no_more
         effects = [effect for run in await it.runs() for effect in run["effects"]]
         assert [e["state"] for e in effects] == ["unknown"] * 3
         assert all("not recognise a repeat after 1h" in e["reason"] for e in effects)
+
+
+@pytest.mark.parametrize(("begun", "outcome"), [(False, "failed"), (True, "unknown")])
+async def test_an_input_that_a_newer_plugin_refuses_fails_alone(
+    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch, begun: bool, outcome: str
+) -> None:
+    class Newer(Member):
+        email: str = Field(pattern="^[ac]@")
+
+    async def states(it: Any) -> dict[str, str]:
+        return {e["input"]["email"][0]: e["state"] for run in await it.runs() for e in run["effects"][:1]}
+
+    async with running(database_url) as it:
+        await it.publish(JOIN)
+        # given a batch that its vendor does not take, or whose answer is lost, and then a newer version of the plugin
+        it.sandbox.status["/members"] = 500 if begun else 503
+        await _join(it, "a", "b", "c")
+        await _until_left(it, lambda row: row["attempts"] > 0)
+        monkeypatch.setattr(acme.actions["add_members"], "input", Newer)
+        await it.advance(60_000)
+        # then whoever does not fit it is done with, and says why
+        still = "intended" if begun else "queued"
+        assert await states(it) == {"a": still, "b": outcome, "c": still}
+        [reason] = [e["reason"] for run in await it.runs() for e in run["effects"] if e["state"] == outcome]
+        assert reason.endswith("the input does not fit acme.add_members: email: String should match pattern '^[ac]@'")
+        # and the others are called
+        it.sandbox.status.clear()
+        await it.advance(parse_duration_ms("1h"))
+        assert [sorted(people) for people in _calls(it)] == [["a@example.com", "c@example.com"]]
+        assert await states(it) == {"a": "done", "b": outcome, "c": "done"}
+
+
+async def test_a_rehearsed_input_that_cannot_be_simulated_fails_alone(
+    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretend(input: Member, now_ms: int) -> Noted:
+        return {f"{name}@example.com": Noted(key=name) for name in "ac"}[input.email]
+
+    monkeypatch.setattr(acme.actions["add_members"], "simulate_", pretend)
+    async with running(sqlite_url) as it:
+        await it.publish(JOIN)
+        it.hub.pump._batches._rehearsal = True
+        await _join(it, "a", "b", "c")
+        await it.rest()
+        states = [e["state"] for run in await it.runs() for e in run["effects"][:1]]
+        assert states == ["done", "failed", "done"]
 
 
 async def test_a_batch_is_given_up_after_days_and_its_runs_go_on(running: Callable[..., Any], sqlite_url: str) -> None:
