@@ -277,7 +277,7 @@ class _Deciding:
                     kind="exit",
                     name=str(index),
                     contact_id=self._run.contact_id,
-                    since_ms=self._run.started_at_ms,
+                    since_ms=self._run.since_ms,
                     place=f"exit_on/{index}",
                 )
             except text.TextError as error:

@@ -377,6 +377,9 @@ class Router:
         return _Candidate(event, contact_id, published, rule, key)
 
     def _new_run(self, candidate: _Candidate, scope: Mapping[str, Json], now_ms: int, depth: int) -> NewRun:
+        event = candidate.event
+        # Who has an event routed again begins anew; else a backlog makes nothing miss what followed its trigger.
+        behind = not event.again and event.received_at_ms < now_ms
         return NewRun(
             id=new_id(),
             recipe=candidate.published.name,
@@ -387,6 +390,7 @@ class Router:
             trigger=scope,
             started_at_ms=now_ms,
             depth=depth,
+            since_ms=event.received_at_ms if behind else None,
         )
 
     # -- those who fall silent -------------------------------------------------------------------------------------

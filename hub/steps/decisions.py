@@ -17,7 +17,7 @@ class RunState:
     """Where one run stands. `position` is the id of its step, None before the first decision.
 
     `trigger` is the event's data plus `type`, `occurred_at` (RFC 3339), `event_id` and `connection`; `ctx` is what the last decision
-    returned ({} at first).
+    returned (at first {}, or `since` alone).
     """
 
     run_id: str
@@ -26,6 +26,11 @@ class RunState:
     trigger: Mapping[str, Json]
     position: str | None
     ctx: Mapping[str, Json]
+
+    @property
+    def since_ms(self) -> int:
+        """From when on what comes counts for it: its trigger's receipt, where that was before its start."""
+        return int(self.ctx.get("since", self.started_at_ms))
 
 
 @value(frozen=True)

@@ -138,7 +138,7 @@ class WaitFor(Step):
 
     def _since_ms(self, at: Moment) -> int:
         intents = at.ctx["intents"]
-        newest = at.ctx.get("intent", at.run.started_at_ms)
+        newest = at.ctx.get("intent", at.run.since_ms)
         return int(intents.get(self.since, newest) if self.since else newest)
 
     def _until_ms(self, at: Moment) -> int | None:

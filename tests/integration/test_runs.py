@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub import engine, seams
+from hub import engine, replays, seams
 from hub.backoff import FEW_ATTEMPTS
 from hub.clock import parse_duration_ms, rfc3339
 from hub.errors import StoreUnavailable
@@ -356,6 +356,51 @@ async def test_a_stop_after_the_start_is_honoured_at_the_last_moment(
         await it.deliver("delivered", {"id": "x", "phone": "+14155550100", "stop": True})
         await it.advance(parse_duration_ms("5d"))
         assert it.sandbox.texts == []
+
+
+BEHIND = """
+recipe: behind
+on: {event: acme.signed_up}
+exit_on: [{event: acme.purchased}]
+steps:
+  - wait_for:
+      clicked: {event: acme.clicked}
+    timeout: 1d
+"""
+
+
+@pytest.mark.parametrize("came", ["purchased", "clicked"])
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_came_after_the_trigger_counts_though_the_trigger_was_routed_late(
+    running: Callable[..., Any], database_url: str, came: str, again: bool
+) -> None:
+    async with running(database_url, work=False) as it:
+        if not again:
+            await it.publish(BEHIND)
+        # given a backlog with a trigger and what came after it, of which the trigger may have been routed before
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await asyncio.sleep(0.05)
+        await it.deliver(came, {"id": "p-1", **ADA})
+        await asyncio.sleep(0.5)
+        # when it is routed
+        if again:
+            await it.hub.pump.settle()
+            await it.publish(BEHIND)
+            async with it.hub.store.read() as c:
+                [trigger] = await c.all("select id from event where type = 'acme.signed_up'")
+            await replays.replay(
+                it.hub.store, it.hub.clock, trigger["id"], who="me", keep_runs_days=90, ring=it.hub.ring
+            )
+        await it.hub.pump.settle()
+        # then it counts as it would have in time; who has an event routed again begins anew
+        [run] = await it.runs()
+        outcomes = [step["outcome"] for step in run["steps"]]
+        if again:
+            assert (run["status"], outcomes) == ("waiting", [])
+        else:
+            assert run["status"] == "done"
+            assert (run["ended_by"] == "acme.purchased") == (came == "purchased")
+            assert ("clicked" in outcomes) == (came == "clicked")
 
 
 @pytest.mark.parametrize(("do", "times"), [("acme.put_note", 2), ("acme.add_keyed", 1), ("acme.charge", 1)])

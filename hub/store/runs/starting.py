@@ -28,6 +28,13 @@ class NewRun:
     trigger: Mapping[str, Json]
     started_at_ms: int
     depth: int = 0
+    since_ms: int | None = None
+    """From when on what comes counts for it, if not from its start."""
+
+    @property
+    def ctx(self) -> Mapping[str, Json]:
+        """What its first decision finds."""
+        return {} if self.since_ms is None else {"since": self.since_ms}
 
     @property
     def queue(self) -> str:
@@ -46,7 +53,7 @@ class NewRun:
             status="ready",
             position=None,
             trigger=self.trigger,
-            ctx={},
+            ctx=self.ctx,
             wake=None,
             stop=None,
             reason=None,
@@ -99,10 +106,10 @@ async def start(c: Connection, runs: Sequence[NewRun], lease: Lease, *along: Cha
 
 _START = """
 insert into run (id, recipe, version, contact_id, entry_key, scope, status, trigger_data, ctx, started_at, depth)
-select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, '{}', started_at, depth from {rows} where true
+select id, recipe, version, contact_id, entry_key, scope, 'ready', trigger_data, ctx, started_at, depth from {rows} where true
 on conflict (recipe, entry_key) do nothing returning id
 """
-_START_COLUMNS = dict.fromkeys(("id", "recipe", "contact_id", "entry_key", "scope", "trigger_data"), "text") | {
+_START_COLUMNS = dict.fromkeys(("id", "recipe", "contact_id", "entry_key", "scope", "trigger_data", "ctx"), "text") | {
     "version": "bigint",
     "started_at": "bigint",
     "depth": "bigint",
@@ -118,6 +125,7 @@ def _start_row(run: NewRun) -> dict[str, Any]:
         "entry_key": run.entry_key,
         "scope": run.scope,
         "trigger_data": to_json(run.trigger).decode(),
+        "ctx": to_json(run.ctx).decode(),
         "started_at": run.started_at_ms,
         "depth": run.depth,
     }
