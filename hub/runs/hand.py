@@ -47,6 +47,8 @@ class Hand:
     result: EffectResult | None = None
     in_doubt: bool = False
     """An earlier call of this effect may have been carried out: that a later one was not says nothing about it."""
+    given_back: bool = False
+    """Its wait is being armed: until that is done anybody may take the run, and an end that is found is theirs to make."""
     touched: float = field(default_factory=time.monotonic)
     """When something of it was last committed (monotonic)."""
 

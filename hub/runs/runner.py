@@ -92,8 +92,7 @@ class Runner:
         elif hand.row.stop is not None:
             arrival = stopped(hand.row.stop)
         elif hand.row.status == "arming":
-            await self._arm(hand, program, int(hand.claim.data or NEVER_MS))
-            return
+            arrival = await self._arm(hand, int(hand.claim.data or NEVER_MS))
         elif hand.row.wake is not None and "effect" in hand.row.wake:
             arrival = await self._writer.outcome_of(str(hand.row.wake["effect"])) or engine.Resumed()
         else:
@@ -159,9 +158,8 @@ class Runner:
                 lease_end = self._tools.clock.now_ms() + int(self._tools.lease_s * 1000)
                 await self._writer.commit(hand, replace(change, due_ms=lease_end, data=str(due_ms), counted=True))
                 seams.reach("wait.registered")
-                hand.row = replace(hand.row, status="arming")
-                await self._arm(hand, program, due_ms, watches=watches)
-                raise LetGo
+                hand.given_back = True
+                return await self._arm(hand, due_ms, watches=watches)
             case Finish() as finish:
                 status = "cancelled" if finish.ended_by == "cancelled" else finish.status
                 change = self._writer.change(hand, decision, status=status, reason=finish.reason)
@@ -185,12 +183,15 @@ class Runner:
             await self._writer.commit(hand, self._writer.change(hand, decision, status="acting"))
             await self._writer.look_back(hand, decision.exits)
 
-    async def _arm(
-        self, hand: Hand, program: engine.Program, due_ms: int, watches: Sequence[Watch] | None = None
-    ) -> None:
-        """After the watches are committed: was the event there already? Then the run is woken, else its timer is set."""
+    async def _arm(self, hand: Hand, due_ms: int, watches: Sequence[Watch] | None = None) -> Arrival:
+        """After the watches are committed: was the event there already? Then the run is woken, else its timer is set.
+
+        Raises LetGo, but returns the exit of a run that is still in hand.
+        """
         found = watches if watches is not None else await self._stored_watches(hand)
         await self._writer.look_back(hand, found)
+        if hand.row.stop is not None and not hand.given_back:
+            return stopped(hand.row.stop)
         async with self._tools.store.write() as c:
             waits = any(watch.kind == "answer" for watch in found) or due_ms >= NEVER_MS - 1
             status, now_ms = "waiting" if waits else "sleeping", self._tools.clock.now_ms()

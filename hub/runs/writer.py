@@ -208,7 +208,7 @@ class Writer:
                         await runs.stop(c, {hand.row.id: answer}, self._tools.clock.now_ms())
                     else:
                         await runs.wake(c, {hand.row.id: answer}, self._tools.clock.now_ms())
-                if watch.kind == "exit" and hand.row.status != "arming":
+                if watch.kind == "exit" and not hand.given_back:
                     hand.row = replace(hand.row, stop=answer)
                     return
                 raise LetGo

@@ -49,6 +49,10 @@ def _lost() -> None:
     raise StoreUnavailable("the connection broke after the commit")
 
 
+def _die() -> None:
+    raise asyncio.CancelledError
+
+
 async def _charges(it: Any) -> list[str]:
     return [str(entry.data["key"]) for entry in it.sandbox.log if entry.operation == "charge"]
 
@@ -86,6 +90,29 @@ async def test_a_wait_whose_commit_was_not_answered_waits_once(
         assert [e.operation for e in it.sandbox.log] == ["send_text", "put_note"]
         [run] = await it.runs()
         assert run["status"] == "done"
+
+
+async def test_an_exit_that_came_first_ends_a_run_as_soon_as_somebody_takes_over_its_waiting(
+    running: Callable[..., Any], database_url: str, at: Callable[..., None]
+) -> None:
+    async with running(database_url, work=False) as it:
+        await it.publish(
+            "recipe: leaver\non: {event: acme.signed_up}\nexit_on: [{event: acme.purchased}]\nsteps:\n"
+            "  - wait: 24h\n  - {do: acme.put_note, with: {key: late}}\n"
+        )
+        # given a process that dies when it has begun to wait for what is there already
+        at("wait.registered", _die)
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        await it.deliver("purchased", {"id": "p-1", **ADA})
+        await it.hub.pump.settle()
+        assert (await it.runs())[0]["finished_at"] is None
+        # when another one takes the run over
+        async with it.hub.store.write() as c:
+            await c.run("update work set due_at = 1 where kind = 'run'")
+        await it.hub.pump.settle()
+        # then it has ended, and waits for nobody's lease
+        [run] = await it.runs()
+        assert (run["status"], run["ended_by"]) == ("done", "acme.purchased")
 
 
 WAITING = """
