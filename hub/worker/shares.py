@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 
@@ -57,14 +58,18 @@ def _fill(
     taking = list(lanes)
     while free and taking:
         each = max(1, free // len(taking))
-        for lane in list(taking):
+        beside = Counter(lane.connection for lane in taking)
+        asking, taking = taking, []
+        for lane in asking:
+            if not free:
+                break
             space = rooms.get(lane.connection)
-            beside = sum(other.connection == lane.connection for other in taking)
-            fair = each if space is None else min(space, max(1, space // beside))
+            fair = each if space is None else min(space, max(1, space // beside[lane.connection]))
             most = min(each, free, allowance[lane.owner], fair)
             if most <= 0:
-                taking.remove(lane)
+                beside[lane.connection] -= 1
                 continue
+            taking.append(lane)
             portions[lane] = portions.get(lane, 0) + most
             allowance[lane.owner] -= most
             free -= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from hypothesis import given
@@ -53,6 +54,15 @@ def test_nothing_is_claimed_for_a_connection_that_can_take_nothing() -> None:
     assert "a|dead|0" not in found
     assert sorted([found["a|busy|0"], found["b|busy|0"]]) == [1, 2]
     assert found["b|open|0"] > 20
+
+
+def test_what_it_takes_grows_with_the_lanes_and_not_with_their_square() -> None:
+    due = [Lane(f"r{n}", f"shop-{n % 100}") for n in range(10_000)]
+    began = time.process_time()
+    found = shares(due, free=100, rooms={f"shop-{n}": 5 for n in range(100)})
+    assert sum(found.values()) == 100
+    # Ten times what it takes; with the square of the lanes it is a hundred times that.
+    assert time.process_time() - began < 1
 
 
 def test_transactional_goes_first_and_marketing_gets_its_tenth() -> None:
