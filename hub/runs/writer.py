@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from hub import seams
 from hub.engine import ActionDone, Arrival, Decision, Watch
 from hub.errors import StoreUnavailable
+from hub.events import Json
 from hub.runs.hand import Hand, LetGo, Tools, stopped
 from hub.store import events, runs
 from hub.store.events import answers_watch, event_scope
@@ -188,30 +189,31 @@ class Writer:
         """Find events that came before their watch was committed, and wake or stop the run as routing would have."""
         await self._await_routing({w.key for w in watches if w.key_field == "contact"})
         for watch in watches:
-            async with self._tools.store.read() as c:
-                if watch.key_field == "contact":
-                    found = await events.of_contact_since(c, watch.key, [watch.type], watch.since_ms)
+            event = await self._answer_to(hand, watch)
+            if event is None:
+                continue
+            answer = {"name": watch.name, "event": event}
+            async with self._tools.store.write() as c:
+                if not (await runs.hold(c, hand.row.id, hand.claim.epoch)).held:
+                    raise LetGo
+                if watch.kind == "exit":
+                    await runs.stop(c, {hand.row.id: answer}, self._tools.clock.now_ms())
                 else:
-                    key = f"{watch.key_field}={watch.key}"
-                    found = await events.found_by_key(c, watch.type, key, watch.since_ms)
-            for event in found:
+                    await runs.wake(c, {hand.row.id: answer}, self._tools.clock.now_ms())
+            if watch.kind == "exit" and not hand.given_back:
+                hand.row = replace(hand.row, stop=answer)
+                return
+            raise LetGo
+
+    async def _answer_to(self, hand: Hand, watch: Watch) -> dict[str, Json] | None:
+        """The first event that came and is the one, as recipes see it."""
+        async with self._tools.store.read() as c:
+            async for event in events.came_since(c, watch.type, f"{watch.key_field}={watch.key}", watch.since_ms):
                 scope = event_scope(event, self._tools.connections.name_of(event.connection_id))
-                if event.id == hand.row.trigger.get("event_id") or not answers_watch(
-                    scope, event, watch.where, watch.since_ms
-                ):
-                    continue
-                answer = {"name": watch.name, "event": scope}
-                async with self._tools.store.write() as c:
-                    if not (await runs.hold(c, hand.row.id, hand.claim.epoch)).held:
-                        raise LetGo
-                    if watch.kind == "exit":
-                        await runs.stop(c, {hand.row.id: answer}, self._tools.clock.now_ms())
-                    else:
-                        await runs.wake(c, {hand.row.id: answer}, self._tools.clock.now_ms())
-                if watch.kind == "exit" and not hand.given_back:
-                    hand.row = replace(hand.row, stop=answer)
-                    return
-                raise LetGo
+                own = event.id == hand.row.trigger.get("event_id")
+                if not own and answers_watch(scope, event, watch.where, watch.since_ms):
+                    return scope
+        return None
 
     async def _await_routing(self, people: Iterable[str]) -> None:
         """Wait for whoever is routing events of these people now.

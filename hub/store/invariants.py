@@ -356,15 +356,9 @@ async def _of_waiters(c: Connection, part: Sweep, before_ms: int) -> list[Findin
 
 async def answer_to(c: Connection, waiter: Row) -> Mapping[str, Json] | None:
     """What a run is told of the first event that it waits for, or None when none of those that came is the one."""
-    field_, _, key = waiter["key"].partition("=")
-    found = (
-        await events.of_contact_since(c, key, [waiter["type"]], waiter["since"])
-        if field_ == "contact"
-        else await events.found_by_key(c, waiter["type"], waiter["key"], waiter["since"])
-    )
     condition = from_json(waiter["condition"]) if waiter["condition"] else None
     began = from_json(waiter["trigger_data"]).get("event_id")
-    for event in found:
+    async for event in events.came_since(c, waiter["type"], waiter["key"], waiter["since"]):
         row = await c.first("select name from connection where id = :id", id=event.connection_id)
         scope = events.event_scope(event, row["name"] if row else "")
         if event.id != began and events.answers_watch(scope, event, condition, waiter["since"]):

@@ -19,6 +19,7 @@ from hub.limits import Refusal
 from hub.process import working
 from hub.runs.hand import LetGo
 from hub.store import runs, work
+from hub.store.events.stored import StoredEvent
 from hub.store.runs import EffectResult
 from tests.acme import acme
 from tests.conftest import until
@@ -113,6 +114,38 @@ async def test_an_exit_that_came_first_ends_a_run_as_soon_as_somebody_takes_over
         # then it has ended, and waits for nobody's lease
         [run] = await it.runs()
         assert (run["status"], run["ended_by"]) == ("done", "acme.purchased")
+
+
+@pytest.mark.parametrize("first_fits", [True, False])
+async def test_whoever_looks_back_reads_no_more_than_it_takes_and_misses_nothing(
+    running: Callable[..., Any],
+    database_url: str,
+    at: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    first_fits: bool,
+) -> None:
+    read: list[str] = []
+    of = StoredEvent.of
+    async with running(database_url, work=False) as it:
+        await it.publish(
+            "recipe: leaver\non: {event: acme.signed_up}\nexit_on: [{event: acme.purchased, where: "
+            "{event.cart: {eq: it}}}]\nsteps:\n  - wait: 24h\n"
+        )
+        # given somebody who did very much between the trigger and its routing, and one thing that ends the run
+        await it.deliver("signed_up", {"id": "s-1", **ADA})
+        fits = 0 if first_fits else 129
+        await it.deliver("purchased", [{"id": f"p-{n}", "cart": "it" if n == fits else "", **ADA} for n in range(130)])
+        await it.deliver("clicked", [{"id": f"k-{n}", **ADA} for n in range(60)])
+        at(
+            "wait.registered",
+            lambda: monkeypatch.setattr(StoredEvent, "of", lambda row: read.append(row["id"]) or of(row)),
+        )
+        # when
+        await it.hub.pump.settle()
+        # then it is found
+        [run] = await it.runs()
+        assert (run["status"], run["ended_by"]) == ("done", "acme.purchased")
+        assert len(read) == (1 if first_fits else 130)
 
 
 WAITING = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from pydantic_core import from_json
 
@@ -17,6 +17,7 @@ from hub.values import value
 _AGAIN = "replayed at "
 # Vendors' clocks run behind or give whole seconds: an event this much older than a wait still answers it.
 _CLOCK_TOLERANCE_MS = 60_000
+_PAGE = 50
 # Our own processes agree on the time to within this: an answer may bear an earlier instant than the run it answers.
 _SKEW_MS = 250
 
@@ -165,15 +166,32 @@ async def found_by_key(c: Connection, type_: str, key: str, since_ms: int = 0) -
     return [StoredEvent.of(row) for row in rows]
 
 
-async def of_contact_since(c: Connection, contact_id: str, types: Sequence[str], since_ms: int) -> list[StoredEvent]:
-    """A contact's routed events of some types received since an instant, oldest first."""
-    rows = await c.all(
-        f"select {_FIELDS} from event where contact_id = :contact and received_at >= :since and stage <> '{HISTORY}' "
-        "order by received_at, id",
-        contact=contact_id,
-        since=since_ms - _SKEW_MS,
-    )
-    return [StoredEvent.of(row) for row in rows if row["type"] in types]
+async def came_since(c: Connection, type_: str, key: str, since_ms: int) -> AsyncIterator[StoredEvent]:
+    """What a waiter for this type and key (`contact=…`, `message_id=SM1`) may be answered by, oldest first.
+
+    A contact's is read some at a time, since whoever asks stops at the first that fits.
+    """
+    field, _, contact_id = key.partition("=")
+    if field != "contact":
+        for event in await found_by_key(c, type_, key, since_ms):
+            yield event
+        return
+    at_ms, id_ = since_ms - _SKEW_MS, ""
+    while True:
+        rows = await c.all(
+            f"select {_FIELDS} from event where contact_id = :contact and type = :type and stage <> '{HISTORY}' "
+            "and received_at >= :at and (received_at > :at or id > :id) order by received_at, id limit :most",
+            contact=contact_id,
+            type=type_,
+            at=at_ms,
+            id=id_,
+            most=_PAGE,
+        )
+        for row in rows:
+            yield StoredEvent.of(row)
+        if len(rows) < _PAGE:
+            return
+        at_ms, id_ = rows[-1]["received_at"], rows[-1]["id"]
 
 
 async def unrouted_of(c: Connection, identities: Sequence[str]) -> list[tuple[str, StoredEvent]]:
