@@ -119,7 +119,10 @@ class Action(Generic[I, O]):
         try:
             return self.input.model_validate(stored)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            wrong = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors(include_input=False)
+            )
             raise PermanentError(f"the input does not fit {self.type}: {wrong}") from error
 
     def after_loss(self, tried_since_ms: int, until_ms: int) -> Effect:
