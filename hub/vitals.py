@@ -153,7 +153,7 @@ def _families(found: Pulse) -> list[Metric]:
         _gauge("events_unrouted", f"Events not routed yet; {up_to}.", found.unrouted),
         _gauge("ingest_lag_seconds", "The age of the oldest unrouted event.", age_s(found, found.unrouted_since_ms)),
         *_lanes(found, up_to),
-        _gauge("waiting", f"Work that is not due yet; beyond {pulse.MOST:,} PostgreSQL's estimate.", found.waiting),
+        _gauge("waiting", f"Runs that go on later; where more than {pulse.MOST:,} wait, an estimate.", found.waiting),
         _by("parked_now", f"Work set aside; {up_to} per thing it is parked on.", "reason", parked),
         _gauge("unknown_last_day", f"Effects of the last day whose outcome is unknown; {up_to}.", found.unknown),
         _by(

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hub.cli.entry import RUNNING_FILE, api_key, current_settings, local_url, open_existing_store, run
-from hub.cli.output import AsJson, console, plain, print_json
+from hub.cli.output import AsJson, console, counted, plain, print_json
 from hub.errors import ConfigError, HubError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Show it once and leave.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """A live view: who is at work, what is due, late, waiting or parked, and each connection. Ends on q."""
+    """A live view: who is at work, what is due, late or parked, the runs that wait, and each connection. Ends on q."""
     if as_json and not once:
         raise typer.BadParameter("--json goes with --once")
     run(_once(as_json) if once else _live())
@@ -221,7 +221,7 @@ def picture(history: History) -> Group:
         "runs": f"{per_s['runs_started']}/s started, {per_s['runs_finished']}/s finished",
         "effects": effects,
         "due": f"{seen['due']:,}; the oldest for {_span(seen['oldest_due_s'])}",
-        "waiting": f"{about}{seen['waiting']:,}",
+        "waiting": f"{about}{counted(seen['waiting'], 'run')}",
         "parked": parked,
         "unknown": f"{seen['unknown_last_day']:,} outcomes in the last day",
     }

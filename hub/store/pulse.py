@@ -48,7 +48,7 @@ class Pulse:
     """One look at the database.
 
     `parked` says of each thing that work is parked on how much is; `breakers` the state of each that is not closed, by
-    connection; `connections` the health of each by name.
+    connection; `connections` the health of each by name; `waiting` how many runs go on later.
     """
 
     at_ms: int
@@ -133,17 +133,28 @@ async def lanes(c: Connection, now_ms: int) -> tuple[Due, ...]:
     return tuple(Due(Lane.of(row["queue"]), row["due"], row["since"]) for row in rows if row["due"])
 
 
+_LATER = "work where due_at > :now and due_at < :never"
+_WAITING = f"""
+select count(*) as later, count(case when kind = 'run' and owner is null then 1 end) as runs
+from (select kind, owner from {_LATER} limit :most) as few
+"""
+
+
 async def _waiting(c: Connection, now_ms: int) -> tuple[int, bool]:
-    """What is not due yet, and whether that is an estimate: PostgreSQL's own of the table, when it is more than MOST."""
-    later = "work where due_at > :now and due_at < :never"
-    if c.dialect != "postgresql":
-        row = await c.first(f"select count(*) as n from {later}", now=now_ms, never=NEVER_MS)
-        return (int(row["n"]) if row else 0), False
-    counted = await _count(c, later, now=now_ms, never=NEVER_MS)
-    if counted < MOST:
-        return counted, False
-    row = await c.first("select cast(reltuples as bigint) as n from pg_class where oid = 'work'::regclass")
-    return max(MOST, int(row["n"]) if row else 0), True
+    """The runs that go on later, and whether that is an estimate.
+
+    Where more than MOST is not due yet, it is the share of runs among so many, of what the index of SQLite counts or
+    PostgreSQL takes the table for.
+    """
+    few = await c.first(_WAITING, now=now_ms, never=NEVER_MS, most=MOST)
+    assert few is not None, "a count has a row"
+    if few["later"] < MOST:
+        return int(few["runs"]), False
+    if c.dialect == "postgresql":
+        every = await c.first("select cast(reltuples as bigint) as n from pg_class where oid = 'work'::regclass")
+    else:
+        every = await c.first(f"select count(*) as n from {_LATER}", now=now_ms, never=NEVER_MS)
+    return max(few["runs"], (every["n"] if every else 0) * few["runs"] // few["later"]), True
 
 
 _PARKED = """

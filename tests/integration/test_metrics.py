@@ -66,8 +66,8 @@ async def test_a_flow_is_counted_from_the_call_to_its_effects(running: Callable[
     assert found["hub_dispatch_lag_seconds_count"] >= 1
     assert found['hub_group_size_sum{transaction="ingest"}'] == 3
     assert found['hub_group_size_count{transaction="advance"}'] >= 2
-    # (what waits is the hub's own upkeep)
-    assert (found["hub_store_up"], found["hub_events_unrouted"], found["hub_waiting"]) == (1, 0, 1)
+    # (the hub's own upkeep is no run that waits)
+    assert (found["hub_store_up"], found["hub_events_unrouted"], found["hub_waiting"]) == (1, 0, 0)
 
 
 async def test_an_unknown_outcome_is_counted_and_shown_for_a_day(
@@ -100,19 +100,24 @@ async def test_what_waits_and_what_is_late_is_asked_of_the_database(
         now_ms = it.hub.clock.now_ms()
         async with it.hub.store.write() as c:
             await c.run("update event set received_at = :at", at=now_ms - 60_000)
-            for ref, queue, due_ms, parked in (
-                ("late-1", "hello|acme|0", now_ms - 30_000, None),
-                ("late-2", "hello|acme|1", now_ms - 1, None),
-                ("later", "hello|acme|0", now_ms + 60_000, None),
-                ("parked", "runs", NEVER_MS, "connection:acme"),
-                ("poison", "runs", NEVER_MS, "poison"),
+            for kind, ref, queue, due_ms, parked, owner in (
+                ("run", "late-1", "hello|acme|0", now_ms - 30_000, None, None),
+                ("run", "late-2", "hello|acme|1", now_ms - 1, None, None),
+                ("run", "later", "hello|acme|0", now_ms + 60_000, None, None),
+                ("run", "in-hand", "hello|acme|0", now_ms + 60_000, None, "worker-1"),
+                ("poll", "acme|orders", "hello|acme|0", now_ms + 60_000, None, None),
+                ("run", "parked", "runs", NEVER_MS, "connection:acme", None),
+                ("run", "poison", "runs", NEVER_MS, "poison", None),
             ):
                 await c.run(
-                    "insert into work (kind, ref, queue, due_at, parked_on) values ('run', :ref, :queue, :due, :parked)",
+                    "insert into work (kind, ref, queue, due_at, parked_on, owner) "
+                    "values (:kind, :ref, :queue, :due, :parked, :owner)",
+                    kind=kind,
                     ref=ref,
                     queue=queue,
                     due=due_ms,
                     parked=parked,
+                    owner=owner,
                 )
 
         # When it is scraped
