@@ -16,6 +16,7 @@ from hub.connections import Connections
 from hub.connector import Action, Message
 from hub.errors import ConfigError, NotThere
 from hub.events import Json
+from hub.misfits import unprefixed
 from hub.purposes import LegalClass, Purpose
 from hub.recipes import bind, load
 from hub.recipes.ids import Placed, every_step
@@ -253,7 +254,7 @@ def _checked(
         return input_, []
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
-    told = [(str(one["loc"][0]) if one["loc"] else "", one["msg"]) for one in found]
+    told = [(str(one["loc"][0]) if one["loc"] else "", unprefixed(one["msg"])) for one in found]
     opened = {place.partition("/")[0] for place in open_}
     return None, [f"{name or action.type}: {message}" for name, message in told if name not in opened]
 

@@ -17,6 +17,7 @@ from hub.documents import read, text_of
 from hub.errors import ConfigError
 from hub.events import Json
 from hub.library import PURPOSES_FILE
+from hub.misfits import misfits
 from hub.playing import HORIZON_MS, GivenConsent, Stage, connections_named, stage
 from hub.plugins import Plugins
 from hub.process import Hub
@@ -123,10 +124,7 @@ async def run_test_file(path: Path, plugins: Plugins) -> TestReport:
     try:
         tests = TestFile.model_validate(document.value)
     except ValidationError as error:
-        lines = [
-            f"{path}, at {'/'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors(include_input=False)
-        ]
+        lines = [f"{path}, at {wrong}" for wrong in misfits(error, whole="the whole", between="/")]
         raise ConfigError("\n".join(lines)) from None
     return TestReport(str(path), tuple([await _run_case(path, tests, case, plugins) for case in tests.cases]))
 
@@ -192,10 +190,7 @@ def _payload(trigger: Trigger[Any], given: GivenEvent, data: Json) -> BaseModel:
         payload: BaseModel = trigger.recall(data)
         return payload
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors(include_input=False)
-        )
+        wrong = "; ".join(misfits(error, whole="the whole"))
         raise ConfigError(f"the data of the event {given.event} at {given.at} does not fit: {wrong}") from None
 
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hub.errors import ConfigError
+from hub.misfits import unprefixed
 
 
 def _split(value: object) -> object:
@@ -142,5 +143,4 @@ def load_settings(**overrides: object) -> Settings:
 
 def _line(place: tuple[int | str, ...], message: str) -> str:
     """What is wrong with one variable, or with several together, which the message names then."""
-    plain = message.removeprefix("Value error, ")
-    return f"HUB_{'_'.join(map(str, place)).upper()}: {plain}" if place else plain
+    return f"HUB_{'_'.join(map(str, place)).upper()}: {unprefixed(message)}" if place else unprefixed(message)

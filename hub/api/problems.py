@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from hub.catalogue import nearest
 from hub.errors import ConfigError, ConnectorError, HubError, NotThere, RecipeError, RecipeErrors, StoreUnavailable
 from hub.events import Json
+from hub.misfits import unprefixed
 
 _log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _place(request: Request, error: dict[str, Any]) -> Place:
     # Never the input itself: it may be a credential.
-    loc, detail = error["loc"], error["msg"].removeprefix("Value error, ")
+    loc, detail = error["loc"], unprefixed(error["msg"])
     if error["type"] == "extra_forbidden":
         known = _fields(request) if len(loc) == 2 else ()
         detail = f"there is no field {loc[-1]}{nearest(str(loc[-1]), known)}"

@@ -33,6 +33,7 @@ from hub.cli import (
 from hub.cli.exits import in_words
 from hub.cli.output import note, print_error
 from hub.errors import HubError, StoreUnavailable
+from hub.misfits import unprefixed
 
 _CHOICE = re.compile(r"'(.*)' is not one of ('.*')\.", re.DOTALL)
 _QUOTED = re.compile(r"'([^']*)'")
@@ -84,7 +85,7 @@ def _in_our_words(message: str) -> str:
     """What the parser of command lines says of a wrong value, with the nearest right one where there is a choice."""
     from hub.catalogue import nearest
 
-    message = message.removeprefix("Value error, ")
+    message = unprefixed(message)
     choice = _CHOICE.fullmatch(message)
     if choice is None:
         return message

@@ -34,6 +34,7 @@ from hub.errors import (
 from hub.events import Json
 from hub.http import ConnectionHttp
 from hub.ids import idempotency_key, new_id, reference
+from hub.misfits import unprefixed
 from hub.plugins import Plugins, load_plugins
 from hub.process import Hub, open_hub
 from hub.runs.hand import say
@@ -121,7 +122,7 @@ def _checked(action: Action[Any, Any], input: Json) -> BaseModel:
         for one in error.errors(include_input=False, include_url=False):
             place = ".".join(map(str, one["loc"])) or "the whole"
             if one["type"] != "extra_forbidden":
-                wrong.append(f"{place}: {one['msg'].removeprefix('Value error, ').lower()}")
+                wrong.append(f"{place}: {unprefixed(one['msg']).lower()}")
     if wrong:
         raise ConfigError(f"the input does not fit {action.type}: {'; '.join(wrong)}")
     return made

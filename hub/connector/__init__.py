@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from hub.connector.actions import Action, Batch, Effect, Message, Run, RunBatch
 from hub.connector.auth import (
@@ -53,6 +53,7 @@ from hub.connector.triggers import (
 from hub.connector.webhook import Delivery, Hmac, InboundRequest, Reply, Webhook, same
 from hub.errors import ConnectorError, PayloadError, PluginError
 from hub.events import ConsentSignal, Event, Identity, Json
+from hub.misfits import misfits
 
 __all__ = [
     "CLIENT_FIELDS",
@@ -398,9 +399,8 @@ class Connector:
 
 
 def _describe(error: Exception) -> str:
-    fields = getattr(error, "errors", None)
-    if callable(fields):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fields(include_input=False))
+    if isinstance(error, ValidationError):
+        return "; ".join(misfits(error, whole="the whole"))
     return f"{type(error).__name__} while parsing"
 
 

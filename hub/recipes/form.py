@@ -12,6 +12,7 @@ from hub.catalogue import nearest
 from hub.clock import parse_duration_ms
 from hub.documents import Document, Path
 from hub.events import Json
+from hub.misfits import unprefixed
 from hub.shapes import Shape
 from hub.steps import KINDS, LATER, kind_of
 from hub.steps.awaited import Awaited
@@ -185,7 +186,7 @@ def _said(one: ErrorDetails, inner: Path, shape: Shape, model: type[BaseModel]) 
             return "a whole number is expected"
         case "too_short":
             return "this is empty; fill it in or remove it"
-    return one["msg"].removeprefix("Value error, ")
+    return unprefixed(one["msg"])
 
 
 def _names_at(shape: Shape, place: Path, model: type[BaseModel]) -> list[str]:

@@ -15,6 +15,7 @@ from hub.clock import parse_time_ms
 from hub.connector import Trigger
 from hub.errors import ConfigError, PayloadError
 from hub.events import Event, Identity, Json
+from hub.misfits import misfits
 from hub.playing import GivenConsent
 
 # Of a file that is all wrong the first mistakes say enough.
@@ -148,7 +149,7 @@ def _played(value: Json, catalogue: Catalogue) -> Played:
     try:
         given = GivenEvent.model_validate(value)
     except ValidationError as error:
-        raise _Wrong(_described(error)) from None
+        raise _Wrong(list(misfits(error, whole="event"))) from None
     trigger = catalogue.trigger(given.type)
     if trigger is None:
         guess = nearest(given.type, catalogue.triggers())
@@ -168,7 +169,7 @@ def event_of(trigger: Trigger[Any], data: Mapping[str, Json], at_ms: int) -> Eve
     try:
         return trigger.event(trigger.recall(data), at_ms)
     except ValidationError as error:
-        raise _Wrong([f"data.{one}" for one in _described(error)]) from None
+        raise _Wrong([f"data.{one}" for one in misfits(error, whole="event")]) from None
     except PayloadError as error:
         raise _Wrong([f"data: {error}"]) from None
 
@@ -181,10 +182,3 @@ def stored_event(trigger: Trigger[Any], data: Mapping[str, Json], at_ms: int, ev
         raise ConfigError(
             f"the stored event {event_id} no longer fits {trigger.type}: {wrong}; choose a later --since"
         ) from None
-
-
-def _described(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg'].removeprefix('Value error, ')}"
-        for e in error.errors(include_input=False)
-    ]

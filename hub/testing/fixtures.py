@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from hub.connector import Trigger
 from hub.errors import ConfigError, HubError
 from hub.events import Event, Json
+from hub.misfits import unprefixed
 
 ENDING = ".delivery.json"
 _KEYS = ("topic", "method", "query", "headers", "json", "text")
@@ -85,7 +86,7 @@ def explain(error: Exception, trigger: Trigger[Any], path: Path) -> str:
             if one["type"] == "missing"
             else f"mend the value in the file, or the type in {model}"
         )
-        wrong.append(f"{place}: {one['msg'].lower()}; {mend}")
+        wrong.append(f"{place}: {unprefixed(one['msg']).lower()}; {mend}")
     return f"the fixture {path} does not parse as {trigger.type}, at {'; at '.join(wrong)}"
 
 

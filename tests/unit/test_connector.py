@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, model_validator
 
-from hub import Effect, Hmac, InboundRequest, PayloadError, SignatureError, StaleError, Webhook
+from hub import Connector, Effect, Hmac, InboundRequest, PayloadError, SignatureError, StaleError, StaticToken, Webhook
 from hub.connector import Delivery
 from hub.errors import PluginError
 from tests.acme import Note, Noted, acme
@@ -111,3 +115,33 @@ def test_a_keyed_action_that_does_not_say_how_long_a_key_counts_is_refused() -> 
 
 async def _not_called(ctx: object, input: Note) -> Noted:
     raise AssertionError("it was refused")
+
+
+def test_a_body_that_does_not_fit_is_refused_in_the_words_of_the_payload_alone() -> None:
+    class Order(BaseModel):
+        paid: int
+        total: int
+
+        @model_validator(mode="after")
+        def _within(self) -> Self:
+            if self.paid > self.total:
+                raise ValueError("more was paid than it costs")
+            return self
+
+    shop = Connector(
+        name="shop",
+        title="Shop",
+        hosts=["shop.test"],
+        base_url=lambda _: "https://shop.test",
+        account=lambda _: "main",
+        auth=[StaticToken(headers=lambda _: {})],
+    )
+
+    @shop.trigger("paid", topic="paid", payload=Order, fact=lambda order: str(order.total))
+    def paid(delivery: Delivery) -> Iterable[Order]:
+        yield Order.model_validate(delivery.json())
+
+    body = b'{"paid": 2, "total": 1}'
+    with pytest.raises(PayloadError) as caught:
+        shop.parse(Delivery(InboundRequest("POST", "https://h/x", {}, body), "c", "n", "a", "paid", 0))
+    assert str(caught.value) == "paid: the whole: more was paid than it costs"

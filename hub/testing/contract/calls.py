@@ -23,6 +23,7 @@ from hub.errors import (
 )
 from hub.events import Json
 from hub.http import ConnectionHttp, Transport
+from hub.misfits import misfits
 from hub.process import Hub
 from hub.testing.contract.door import secrets_of
 from hub.testing.contract.effects import play, prove_effect_class
@@ -61,7 +62,7 @@ def _checked(suite: Contract, action: str) -> BaseModel:
     try:
         made: BaseModel = model.model_validate(input_of(suite, action))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        wrong = "; ".join(misfits(error, whole="the whole")).lower()
         raise AssertionError(
             f"the contract's input for {suite.connector.name}.{action} does not fit: {wrong}"
         ) from None
