@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hub.cli.entry import bare_store, current_settings, require_database, run, with_hub
-from hub.cli.output import AsJson, print_json, progress, say, show_list, show_record, without_password
+from hub.cli.output import AsJson, confirm, print_json, progress, say, show_list, show_record, without_password
 
 if TYPE_CHECKING:
     from hub.events import Json
@@ -100,10 +99,7 @@ def downgrade(
     as_json: AsJson = False,
 ) -> None:
     """Take the schema back; what the older one cannot hold is lost."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("this may lose data; add --yes to do it", param_hint="--yes")
-        typer.confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", abort=True)
+    confirm(f"Going back to {to} loses what that schema cannot hold. Go on?", yes=yes, why="this may lose data")
 
     async def act() -> tuple[str, SchemaStatus]:
         from hub.store import migrate, revisions

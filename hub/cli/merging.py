@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,9 +46,7 @@ def merge(
     if not as_json:
         say(f"{found['other']} becomes {found['kept']}: {_amount(found)}")
         say(*(f"  the run {run} ends: {why}" for run, why in found["ended"].items()))
-    if not yes and not sys.stdin.isatty():
-        raise typer.BadParameter("runs that it ends stay ended; add --yes to merge them", param_hint="--yes")
-    confirm("Merge them?", yes=yes)
+    confirm("Merge them?", yes=yes, why="runs that it ends stay ended")
 
     async def act(hub: Hub) -> shown.Merging:
         await hub.time.sync()

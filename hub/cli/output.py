@@ -80,12 +80,13 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be taken back; without a terminal only `--yes` does it."""
+def confirm(question: str, *, yes: bool, why: str = "this cannot be taken back") -> None:
+    """Ask before something that has lasting effects; without a terminal only `--yes` does it."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise typer.BadParameter("this cannot be taken back; add --yes to do it", param_hint="--yes")
+        print_error(f"{why}, and there is no terminal to ask; add --yes to do it")
+        raise typer.Exit(2)
     typer.confirm(question, abort=True)
 
 

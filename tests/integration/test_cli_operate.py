@@ -26,7 +26,7 @@ def test_a_database_is_made_looked_at_and_taken_back(empty_cli: Cli) -> None:
     # When it is taken back without saying so twice, nothing happens
     refused = empty_cli("db", "downgrade", "--to", "base")
     assert refused.exit_code == 2
-    assert "--yes" in refused.stderr
+    assert refused.stderr == "error: this may lose data, and there is no terminal to ask; add --yes to do it\n"
     assert empty_cli.json("db", "status")["ready"]
 
     # When it is taken back to what there is not, the revision is named

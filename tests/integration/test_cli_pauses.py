@@ -79,7 +79,9 @@ def test_runs_are_retried_after_a_look_at_what_would_be_sent(stocked: Cli) -> No
     # And without a terminal nothing is done unless it is said twice
     refused = stocked("runs", "retry")
     assert refused.exit_code == 2
-    assert "--yes" in refused.stderr
+    assert (
+        refused.stderr == "error: this cannot be taken back, and there is no terminal to ask; add --yes to do it\n"
+    )
     assert {r["status"] for r in stocked.json("runs", "list")} == {"failed"}
 
     # When the first is retried, the rest stays as it is, and it is said how to go on
@@ -143,7 +145,9 @@ def test_everything_is_paused_and_goes_on_after_a_look(stocked: Cli) -> None:
     assert "2 have waited longer than 2h" in looked.stdout
     assert "over 1m, oldest first" in looked.stdout
     assert stocked.json("resume", "--all", "--dry-run")["late"] == 0
-    assert stocked("resume", "--all").exit_code == 2
+    refused = stocked("resume", "--all")
+    assert refused.exit_code == 2
+    assert "error: this cannot be taken back, and there is no terminal to ask; add --yes to do it\n" in refused.stderr
     assert len(stocked.json("pauses")) == 1
 
     # When it is said twice, they go on

@@ -710,6 +710,7 @@ def test_commands_merge_two_people_and_make_them_two_again(cli: Cli, two: tuple[
     # what would be done is shown first, and nothing is done without a word
     refused = cli("contacts", "merge", KEPT, OTHER)
     assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: runs that it ends stay ended, and there is no terminal to ask; add --yes")
     assert f"{other} becomes {kept}: 1 identity, 0 events, 0 runs (0 of them going on), 0 messages" in refused.stdout
     assert len(cli.json("contacts", "list")) == 2
     # when
