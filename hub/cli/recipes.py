@@ -68,25 +68,27 @@ def apply(
 ) -> None:
     """Save recipe files as drafts, purposes first. If anything is wrong, nothing is saved."""
 
-    async def apply_all(hub: Hub) -> list[Change]:
+    async def apply_all(hub: Hub) -> tuple[list[Change], list[str]]:
         from hub.documents import text_of
         from hub.library import PURPOSES_FILE, recipe_files
 
         sources = {path: text_of(path) for path in recipe_files(without_tests(paths))}
         await _check_all(hub, sources)
-        changes = []
+        changes, purposes = [], []
         for path, source in sources.items():
             if path.name == PURPOSES_FILE:
-                await hub.library.apply_purposes(source, file=str(path))
+                purposes += await hub.library.apply_purposes(source, file=str(path))
             else:
                 changes.append(await hub.library.apply(source, file=str(path), publish=publish))
         hub.ring()
-        return changes
+        return changes, purposes
 
-    changes = with_hub(apply_all)
+    changes, purposes = with_hub(apply_all)
     if as_json:
         print_json([vars(change) for change in changes])
         return
+    if purposes:
+        say(f"{counted(len(purposes), 'purpose')} saved: {', '.join(purposes)}")
     for change in changes:
         say(_changed(change, saved=not publish))
     if not changes:

@@ -12,11 +12,13 @@ from hub.catalogue import nearest
 from hub.clock import parse_duration_ms
 from hub.connector import Action
 from hub.events import Json
+from hub.misfits import unprefixed
 from hub.purposes import LegalClass
 from hub.shapes import TEXT, Shape, merged, of_fields, of_model
 from hub.steps.checking import Check, Place
 from hub.steps.decisions import Act, ActionDone, Arrival, Wait
 from hub.steps.moment import Ended, Failed, Moment, Passed, Result
+from hub.steps.rules import broken_rules
 from hub.steps.step import Duration, Name, Step
 
 SENT = ("sent", "done")
@@ -152,7 +154,9 @@ def input_problems(action: Action[Any, Any], given: Mapping[str, Json]) -> Itera
             if one["type"] == "missing":
                 yield f"{action.type} needs {place[-1]}", place[:-1]
             else:
-                yield f"{'.'.join(map(str, place)) or action.type}: {one['msg'].removeprefix('Value error, ')}", place
+                yield f"{'.'.join(map(str, place)) or action.type}: {unprefixed(one['msg'])}", place
+    for message, place in broken_rules(action.input, given, open_places):
+        yield f"{'.'.join(map(str, place)) or action.type}: {message}", place
 
 
 def best_fit(actions: Iterable[Action[Any, Any]], given: Mapping[str, Json]) -> Action[Any, Any]:

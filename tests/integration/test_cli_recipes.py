@@ -91,10 +91,25 @@ def test_a_path_that_is_not_there_is_said(empty_cli: Cli) -> None:
         assert "there is no file or folder nowhere" in result.stderr
 
 
+def test_what_no_template_can_mend_is_told_when_it_is_validated(empty_cli: Cli, folder: Path) -> None:
+    # Given an e-mail without a text, to a person who is known only when it runs
+    (folder / "mail.yaml").write_text(
+        "recipe: mail\non: {event: shopify.order_paid}\nsteps:\n"
+        '  - {do: mandrill.send_email, purpose: letters, with: {to: "{{ contact.email }}", subject: Hi}}\n'
+    )
+    (folder / "purposes.yaml").write_text(f"{_PURPOSES}letters: {{channel: email, class: transactional}}\n")
+
+    # When it is validated, then it is told, at the line of the step
+    result = empty_cli("recipes", "validate", str(folder))
+    assert result.exit_code == 1
+    assert "mail.yaml:4: mandrill.send_email: give html, text or both (at steps/0/with)" in result.stderr
+
+
 def test_a_recipe_goes_from_draft_to_published_to_paused_and_back(connected: Cli, folder: Path) -> None:
     # When it is applied, it is a draft
     applied = connected("recipes", "apply", str(folder))
     assert applied.exit_code == 0, applied.output
+    assert "1 purpose saved: orders\n" in applied.stdout
     assert "draft saved" in applied.stdout
     assert [(r["name"], r["state"], r["version"]) for r in connected.json("recipes", "list")] == [
         ("thanks", "draft", 0)
