@@ -160,10 +160,13 @@ async def _disk(settings: Settings) -> AsyncIterator[Finding]:
     """Room where this machine writes: the embedded hub's data directory, and the spool's folder."""
     folders = {settings.data_dir} if settings.embedded else set()
     folders |= {folder} if (folder := settings.spool_folder()) else set()
+    disks: dict[int, list[Path]] = {}
     for folder in sorted(folders):
-        there = _existing(folder)
-        room = shutil.disk_usage(there)
-        left = f"{folder} has {room.free / 1e9:,.1f} GB left ({100 * room.free / room.total:.0f} %)"
+        disks.setdefault(_existing(folder).stat().st_dev, []).append(folder)
+    for together in disks.values():
+        room = shutil.disk_usage(_existing(together[0]))
+        where = f"the disk of {' and '.join(map(str, together))}" if len(together) > 1 else str(together[0])
+        left = f"{where} has {room.free / 1e9:,.1f} GB left ({100 * room.free / room.total:.0f} %)"
         mend = "make room or move it (HUB_DATA_DIR, HUB_SPOOL_DIR); `hub db prune --dry-run` counts what is too old"
         if room.free < _DISK_OUT:
             yield Finding("disk", State.WRONG, left, mend)
