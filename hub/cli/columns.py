@@ -32,15 +32,23 @@ def layout(
 ) -> tuple[dict[str, int], dict[str, re.Pattern[str]]]:
     """The width of each column and where its cells are broken, so that all fit if they can.
 
-    What gives way first: long texts, between words, then within addresses; then short words, then times between day and
-    hour; then the column with the longest name, at underscores. Ids, names and webhook addresses never do.
+    What gives way first: long texts, between words; then times, between day and hour; then long texts, within addresses and
+    dotted names; then short words; then the column with the longest name, at underscores. Ids, names and webhook addresses
+    never do.
     """
     texts = {key: [*cells[key], name] for key, name in columns.items()}
     full = {key: max(map(cell_len, texts[key])) for key in columns}
     brief = {key for key in columns if all(cell_len(cell) <= _SHORT for cell in cells[key])}
     times = {key for key in columns if is_time(key)}
     room = width - GAP * (len(columns) - 1)
-    for kept, where in ((brief | times, _SPACES), (brief | times, _BREAKS), (times, _BREAKS), (set[str](), _BREAKS)):
+    ways = (
+        (brief | times, _SPACES),
+        (brief, _SPACES),
+        (brief | times, _BREAKS),
+        (brief, _BREAKS),
+        (set[str](), _BREAKS),
+    )
+    for kept, where in ways:
         least = {key: full[key] if key in kept or key in _WHOLE else _longest(texts[key], where) for key in columns}
         if sum(least.values()) <= room:
             break

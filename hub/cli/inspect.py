@@ -141,12 +141,21 @@ def show_run(run_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJs
         "finished_at": "finished (UTC)",
     }
     show_record(found, titles)
-    steps = {"at": "at (UTC)", "path": "step", "kind": "kind", "outcome": "outcome", "reason": "reason"}
+    steps = {
+        "at": "at (UTC)",
+        "step": "step",
+        "path": "place",
+        "kind": "kind",
+        "outcome": "outcome",
+        "reason": "reason",
+    }
     effects = {"step": "step", "action": "action", "connection": "connection", "state": "state", "attempts": "tries"}
     _section("Steps", found["steps"], steps)
     made = [{**effect, "reason": _and_answer(effect)} for effect in found["effects"]]
     _section("Effects", made, {**effects, "reason": "reason", "input": "asked for"})
-    _section("Waits for", found["waits_for"], {"kind": "kind", "name": "name", "event": "event"})
+    # Exits have no names: they are told by their place in the recipe, as the steps are.
+    waits = [{**one, "name": f"exit_on/{one['name']}"} if one["kind"] == "exit" else one for one in found["waits_for"]]
+    _section("Waits for", waits, {"kind": "kind", "name": "name", "event": "event"})
 
 
 def _and_answer(effect: shown.Effect) -> str:
@@ -320,7 +329,8 @@ def list_deliveries(
         rows = [
             {
                 **row,
-                "what": f"{row['connector']} {row['topic']}",
+                # No space, at which it would be broken first.
+                "what": f"{row['connector']}:{row['topic']}",
                 # The topic stands beside it.
                 "state": _and_why(row, "state").replace(f"the topic {row['topic']}", "this topic"),
             }

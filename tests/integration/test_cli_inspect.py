@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +112,16 @@ def test_a_run_tells_every_reason_effect_and_wait(cli: Cli, known: Known) -> Non
         "2026-01-06 09:00:00",
     ):
         assert part in text
+    # a step is named alike wherever it stands, and its place has a title of its own
+    assert "at (UTC) step place kind outcome reason 2026-01-05 09:00:00 s steps/0 do done sent" in text
+    assert "step action connection state tries reason asked for s twilio.send_sms" in text
+
+
+def test_an_exit_that_a_run_waits_for_is_told_by_its_place(cli: Cli, known: Known) -> None:
+    with closing(sqlite3.connect(cli.data_dir / "hub.db")) as database, database:
+        database.execute("update waiter set kind = 'exit', name = '0' where run_id = ?", (known.waiting,))
+    text = " ".join(cli("runs", "show", known.waiting).stdout.split())
+    assert "exit exit_on/0 twilio.sms_received" in text
 
 
 def test_what_a_vendor_answered_stands_beside_the_reason(cli: Cli, known: Known) -> None:

@@ -79,9 +79,7 @@ def test_runs_are_retried_after_a_look_at_what_would_be_sent(stocked: Cli) -> No
     # And without a terminal nothing is done unless it is said twice
     refused = stocked("runs", "retry")
     assert refused.exit_code == 2
-    assert (
-        refused.stderr == "error: this cannot be taken back, and there is no terminal to ask; add --yes to do it\n"
-    )
+    assert refused.stderr == "error: this cannot be taken back, and there is no terminal to ask; add --yes to do it\n"
     assert {r["status"] for r in stocked.json("runs", "list")} == {"failed"}
 
     # When the first is retried, the rest stays as it is, and it is said how to go on

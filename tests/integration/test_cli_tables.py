@@ -124,6 +124,34 @@ def test_no_list_breaks_a_word_or_an_address_at_a_hundred_columns(full: Cli, com
         assert any(row[_WITH_IDS[command]] in line for line in lines), shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        (
+            {"id": "event", "type": "type", "connection": "connection", "stage": "stage", "received_at": "came (UTC)"},
+            ["0198f7c0-0000-7000-8000-000000000001", "shopify.checkout_updated", "my-shop", "routed", "2026-01-05 09:00:00"],
+        ),
+        (
+            {"id": "delivery", "what": "what", "state": "state", "received_at": "came (UTC)"},
+            [
+                "0198f7c0-0000-7000-8000-000000000001",
+                "shopify:checkouts/create",
+                "unrecognised: no trigger takes this topic",
+                "2026-01-05 09:00:00",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_names_with_dots_stay_whole_beside_an_id_and_times_are_broken_first(
+    columns: dict[str, str], row: list[str]
+) -> None:
+    cells = {key: [cell] for key, cell in zip(columns, row, strict=True)}
+    widths, breaks = layout(columns, cells, 100)
+    assert sum(widths.values()) + GAP * (len(columns) - 1) <= 100
+    for key in list(columns)[:2]:
+        assert wrapped(cells[key][0], widths[key], breaks[key]) == cells[key]
+
+
 def test_what_cannot_be_narrower_is_wider_than_the_terminal_and_not_cut_off() -> None:
     name = "a" * 150
     widths, breaks = layout({"name": "name", "note": "note"}, {"name": [name], "note": ["one two"]}, 100)

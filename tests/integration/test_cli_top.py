@@ -172,7 +172,16 @@ def test_a_busy_hub_is_readable_at_a_hundred_columns() -> None:
     # Then every fact is there, within the width, and nothing but text
     screen = _screen(history)
     assert max(len(line) for line in screen.splitlines()) <= 100
-    for fact in ("about 1,234,567 runs", "149/150", "1h 1m", "12,345", "29s", "open", "7 outcomes", "the database is away"):
+    for fact in (
+        "about 1,234,567 runs",
+        "149/150",
+        "1h 1m",
+        "12,345",
+        "29s",
+        "open",
+        "7 outcomes",
+        "the database is away",
+    ):
         assert fact in screen
     assert "\x1b" not in screen
 
