@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from hub.clock import format_duration
 from hub.connector.calls import ActionContext
 from hub.errors import ConnectorError, PermanentError, PluginError
+from hub.misfits import misfits
 
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  (input and output read best as I and O)
 O = TypeVar("O", bound=BaseModel)  # noqa: E741
@@ -119,10 +120,7 @@ class Action(Generic[I, O]):
         try:
             return self.input.model_validate(stored)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}"
-                for e in error.errors(include_input=False)
-            )
+            wrong = "; ".join(misfits(error, whole="the whole"))
             raise PermanentError(f"the input does not fit {self.type}: {wrong}") from error
 
     def after_loss(self, tried_since_ms: int, until_ms: int) -> Effect:
