@@ -187,6 +187,7 @@ class Planner:
                 *_unchecked(choices),
                 *await self._unhealthy(program),
                 *await self._ending(program),
+                *await self._senderless(bound),
             ],
             missing_scopes=await self._missing_scopes(program),
             calls=list(_first_calls(bound, self._catalogue)),
@@ -204,6 +205,27 @@ class Planner:
         """Versions of vendors' APIs that end soon, of the connections that are used."""
         found = [await self._connections.ending(name) for name in sorted(_used(program))]
         return [f"{ending.sentence}: `{ending.mend}`" for ending in found if ending is not None]
+
+    async def _senderless(self, bound: Mapping[str, Json]) -> list[str]:
+        """Messages that neither their step nor their connection says the sender of: each of them would be refused."""
+        fields = {one.name: one.settings for one in await self._connections.all()}
+        found: list[str] = []
+        for one in every_step(bound):
+            action = self._catalogue.action(one.raw["action"]) if one.kind == Do.kind else None
+            if action is None or action.message is None or not action.message.default_senders:
+                continue
+            message, over = action.message, one.raw["connection"]
+            given = one.raw.get("with") or {}
+            if any(given.get(name) for name in message.senders) or any(
+                fields[over].get(name) for name in message.default_senders
+            ):
+                continue
+            found.append(
+                f"{one.raw['id']} says no sender, and neither does the connection {over}, so it would fail: write "
+                f"{' or '.join(message.senders)} in the step, or "
+                f"`hub connections set {over} {message.default_senders[0]}=…`"
+            )
+        return found
 
     async def _missing_scopes(self, program: Program) -> dict[str, list[str]]:
         missing: dict[str, list[str]] = {}

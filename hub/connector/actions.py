@@ -39,6 +39,10 @@ class Message(Generic[I]):
     channel: str
     to: Callable[[I], str]
     """The address in the input; phone channels normalise it to E.164."""
+    senders: tuple[str, ...] = ()
+    """The fields of the input that say from whom it is, any of which is enough; then `default_senders` are looked at."""
+    default_senders: tuple[str, ...] = ()
+    """The connection's fields that say it for all its messages. A recipe whose step has neither is warned of."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,6 +242,40 @@ def test_warnings_alone_are_no_reason_and_a_refusal_is(shop: Cli, tmp_path: Path
     assert told["recipes"][0]["errors"][0]["line"] == 4
 
 
+def test_a_message_without_a_sender_is_warned_of_before_it_fails(shop: Cli, tmp_path: Path) -> None:
+    # given an e-mail and a text, one with a sender of its own, and connections that have none
+    assert shop("connections", "add", "mandrill", "post", "--set", "account=main", "--sandbox").exit_code == 0
+    file = tmp_path / "hello.yaml"
+    (tmp_path / "purposes.yaml").write_text(
+        "letters: {channel: email, class: transactional}\ntexts: {channel: sms, class: transactional}\n"
+    )
+    to = 'to: "{{ contact.email }}", subject: Hi, text: Hi'
+    file.write_text(
+        "recipe: hello\non: {event: shopify.order_paid}\nentry: {per: contact}\nsteps:\n"
+        f"  - {{do: mandrill.send_email, purpose: letters, id: mail, with: {{{to}}}}}\n"
+        f"  - {{do: mandrill.send_email, purpose: letters, id: own, with: {{{to}, from_email: a@example.com}}}}\n"
+        '  - {do: twilio.send_sms, purpose: texts, id: text, with: {to: "{{ contact.phone }}", body: Hi}}\n'
+    )
+
+    # when it is planned, then both are told with what to do
+    result = shop("recipes", "plan", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert (
+        "warning: mail says no sender, and neither does the connection post, so it would fail: write from_email in the "
+        "step, or `hub connections set post from_email=…`\n"
+    ) in result.stdout
+    assert (
+        "warning: text says no sender, and neither does the connection phone, so it would fail: write from_number or "
+        "messaging_service_sid in the step, or `hub connections set phone from_number=…`\n"
+    ) in result.stdout
+    assert "own says no sender" not in result.stdout
+
+    # and when the connections say it, nothing is left to tell
+    assert shop("connections", "set", "post", "from_email=shop@example.com").exit_code == 0
+    assert shop("connections", "set", "phone", "from_number=+14155550199").exit_code == 0
+    assert shop.json("recipes", "plan", str(tmp_path))["recipes"][0]["warnings"] == []
+
+
 def test_changes_are_told_line_by_line(shop: Cli, tmp_path: Path) -> None:
     assert shop("recipes", "apply", *_FILES, "--publish").exit_code == 0
     file = tmp_path / "abandoned-cart-sms.yaml"

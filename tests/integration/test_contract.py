@@ -22,6 +22,7 @@ from hub import (
     Hmac,
     Identity,
     InboundRequest,
+    Message,
     NotFound,
     OAuth2,
     OutcomeUnknown,
@@ -96,6 +97,20 @@ def test_a_trigger_that_comes_by_a_poll_alone_is_asked_for_its_sample_and_not_fo
 
 
 # -- what is declared --------------------------------------------------------------------------------------------------
+
+
+def test_a_sender_that_is_no_field_is_found_with_the_nearest() -> None:
+    for given, message in (
+        (
+            {"senders": ("parcel_idd",)},
+            "is sent by parcel_idd, which is no field of its input; did you mean parcel_id?",
+        ),
+        ({"default_senders": ("sender",)}, "is sent by sender, which is no field of a connection"),
+    ):
+        connector = parcel.make()
+        parcel.add_action(connector, message=Message(channel="email", to=lambda label: label.id, **given))
+        check = parcel.suite(connector).test_who_sends_a_message_is_said_in_fields_that_are_there
+        parcel.refused(message, check)
 
 
 def test_a_scope_that_nobody_is_asked_for_is_found_with_the_nearest() -> None:

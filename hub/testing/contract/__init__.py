@@ -99,6 +99,9 @@ class Contract:
     def test_subscriptions_keep_their_secrets_where_calls_are_verified(self) -> None:
         declared.prove_subscribed_secrets(self.connector)
 
+    def test_who_sends_a_message_is_said_in_fields_that_are_there(self) -> None:
+        declared.prove_senders(self.connector)
+
     def test_every_secret_that_signs_is_a_secret_field(self) -> None:
         declared.prove_secret_fields(self.connector)
 

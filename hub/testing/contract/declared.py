@@ -20,6 +20,21 @@ def prove_scopes(connector: Connector) -> None:
             )
 
 
+def prove_senders(connector: Connector) -> None:
+    """What says from whom a message is, is a field of its input, and of a connection."""
+    fields = [*connector.fields, *(field for kind in connector.auth for field in kind.fields)]
+    known = {field.name for field in fields}
+    for action in connector.actions.values():
+        if action.message is None:
+            continue
+        inputs = {field.alias or name for name, field in action.input.model_fields.items()}
+        for name, names, where in (
+            *((name, inputs, "its input") for name in action.message.senders),
+            *((name, known, "a connection") for name in action.message.default_senders),
+        ):
+            assert name in names, f"{action.type} is sent by {name}, which is no field of {where}{nearest(name, names)}"
+
+
 def prove_subscribed_secrets(connector: Connector) -> None:
     """What gathers the secrets of subscriptions is a secret field by which calls are verified."""
     name = connector.subscriptions.secret_field if connector.subscriptions is not None else ""

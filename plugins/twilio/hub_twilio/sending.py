@@ -79,6 +79,10 @@ def check_country(settings: Mapping[str, str], number: str) -> None:
 # -- from whom ---------------------------------------------------------------------------------------------------------
 
 
+SENDERS = ("from_number", "messaging_service_sid")
+"""Who sends: fields of the step, and of the connection for steps that say nothing."""
+
+
 def sender(settings: Mapping[str, str], number: str | None, service: str | None) -> dict[str, str]:
     """`From` and `MessagingServiceSid`, of the step or else of the connection. Raises Rejected when there is neither."""
     if not (number or service):

@@ -113,13 +113,18 @@ class _Found(Answer):
         return str(self.metadata[RUN]) if isinstance(self.metadata, Mapping) and RUN in self.metadata else None
 
 
+_MESSAGE: Message[_Mail] = Message(
+    channel="email", to=lambda mail: mail.to, senders=("from_email",), default_senders=("from_email",)
+)
+
+
 @mandrill.action(
     "send_email",
     title="Send an e-mail",
     input=SendEmail,
     output=SentEmail,
     effect=Effect.RECONCILABLE,
-    message=Message(channel="email", to=lambda mail: mail.to),
+    message=_MESSAGE,
     lookup_draws={"searches": 2},
     provides="email.send",
 )
@@ -136,7 +141,7 @@ async def send_email(ctx: ActionContext, input: SendEmail) -> SentEmail:
     input=SendTemplate,
     output=SentEmail,
     effect=Effect.RECONCILABLE,
-    message=Message(channel="email", to=lambda mail: mail.to),
+    message=_MESSAGE,
     lookup_draws={"searches": 2},
 )
 async def send_template(ctx: ActionContext, input: SendTemplate) -> SentEmail:

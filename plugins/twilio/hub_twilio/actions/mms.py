@@ -12,7 +12,7 @@ from hub_twilio.client import Form
 from hub_twilio.connector import twilio
 from hub_twilio.finding import Wanted, find
 from hub_twilio.segments import segments
-from hub_twilio.sending import callback, check_country, media, pretended, send, sender
+from hub_twilio.sending import SENDERS, callback, check_country, media, pretended, send, sender
 
 
 class SendMms(Input):
@@ -33,7 +33,7 @@ class SendMms(Input):
     output=SentMessage,
     effect=Effect.RECONCILABLE,
     # To the person it is a text message: the consent is the same.
-    message=Message(channel="sms", to=lambda mms: mms.to),
+    message=Message(channel="sms", to=lambda mms: mms.to, senders=SENDERS, default_senders=SENDERS),
     provides="mms.send",
     # So that a cap in segments holds it, too.
     units={"segments": lambda mms: segments(mms.body), "mms": lambda mms: 1},

@@ -17,6 +17,7 @@ from hub_twilio.connector import twilio
 from hub_twilio.segments import segments
 from hub_twilio.sending import callback, check_country, media, pretended, send, service_only
 
+_SERVICE = ("messaging_service_sid",)
 # The window of Twilio's error 35115 (page of 2026-04-27): more than 300 s and at most 35 days ahead.
 SOONEST, LATEST = timedelta(seconds=300), timedelta(days=35)
 
@@ -43,7 +44,7 @@ class ScheduleWhatsapp(Whatsapp):
     input=ScheduleSms,
     output=SentMessage,
     effect=Effect.AT_MOST_ONCE,
-    message=Message(channel="sms", to=lambda sms: sms.to),
+    message=Message(channel="sms", to=lambda sms: sms.to, senders=_SERVICE, default_senders=_SERVICE),
     provides="sms.schedule",
     units={"segments": lambda sms: segments(sms.body), "mms": lambda sms: int(bool(sms.media_urls))},
 )
@@ -74,7 +75,7 @@ def describe_sms(input: ScheduleSms) -> str:
     input=ScheduleWhatsapp,
     output=SentMessage,
     effect=Effect.AT_MOST_ONCE,
-    message=Message(channel="whatsapp", to=lambda message: message.to),
+    message=Message(channel="whatsapp", to=lambda message: message.to, senders=_SERVICE, default_senders=_SERVICE),
     provides="whatsapp.schedule",
     units={"whatsapp": lambda message: 1},
 )

@@ -10,7 +10,7 @@ from hub_twilio.client import Form
 from hub_twilio.connector import twilio
 from hub_twilio.finding import Wanted, find
 from hub_twilio.segments import segments
-from hub_twilio.sending import callback, check_country, pretended, send, sender, service_only
+from hub_twilio.sending import SENDERS, callback, check_country, pretended, send, sender, service_only
 
 
 class SendSms(Input):
@@ -32,7 +32,7 @@ class SendSms(Input):
     input=SendSms,
     output=SentMessage,
     effect=Effect.RECONCILABLE,
-    message=Message(channel="sms", to=lambda sms: sms.to),
+    message=Message(channel="sms", to=lambda sms: sms.to, senders=SENDERS, default_senders=SENDERS),
     provides="sms.send",
     units={"segments": lambda sms: segments(sms.body)},
 )

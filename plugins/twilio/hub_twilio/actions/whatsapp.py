@@ -13,7 +13,7 @@ from hub_twilio.actions.fields import MOST_CHARACTERS, Input, MediaUrls, Phone, 
 from hub_twilio.client import Form
 from hub_twilio.connector import twilio
 from hub_twilio.finding import Wanted, find
-from hub_twilio.sending import WHATSAPP, callback, check_country, media, pretended, send, whatsapp_sender
+from hub_twilio.sending import SENDERS, WHATSAPP, callback, check_country, media, pretended, send, whatsapp_sender
 
 _TEMPLATE = re.compile(r"HX[0-9a-fA-F]{32}")
 
@@ -52,7 +52,12 @@ class SendWhatsapp(Whatsapp):
     input=SendWhatsapp,
     output=SentMessage,
     effect=Effect.RECONCILABLE,
-    message=Message(channel="whatsapp", to=lambda message: message.to),
+    message=Message(
+        channel="whatsapp",
+        to=lambda message: message.to,
+        senders=SENDERS,
+        default_senders=("whatsapp_from", "messaging_service_sid"),
+    ),
     provides="whatsapp.send",
     units={"whatsapp": lambda message: 1},
 )
