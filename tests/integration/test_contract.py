@@ -99,18 +99,18 @@ def test_a_trigger_that_comes_by_a_poll_alone_is_asked_for_its_sample_and_not_fo
 # -- what is declared --------------------------------------------------------------------------------------------------
 
 
-def test_a_sender_that_is_no_field_is_found_with_the_nearest() -> None:
-    for given, message in (
-        (
-            {"senders": ("parcel_idd",)},
-            "is sent by parcel_idd, which is no field of its input; did you mean parcel_id?",
-        ),
-        ({"default_senders": ("sender",)}, "is sent by sender, which is no field of a connection"),
-    ):
-        connector = parcel.make()
-        parcel.add_action(connector, message=Message(channel="email", to=lambda label: label.id, **given))
-        check = parcel.suite(connector).test_who_sends_a_message_is_said_in_fields_that_are_there
-        parcel.refused(message, check)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"senders": ("too",)}, "parcel.label is sent by too, which is no field of its input; did you mean to?"),
+        ({"default_senders": ("owner",)}, "parcel.label is sent by owner, which is no field of a connection"),
+    ],
+)
+def test_a_sender_that_is_no_field_is_found_with_the_nearest(given: dict[str, tuple[str, ...]], message: str) -> None:
+    connector = parcel.make()
+    parcel.add_action(connector, message=Message(channel="email", to=lambda label: label.to, **given))
+    check = parcel.suite(connector).test_who_sends_a_message_is_said_in_fields_that_are_there
+    parcel.refused(message, check)
 
 
 def test_a_scope_that_nobody_is_asked_for_is_found_with_the_nearest() -> None:
