@@ -70,6 +70,11 @@ class Using(Finding):
         sealed, key_id = self._known.sealed[owner.id]
         return self._vault.open(bytes(sealed), owner.id, key_id)
 
+    @property
+    def key_ids(self) -> list[str]:
+        """The ids of the keys that open credentials here."""
+        return self._vault.key_ids
+
     async def fields(self, owner: Connection | App) -> dict[str, str]:
         """Settings and secrets together, opened. Raises ConfigError when the key is not configured."""
         opened = self._known.opened.get(owner.id)

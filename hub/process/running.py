@@ -40,7 +40,7 @@ def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
         process,
         slots=hub.settings.slots if calling else 0,
         busy=lambda: hub.pump.busy,
-        tally=hub.vitals.tally,
+        tally=lambda: {**hub.vitals.tally(), "keys": hub.connections.key_ids},
         heard=hub.limits.heard,
     )
 

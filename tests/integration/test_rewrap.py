@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hub.rewrap import rewrap
 from hub.store import connections as rows
 from hub.store.session import Store
 from hub.vault import Vault, generate_key
-from tests.integration.conftest import Cli
+from tests.integration.conftest import Cli, Process
 
 OLD, NEW = generate_key(), generate_key()
 
@@ -80,6 +81,33 @@ async def test_a_token_that_is_renewed_meanwhile_is_kept(store: Store, monkeypat
     monkeypatch.setattr(rows, "reseal", renewing_first)
     assert await rewrap(store, both) == 2
     assert (await _opened(store, Vault([NEW])))["c-1"] == {"token": "newer"}
+
+
+def test_while_a_process_does_not_know_the_key_nothing_is_sealed_with_it(
+    cli: Cli, started: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_KEYS", OLD)
+    made = cli("connections", "add", "shopify", "shop", "--set", "shop=my-shop.myshopify.com", "--sandbox")
+    assert made.exit_code == 0, made.stderr
+    new = Vault([NEW]).key_id
+
+    # Given a hub that was started before the new key was there
+    hub = started("up", "--port", "0", "--no-sandbox")
+    hub.wait_for("Stop with Ctrl+C")
+    monkeypatch.setenv("HUB_KEYS", f"{NEW},{OLD}")
+
+    # When it is rotated, then it says which process has to be restarted, and nothing was changed
+    refused = cli("keys", "rotate")
+    assert refused.exit_code == 1
+    assert f"does not know the key {new} and could not open what it seals: up " in refused.stderr
+    assert "restart it with the HUB_KEYS of this command" in refused.stderr
+    assert [row["credentials"] for row in cli.json("keys", "list")] == [0, 2]
+
+    # And once it was restarted, it goes on
+    hub.popen.terminate()
+    hub.popen.wait()
+    started("up", "--port", "0", "--no-sandbox").wait_for("Stop with Ctrl+C")
+    assert cli.json("keys", "rotate")["sealed"] == 2
 
 
 def test_the_command_says_which_keys_may_go(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
