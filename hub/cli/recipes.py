@@ -74,7 +74,8 @@ def apply(
 
         sources = {path: text_of(path) for path in recipe_files(without_tests(paths))}
         await _check_all(hub, sources)
-        changes, purposes = [], []
+        changes: list[Change] = []
+        purposes: list[str] = []
         for path, source in sources.items():
             if path.name == PURPOSES_FILE:
                 purposes += await hub.library.apply_purposes(source, file=str(path))

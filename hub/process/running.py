@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hub import __version__, retention
 from hub.clock import Clock
-from hub.errors import HubError, StoreUnavailable
+from hub.errors import ConfigError, HubError, StoreUnavailable
 from hub.fresh import LOOK_EVERY_S
 from hub.ids import new_id
 from hub.plugins import Plugins
 from hub.presence import present
 from hub.spool import replaying
+from hub.store import connections as rows
 from hub.store import events, work
 from hub.store.processes import Process
 
@@ -28,13 +29,18 @@ _UPKEEP_AFTER_MS = 600_000
 _log = logging.getLogger(__name__)
 
 
-def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
-    """The process shows itself to the others while this lasts; `kind` as in `hub.store.processes`."""
+@asynccontextmanager
+async def here(hub: Hub, kind: str) -> AsyncIterator[None]:
+    """The process shows itself to the others while this lasts; `kind` as in `hub.store.processes`.
+
+    Raises ConfigError where its keys open nothing that is stored: every call would fail.
+    """
+    await _require_keys(hub)
     started_ms = hub.clock.now_ms() - hub.clock.offset_ms
     process = Process(new_id(), kind, __version__, started_ms)
     calling = kind != "api"
     hub.vitals.own = process
-    return present(
+    async with present(
         hub.store,
         hub.clock,
         process,
@@ -42,6 +48,22 @@ def here(hub: Hub, kind: str) -> AbstractAsyncContextManager[None]:
         busy=lambda: hub.pump.busy,
         tally=lambda: {**hub.vitals.tally(), "keys": hub.connections.key_ids},
         heard=hub.limits.heard,
+    ):
+        yield
+
+
+async def _require_keys(hub: Hub) -> None:
+    async with hub.store.read() as c:
+        sealed = await rows.accounts_by_key(c)
+    known = hub.connections.key_ids
+    if not sealed or sealed & {*known}:
+        return
+    settings = hub.settings
+    held = "HUB_KEYS" if settings.keys or not settings.embedded else f"the file {settings.data_dir / 'keys'}"
+    raise ConfigError(
+        f"no credentials of this database open: they are sealed with {', '.join(sorted(sealed))}, and {held} holds "
+        f"{', '.join(known)}; put the key back that belongs to this database, or, if it is lost, give each account new "
+        "credentials by `hub connections reauthorise NAME`, or remove it and add it again"
     )
 
 

@@ -245,6 +245,12 @@ async def sealed_by_key(c: Connection) -> dict[str, int]:
     }
 
 
+async def accounts_by_key(c: Connection) -> frozenset[str]:
+    """The ids of the keys that seal the credentials of connections and apps."""
+    rows = await c.all("select key_id from connection union select key_id from app")
+    return frozenset(row["key_id"] for row in rows)
+
+
 async def set_health(c: Connection, id_: str, health: str, reason: str | None, *, epoch: int | None = None) -> bool:
     """What the hub knows about whether the connection works; with `epoch` only of credentials that are still the same."""
     known = await c.run(

@@ -110,6 +110,26 @@ def test_while_a_process_does_not_know_the_key_nothing_is_sealed_with_it(
     assert cli.json("keys", "rotate")["sealed"] == 2
 
 
+def test_a_hub_whose_keys_open_nothing_does_not_start(cli: Cli, started: Callable[..., Process]) -> None:
+    # Given a copy of a database to which the file with the keys was not copied
+    made = cli("connections", "add", "shopify", "shop", "--set", "shop=my-shop.myshopify.com", "--sandbox")
+    assert made.exit_code == 0, made.stderr
+    file = cli.data_dir / "keys"
+    right = file.read_text()
+    file.unlink()
+
+    # When the hub is started, then it says what is missing and where it goes
+    hub = started("up", "--port", "0", "--no-sandbox")
+    assert hub.popen.wait(30) == 1
+    said = hub.err.read_text()
+    assert f"they are sealed with {Vault([right.strip()]).key_id}, and the file {file} holds " in said
+    assert "put the key back that belongs to this database" in said
+
+    # And with the right ones it starts
+    file.write_text(right)
+    started("up", "--port", "0", "--no-sandbox").wait_for("Stop with Ctrl+C")
+
+
 def test_the_command_says_which_keys_may_go(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_KEYS", OLD)
     made = cli("connections", "add", "shopify", "shop", "--set", "shop=my-shop.myshopify.com", "--sandbox")
