@@ -130,7 +130,12 @@ def _write_whole(path: Path, text: str) -> None:
 
 def make_vault(settings: Settings) -> Vault:
     """The keys of this hub. Embedded ones live in the data directory; distributed ones must be set."""
-    keys = [key.get_secret_value() for key in settings.keys]
+    keys, file = [key.get_secret_value() for key in settings.keys], settings.data_dir / "keys"
     if not keys and settings.embedded:
-        keys = keys_from_file(settings.data_dir / "keys")
+        keys = keys_from_file(file)
+    if not keys and file.exists():
+        raise ConfigError(
+            f"HUB_KEYS is not set; if this database was copied from the hub of {settings.data_dir}, set it to the keys in "
+            f"{file}, separated by commas, else to a new one of `hub keys generate`"
+        )
     return Vault(keys)

@@ -20,7 +20,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "events", "rehearsal", "playing", "simulation", "plans", "previews", "drafting", "outline", "samples",
         "cli/recipes", "cli/writing", "cli/simulating", "cli/planning", "cli/previewing",
     ),
-    "Connections": ("connections", "backfills", "vault", "pepper", "cli/connect", "cli/apps", "cli/fields"),
+    "Connections": ("connections", "backfills", "vault", "rewrap", "pepper", "cli/connect", "cli/apps", "cli/fields"),
     "Plugins": ("plugins", "guests", "scaffold", "connector", "catalogue", "hookspecs", "cli/plugins", "cli/trying"),
     "Database": ("store", "cli/database"),
     "Webhooks": ("ingest", "api/webhooks"),

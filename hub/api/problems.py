@@ -59,6 +59,7 @@ _FOR_PROGRAMS = tuple(
         (r"`hub (runs|events|contacts|recipes) show`", r"GET /api/v1/\1/…"),
         (r"`hub connections remove`", "DELETE /api/v1/connections/…"),
         (r"`hub connections reauthorise ([\w-]+)`", r"POST /api/v1/connections/\1/reauthorise"),
+        (r"`hub plugins`", "GET /api/v1/plugins"),
         (r"`hub apps add`", "POST /api/v1/apps"),
         (r"`hub apps set ([\w-]+)`", r"PATCH /api/v1/apps/\1"),
     )

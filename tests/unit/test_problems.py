@@ -20,6 +20,7 @@ from hub.api.app import make_app
         ("nothing to retry; `hub runs show` says how it stands", "GET /api/v1/runs/… says how it stands"),
         ("it has ended; `hub runs show 0198-aa` tells how", "GET /api/v1/runs/0198-aa tells how"),
         ("it has ended already; `hub pauses` shows what is paused", "GET /api/v1/pauses shows what is paused"),
+        ("there is no event type x; `hub plugins` lists them", "GET /api/v1/plugins lists them"),
         ("new ones by `hub connections reauthorise my-shop`", "POST /api/v1/connections/my-shop/reauthorise"),
         (
             "begin with `hub connections reauthorise club` or POST /api/v1/connections/club/authorise",
@@ -27,7 +28,6 @@ from hub.api.app import make_app
         ),
         # what only people can do stays as it is
         ("needs 0004; run `hub db upgrade`", "needs 0004; run `hub db upgrade`"),
-        ("`hub plugins` lists them", "`hub plugins` lists them"),
     ],
 )
 def test_a_program_is_told_what_to_call_and_not_what_to_type(said: str, to_programs: str) -> None:

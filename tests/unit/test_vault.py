@@ -12,7 +12,8 @@ from threading import Barrier
 import pytest
 
 from hub.errors import ConfigError
-from hub.vault import Vault, generate_key, keys_from_file
+from hub.settings import load_settings
+from hub.vault import Vault, generate_key, keys_from_file, make_vault
 
 RECORD = {"token": "canary-secret-1"}
 
@@ -60,6 +61,13 @@ def test_the_embedded_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     file = tmp_path / "data" / "keys"
     assert keys_from_file(file) == keys_from_file(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_who_moved_to_a_server_is_told_where_the_keys_are(tmp_path: Path) -> None:
+    keys_from_file(tmp_path / "keys")
+    settings = load_settings(data_dir=tmp_path, database_url="postgresql://hub@localhost/hub")
+    with pytest.raises(ConfigError, match=f"set it to the keys in {tmp_path / 'keys'}, separated by commas"):
+        make_vault(settings)
 
 
 @pytest.mark.parametrize("length", [0, 5, 40, 75])
