@@ -78,7 +78,7 @@ def test_the_tutorial_s_package_installs_and_its_own_tests_pass(tutorial: Path, 
     done = _run_there(command, tutorial, environment)
 
     # then the contract was asked, and the test of its own
-    assert "19 passed" in done.stdout
+    assert "20 passed" in done.stdout
 
 
 def test_what_the_tutorial_says_to_type_tries_its_action(tutorial: Path, tmp_path: Path) -> None:

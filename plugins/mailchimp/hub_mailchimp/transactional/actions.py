@@ -113,9 +113,8 @@ class _Found(Answer):
         return str(self.metadata[RUN]) if isinstance(self.metadata, Mapping) and RUN in self.metadata else None
 
 
-_MESSAGE: Message[_Mail] = Message(
-    channel="email", to=lambda mail: mail.to, senders=("from_email",), default_senders=("from_email",)
-)
+_SENDER = ("from_email",)
+"""Of the step, and of the connection for steps that say nothing."""
 
 
 @mandrill.action(
@@ -124,7 +123,7 @@ _MESSAGE: Message[_Mail] = Message(
     input=SendEmail,
     output=SentEmail,
     effect=Effect.RECONCILABLE,
-    message=_MESSAGE,
+    message=Message(channel="email", to=lambda mail: mail.to, senders=_SENDER, default_senders=_SENDER),
     lookup_draws={"searches": 2},
     provides="email.send",
 )
@@ -141,7 +140,7 @@ async def send_email(ctx: ActionContext, input: SendEmail) -> SentEmail:
     input=SendTemplate,
     output=SentEmail,
     effect=Effect.RECONCILABLE,
-    message=_MESSAGE,
+    message=Message(channel="email", to=lambda mail: mail.to, senders=_SENDER, default_senders=_SENDER),
     lookup_draws={"searches": 2},
 )
 async def send_template(ctx: ActionContext, input: SendTemplate) -> SentEmail:
