@@ -403,7 +403,7 @@ async def test_an_answer_fences_off_whoever_is_about_to_wait_for_it(store: Store
     await _started(store, "r0")
     async with store.write() as c:
         await runs.wake(c, {"r0": {"name": "came", "event": {}}}, 4_000)
-        assert not await runs.arm(c, "r0", 1, 90_000_000, status="waiting")
+        await runs.arm(c, "r0", 1, 90_000_000, status="waiting", now_ms=4_000)
     assert [claim.ref for claim in await _claim(store, "w-2", 4_000)] == ["r0"]
 
 
@@ -420,7 +420,7 @@ async def test_whoever_lost_a_run_sets_no_timer_of_it(store: Store) -> None:
     await _started(store, "r0")
     [_] = await _claim(store, "w-2", 31_001)
     async with store.write() as c:
-        assert not await runs.arm(c, "r0", 1, 90_000_000, status="waiting")
+        await runs.arm(c, "r0", 1, 90_000_000, status="waiting", now_ms=31_001)
     assert [claim.ref for claim in await _claim(store, "w-3", 61_002)] == ["r0"]
 
 
@@ -435,9 +435,11 @@ async def test_a_batch_takes_whoever_waits_longest_and_only_its_holder_lets_go_o
         for n in range(5):
             await runs.intend(c, _queued(n))
         await work.put(c, [{"kind": "batch", "ref": "acme|a|vip", "queue": "q", "due_at": 0, "data": None}])
-        frozen = await runs.freeze_batch(c, "acme|a|vip", 3, "token", 5_000)
+    old = next(claim for claim in await _claim(store, "w-1", 5_000) if claim.kind == "batch")
+    async with store.write() as c:
+        frozen = await runs.freeze_batch(c, old, 3, "token", 5_000)
+        assert frozen is not None
         assert [effect.run_id for effect in frozen.effects] == ["r2", "r3", "r4"]
-    [old] = await _claim(store, "w-1", 5_000)
     new = next(claim for claim in await _claim(store, "w-2", 36_000) if claim.kind == "batch")
     async with store.write() as c:
         for claim, left in ((old, 2), (new, 5)):
