@@ -97,7 +97,9 @@ async def _keys(settings: Settings, store: Store, plugins: Plugins) -> AsyncIter
         connections = _book(settings, store, plugins)
         first, *_ = make_vault(settings).key_ids
     except ConfigError as error:
-        yield Finding("keys", State.WRONG, str(error), "set HUB_KEYS")
+        file = settings.data_dir / "keys"
+        made = f"paste -sd, {file}" if file.exists() else "hub keys generate"
+        yield Finding("keys", State.WRONG, str(error), f"export HUB_KEYS=$({made})")
         return
     owners: list[Connection | App] = [*await connections.all(), *await connections.apps()]
     closed = [finding for owner in owners if (finding := await _closed(connections, owner))]

@@ -182,7 +182,14 @@ def test_doctor_asks_for_keys_of_a_distributed_hub(
     assert result.exit_code == 1
     assert "redis: it answers" in result.stdout
     assert "database: postgresql answers" in result.stdout
-    assert "mend: hub keys generate" in result.stdout
+    assert "mend: export HUB_KEYS=$(hub keys generate)" in result.stdout
+
+    # and for the keys of the embedded hub that it was
+    empty_cli.data_dir.mkdir(exist_ok=True)
+    (empty_cli.data_dir / "keys").write_text("one\ntwo\n")
+    assert f"mend: export HUB_KEYS=$(paste -sd, {empty_cli.data_dir}/keys)" in " ".join(
+        empty_cli("doctor").stdout.split()
+    )
 
 
 def test_the_clock_is_shown_and_does_not_move_without_a_hub(cli: Cli) -> None:

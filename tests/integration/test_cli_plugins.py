@@ -48,10 +48,10 @@ def test_every_kind_of_new_package_is_formatted_and_passes_ruff(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("auth", "webhook", "poll", "asked"),
     [
-        ("token", "hmac", "--poll", 20),
-        ("client_credentials", "none", "--poll", 15),
-        ("oauth2", "hmac", "--no-poll", 19),
-        ("token", "none", "--no-poll", 10),
+        ("token", "hmac", "--poll", 21),
+        ("client_credentials", "none", "--poll", 16),
+        ("oauth2", "hmac", "--no-poll", 20),
+        ("token", "none", "--no-poll", 11),
     ],
 )
 def test_a_new_package_passes_its_contract_at_once(

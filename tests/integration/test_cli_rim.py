@@ -333,7 +333,7 @@ def test_a_file_that_is_no_text_is_named_and_no_defect(
     [
         ["plugins", "new", "acme", "--dir", "taken/acme"],
         ["deliveries", "capture", "--to", "taken"],
-        ["recipes", "new", "--name", "a", "--on", "shopify.order_paid", "--do", "shopify.tag_customer", "--folder", "taken"],
+        ["recipes", "new", "--name", "a", "--on", "shopify.order_paid", "--do", "twilio.send_sms", "--purpose", "a=marketing", "--folder", "taken"],
     ],
 )  # fmt: skip
 def test_a_folder_that_cannot_be_is_named_and_no_defect(
