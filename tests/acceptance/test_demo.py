@@ -19,6 +19,9 @@ from hub.demo.proofs import PROOFS, done_at
 from hub.errors import ConfigError
 from hub.testing.sandbox import Received
 
+# In one process, so that the day is played once and not once in each.
+pytestmark = pytest.mark.xdist_group("demo")
+
 CART = "abandoned-cart-sms"
 LEAD = "lead-to-customer"
 # As the recipes name them, and the sandbox.
