@@ -111,11 +111,14 @@ class Finding:
         return names
 
     async def healths(self) -> dict[str, tuple[str, str | None]]:
-        """The health of every connection that is not quite well, by name, and why: it needs somebody, or rests."""
+        """The health of every connection that is not quite well, by name, and why: it needs somebody, or rests. As stored."""
+        await self.refresh(force=True)
         async with self._store.read() as c:
             rests = await breakers.everything(c)
         found = {r.connection: ("resting", f"until {rfc3339(r.until_ms)}: {r.reason}") for r in rests.values()}
-        return found | {c.name: (c.health, c.health_reason) for c in await self.all() if c.health != "ok"}
+        return found | {
+            c.name: (c.health, c.health_reason) for c in self._known.connections.values() if c.health != "ok"
+        }
 
     async def by_name(self, name: str) -> Connection:
         """One connection. Raises ConnectionConfigError with the nearest name."""

@@ -579,7 +579,8 @@ async def test_a_run_that_is_parked_just_after_the_account_was_connected_again_g
         it.sandbox.status["/notes"] = 401
         await it.deliver("signed_up", {"id": "s-1", **ADA})
         await it.advance(5_000)
-        assert _did(it) == [("put_note", "s-1")]
+        # It is nobody's for a moment between being parked and going on.
+        await until(lambda: _did(it) == [("put_note", "s-1")])
 
 
 async def test_a_missing_plugin_parks_the_run_and_its_return_resumes_it(
