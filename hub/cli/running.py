@@ -44,6 +44,8 @@ _BACKLOG = 2048
 # After how many new objects the garbage collector looks through the youngest.
 _GARBAGE = 20_000
 
+# The longest that a sandbox waits for the time of its hub.
+_HUB_TIME_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -144,13 +146,15 @@ class _HubsTime:
         if self._file is not None and not self._file.exists():
             return
         try:
-            async with self._opening:
-                if self._time is None:
-                    store = await self._open.enter_async_context(open_store(self._settings, pool=2))
-                    self._time = HubTime(store, self._clock, development=True)
-            await self._time.sync()
+            # A database that says nothing must not keep a vendor from answering.
+            async with asyncio.timeout(_HUB_TIME_S):
+                async with self._opening:
+                    if self._time is None:
+                        store = await self._open.enter_async_context(open_store(self._settings, pool=2))
+                        self._time = HubTime(store, self._clock, development=True)
+                await self._time.sync()
             self._said = ""
-        except (StoreError, StoreUnavailable) as error:
+        except (StoreError, StoreUnavailable, TimeoutError) as error:
             if self._said != str(error):
                 self._said = str(error)
                 facts = {"what": "hub_time_unread", "error": str(error)}
