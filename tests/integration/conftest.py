@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner, Result
 
+from hub import engine
 from hub.api.app import make_app
 from hub.api.serving import answering
 from hub.apikeys import create_api_key
@@ -220,3 +221,19 @@ def erasing(running: Start) -> Start:
             yield it
 
     return start
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`poison("s-2")`: from now on whoever routes the event of this id fails over it."""
+    admits = engine.admits
+
+    def poisoned(id_: str) -> None:
+        def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
+            if event["id"] == id_:
+                raise RecursionError
+            return admits(program, event_type, event, connection)
+
+        monkeypatch.setattr(engine, "admits", explode)
+
+    return poisoned

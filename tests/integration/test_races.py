@@ -678,20 +678,11 @@ steps:
 
 
 async def test_a_poisonous_event_is_set_aside_alone(
-    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+    running: Callable[..., Any], database_url: str, poison: Callable[[str], None]
 ) -> None:
-    from hub import engine
-
-    admits = engine.admits
-
-    def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
-        if event["id"] == "s-2":
-            raise RecursionError
-        return admits(program, event_type, event, connection)
-
     async with running(database_url, work=False) as it:
         await it.publish(POISON)
-        monkeypatch.setattr(engine, "admits", explode)
+        poison("s-2")
         for n in range(1, 5):
             await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
         async with working(it.hub):
@@ -871,20 +862,11 @@ async def _until_stopped(it: Any) -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_whoever_looks_for_a_poisonous_event_leaves_those_of_others_alone(
-    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+    running: Callable[..., Any], database_url: str, poison: Callable[[str], None]
 ) -> None:
-    from hub import engine
-
-    admits = engine.admits
-
-    def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
-        if event["id"] == "s-2":
-            raise RecursionError
-        return admits(program, event_type, event, connection)
-
     async with running(database_url, work=False) as it:
         await it.publish(POISON)
-        monkeypatch.setattr(engine, "admits", explode)
+        poison("s-2")
         for n in (1, 2):
             await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
         router, lease = it.hub.pump._router, runs.Lease("other", it.hub.clock.now_ms() + HOUR, 0)

@@ -229,18 +229,11 @@ async def test_so_many_entries_and_no_more_however_they_come(
 
 
 async def test_whoever_routes_singly_takes_no_more_in_hand_than_it_has_room_for(
-    running: Callable[..., Any], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    running: Callable[..., Any], sqlite_url: str, poison: Callable[[str], None]
 ) -> None:
-    admits = engine.admits
-
-    def explode(program: Any, event_type: str, event: Any, connection: str) -> Any:
-        if event["id"] == "s-0":
-            raise RecursionError
-        return admits(program, event_type, event, connection)
-
     async with running(sqlite_url, work=False) as it:
         await it.publish(TWO_NOTES)
-        monkeypatch.setattr(engine, "admits", explode)
+        poison("s-0")
         for n in range(6):
             await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
         routed = await it.hub.pump._router.route(Lease("w-1", it.hub.clock.now_ms() + 30_000, 2))
@@ -728,7 +721,6 @@ async def test_an_answer_that_came_while_a_plugin_was_missing_is_not_forgotten(
 async def test_a_defect_in_deciding_neither_repeats_an_effect_nor_forgets_an_answer(
     running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    from hub import engine
 
     decide = engine.decide
     failures = 1

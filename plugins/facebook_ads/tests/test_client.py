@@ -27,7 +27,7 @@ from hub_facebook_ads.choices import audiences, campaigns, forms, pages, pixels
 from hub_facebook_ads.client import CALLS_PER_HOUR, throttle, whoami
 from hub_facebook_ads.connector import appsecret_proof
 from hub_facebook_ads.errors import classify
-from hub_facebook_ads.sandbox import FacebookSandbox
+from hub_facebook_ads.sandbox import ALL_SCOPES, FacebookSandbox
 from hub_facebook_ads.sandbox.business import Business
 from hub_facebook_ads.subscriptions import LeadSubscriptions
 
@@ -442,16 +442,6 @@ def test_the_app_s_own_token_and_its_proof() -> None:
 
 # -- what the token is -------------------------------------------------------------------------------------------------
 
-ALL_SCOPES = [
-    "ads_management",
-    "ads_read",
-    "business_management",
-    "leads_retrieval",
-    "pages_show_list",
-    "pages_read_engagement",
-    "pages_manage_metadata",
-    "pages_manage_ads",
-]
 BOTH = {"ad_account_id": AD_ACCOUNT, **APP}
 
 

@@ -22,7 +22,7 @@ from hub_facebook_ads.sandbox.answers import Fields, GraphError, invalid, parame
 from hub_facebook_ads.sandbox.business import APP_ID, Business, opened
 from hub_facebook_ads.sandbox.edges import Graph
 
-__all__ = ["APP_ID", "FacebookSandbox"]
+__all__ = ["ALL_SCOPES", "APP_ID", "FacebookSandbox"]
 
 ALL_SCOPES = (
     "ads_management",
