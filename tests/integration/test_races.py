@@ -669,30 +669,6 @@ async def test_nor_a_later_call_that_may_still_be_under_way(
         assert [(e["state"], e["attempts"]) for e in run["effects"]] == [("done", 2)]
 
 
-POISON = """
-recipe: poison
-on: {event: acme.signed_up, where: {event.first_name: {eq: Ada}}}
-steps:
-  - {do: acme.put_note, with: {key: "{{ trigger.id }}"}}
-"""
-
-
-async def test_a_poisonous_event_is_set_aside_alone(
-    running: Callable[..., Any], database_url: str, poison: Callable[[str], None]
-) -> None:
-    async with running(database_url, work=False) as it:
-        await it.publish(POISON)
-        poison("s-2")
-        for n in range(1, 5):
-            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
-        async with working(it.hub):
-            await it.rest()
-        assert sorted(e.data["key"] for e in it.sandbox.log) == ["s-1", "s-3", "s-4"]
-        async with it.hub.store.read() as c:
-            [aside] = await c.all("select note from event where stage = 'quarantined'")
-        assert "RecursionError" in aside["note"]
-
-
 async def test_an_at_most_once_batch_that_was_refused_is_called_again_and_a_lost_one_is_not(
     running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -858,69 +834,3 @@ async def _until_stopped(it: Any) -> None:
                 if await c.first("select id from run where stop is not null"):
                     return
             await asyncio.sleep(0.02)
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_whoever_looks_for_a_poisonous_event_leaves_those_of_others_alone(
-    running: Callable[..., Any], database_url: str, poison: Callable[[str], None]
-) -> None:
-    async with running(database_url, work=False) as it:
-        await it.publish(POISON)
-        poison("s-2")
-        for n in (1, 2):
-            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
-        router, lease = it.hub.pump._router, runs.Lease("other", it.hub.clock.now_ms() + HOUR, 0)
-        # given an event that another process is routing
-        async with it.hub.store.write() as c:
-            await c.all("select id from event order by id limit 1 for update")
-            # when this one finds out which event cannot be routed
-            routing = asyncio.create_task(router.route(lease))
-            await asyncio.wait([routing], timeout=5)
-        await routing
-        # then that one is set aside, and the other's is not
-        async with it.hub.store.read() as c:
-            stages = [row["stage"] for row in await c.all("select stage from event order by id")]
-        assert stages == ["route", "quarantined"]
-
-
-BY_CART = """
-recipe: by-cart
-on: {event: acme.carted}
-entry: {per: "{{ trigger.cart }}", at_most: 9, within: 30d, while_inside: ignore}
-steps:
-  - {wait: 1d}
-"""
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_two_processes_let_no_two_runs_in_side_by_side(
-    running: Callable[..., Any], database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, go = asyncio.Event(), asyncio.Event()
-    start = runs.start
-
-    async def slowly(*given: Any) -> Any:
-        in_hand = await start(*given)
-        if not begun.is_set():
-            begun.set()
-            await go.wait()
-        return in_hand
-
-    async with running(database_url, work=False) as it:
-        await it.publish(BY_CART)
-        monkeypatch.setattr(runs, "start", slowly)
-        router, lease = it.hub.pump._router, runs.Lease("other", it.hub.clock.now_ms() + HOUR, 0)
-        # given a process that lets one in, and has not committed that yet
-        await it.deliver("carted", _cart(id="c-1", cart="same"))
-        first = asyncio.create_task(router.route(lease))
-        await begun.wait()
-        # when another one routes the next event of the same cart, by somebody else
-        await it.deliver("carted", {"id": "c-2", "cart": "same", "email": "bob@example.com"})
-        second = asyncio.create_task(router.route(lease))
-        await asyncio.wait([second], timeout=1.5)
-        go.set()
-        await asyncio.gather(first, second)
-        # then it finds that one is inside
-        assert len(await it.runs()) == 1
-        async with it.hub.store.read() as c:
-            assert [row["outcome"] for row in await c.all("select outcome from verdict")] == ["already_inside"]

@@ -228,18 +228,6 @@ async def test_so_many_entries_and_no_more_however_they_come(
         assert len(await it.runs()) == 2
 
 
-async def test_whoever_routes_singly_takes_no_more_in_hand_than_it_has_room_for(
-    running: Callable[..., Any], sqlite_url: str, poison: Callable[[str], None]
-) -> None:
-    async with running(sqlite_url, work=False) as it:
-        await it.publish(TWO_NOTES)
-        poison("s-0")
-        for n in range(6):
-            await it.deliver("signed_up", {"id": f"s-{n}", **ADA})
-        routed = await it.hub.pump._router.route(Lease("w-1", it.hub.clock.now_ms() + 30_000, 2))
-        assert (routed.events, len(routed.in_hand)) == (6, 2)
-
-
 async def test_an_event_from_before_the_run_ends_none_of_its_waits(
     running: Callable[..., Any], sqlite_url: str
 ) -> None:
